@@ -1,0 +1,1 @@
+"""Simulators a model drives in, closed loop: Gymnasium environments, each with its own expert."""
