@@ -1,0 +1,91 @@
+"""Specs: frozen dataclasses that name their parts, and their way to JSON and back."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from .errors import UserError
+
+
+class Spec:
+    """A frozen dataclass of plain values and other specs; known to JSON by the name of its class."""
+
+    KINDS: ClassVar[dict[str, type["Spec"]]] = {}
+
+    def __init_subclass__(cls):
+        Spec.KINDS[cls.__name__] = cls
+
+
+def to_json(value: Any) -> Any:
+    """Specs become `{"kind": name, ...fields}`, tuples become lists; the rest is JSON already."""
+    if isinstance(value, Spec):
+        fields = dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
+        return {"kind": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    return value
+
+
+def from_json(data: Any, where: str = "config") -> Any:
+    """The spec that `to_json` wrote. UserError names the field that is unknown, missing or of a wrong type."""
+    if not (isinstance(data, dict) and isinstance(data.get("kind"), str)):
+        raise UserError(f"{where}: expected an object with a `kind`, found {str(data)[:60]!r}")
+    kind = Spec.KINDS.get(data["kind"])
+    if kind is None:
+        raise UserError(
+            f"{where}: unknown kind {data['kind']!r}{did_you_mean(data['kind'], Spec.KINDS)}; "
+            "if it comes from a recipe of your own, import that file first"
+        )
+    hints = get_type_hints(kind)
+    names = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    for name in data.keys() - names - {"kind"}:
+        raise UserError(f"{where}.{name}: {kind.__name__} has no such field{did_you_mean(name, names)}")
+    values = {n: _value(data[n], hints[n], f"{where}.{n}") for n in names & data.keys()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def did_you_mean(name: str, known) -> str:
+    """`; did you mean 'steer'?` where something known is close, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _value(data: Any, hint: Any, where: str) -> Any:
+    if isinstance(data, dict) and "kind" in data:
+        return from_json(data, where)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _either(data, args, where)
+    if origin is Literal:
+        return _check(data, data in args, hint, where)
+    if origin is tuple:
+        _check(data, isinstance(data, list), hint, where)
+        inner = args[:1] * len(data) if args[-1] is Ellipsis else args
+        _check(data, len(inner) == len(data), hint, where)
+        return tuple(_value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
+    if hint is float:
+        _check(data, isinstance(data, int | float) and not isinstance(data, bool), hint, where)
+        return float(data)
+    if isinstance(hint, type) and hint is not type(None):
+        _check(data, isinstance(data, hint) and not (hint is int and isinstance(data, bool)), hint, where)
+    return _check(data, hint is not type(None) or data is None, hint, where)
+
+
+def _either(data: Any, hints: tuple, where: str) -> Any:
+    for hint in hints:
+        try:
+            return _value(data, hint, where)
+        except UserError:
+            continue
+    return _check(data, False, " or ".join(map(str, hints)), where)
+
+
+def _check(data: Any, good: bool, hint: Any, where: str) -> Any:
+    if not good:
+        raise UserError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {str(data)[:60]!r}")
+    return data

@@ -1,0 +1,192 @@
+"""What turns one raw step into a feature.
+
+An encoder has the contract of a core, `(x, state) -> (y, state)`, for some look at a few steps at once.
+Its `prepare` is the part without weights: it is done once per recording and kept, and again live.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import Spec
+from .cores import State
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Picture(Spec):
+    """Crop, then resize by area."""
+
+    height: int = 66
+    width: int = 200
+    top: float = 0.0
+    """Share of the picture cut away above."""
+    bottom: float = 0.0
+    """Share of the picture cut away below."""
+
+    def shape(self, raw: Sequence[int]) -> tuple[int, ...]:
+        return (self.height, self.width, raw[-1])
+
+    def prepare(self, frames: UInt8[Tensor, "n h w c"]) -> UInt8[Tensor, "n height width c"]:
+        height = frames.shape[1]
+        rows = frames[:, round(self.top * height) : height - round(self.bottom * height)]
+        planes = rows.permute(0, 3, 1, 2).float()
+        small = F.interpolate(planes, size=(self.height, self.width), mode="area")
+        return small.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class RoadTexture(Spec):
+    """CarRacing at half size in two channels: green, and red with the tiles' faint texture amplified.
+
+    The road's tiles differ by two or three steps of red; how they pass by is all that shows the speed.
+    """
+
+    def shape(self, raw: Sequence[int]) -> tuple[int, ...]:
+        return (raw[0] // 2, raw[1] // 2, 2)
+
+    def prepare(self, frames: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "n h//2 w//2 2"]:
+        n, h, w, _ = frames.shape
+        small = frames[:, : h // 2 * 2, : w // 2 * 2, :2].reshape(n, h // 2, 2, w // 2, 2, 2).float().mean((2, 4))
+        red, green = small[..., 0], small[..., 1]
+        texture = ((red - 102) * 12 + 90).clamp(0, 255)
+        return torch.stack((green, texture), -1).round().to(torch.uint8)
+
+
+class Encoder(nn.Module):
+    """What every encoder offers, beside the contract of a core."""
+
+    size: int
+    """Features it gives for a step."""
+    raw: tuple[int, ...]
+    """Shape of one raw step."""
+    mean: Tensor
+    deviation: Tensor
+
+    def prepare(self, raw: Tensor) -> Tensor:
+        """Raw steps (any number first) to what is kept and fed to `forward`."""
+        return raw
+
+    def fit(self, x: np.ndarray) -> None:
+        """Takes the normaliser from training inputs (steps first)."""
+        flat = torch.as_tensor(x.reshape(-1, x.shape[-1])).double()
+        self.mean.copy_(flat.mean(0))
+        self.deviation.copy_(flat.std(0, correction=0).clamp_min(1e-6 + 0.01 * flat.std(correction=0)))
+
+    def normal(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+    def initial(self, batch: int) -> State:
+        return ()
+
+
+@dataclass(frozen=True)
+class Identity(Spec):
+    """The numbers themselves, brought to mean 0 and deviation 1."""
+
+    def build(self, raw: tuple[int, ...]) -> "IdentityEncoder":
+        return IdentityEncoder(raw)
+
+
+class IdentityEncoder(Encoder):
+    def __init__(self, raw: tuple[int, ...]):
+        super().__init__()
+        self.raw = raw
+        self.size = raw[-1]
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("deviation", torch.ones(self.size))
+
+    def forward(
+        self, x: Float[Tensor, "batch time feature"], state: State
+    ) -> tuple[Float[Tensor, "batch time feature"], State]:
+        return self.normal(x), state
+
+
+@dataclass(frozen=True)
+class Conv(Spec):
+    """Convolutions over each picture, then one dense layer (Bojarski et al. 2016, figure 4)."""
+
+    channels: tuple[int, ...] = (24, 36, 48, 64, 64)
+    kernels: tuple[int, ...] = (5, 5, 5, 3, 3)
+    strides: tuple[int, ...] = (2, 2, 2, 1, 1)
+    features: int = 128
+    """Units of the dense layer."""
+    frames: int = 1
+    """Pictures stacked into one input, this one and those before it."""
+    dropout: float = 0.0
+    """Share of the dense layer's units dropped while training."""
+    pixels: Picture | RoadTexture = Picture()
+    """What is done to a picture before the first convolution."""
+
+    def build(self, raw: tuple[int, ...]) -> "ConvEncoder":
+        if not len(self.channels) == len(self.kernels) == len(self.strides):
+            raise UserError(
+                f"Conv: {len(self.channels)} channels, {len(self.kernels)} kernels and "
+                f"{len(self.strides)} strides; give as many of each, one a layer"
+            )
+        if len(raw) != 3:
+            raise UserError(f"Conv needs pictures (height, width, channels), found steps of shape {raw}")
+        return ConvEncoder(self, raw)
+
+
+class ConvEncoder(Encoder):
+    def __init__(self, spec: Conv, raw: tuple[int, ...]):
+        super().__init__()
+        self.raw, self.size, self.spec = raw, spec.features, spec
+        self.picture = spec.pixels.shape(raw)
+        channels = self.picture[-1]
+        self.register_buffer("mean", torch.full((channels,), 120.0))
+        self.register_buffer("deviation", torch.full((channels,), 50.0))
+        self.convolutions = nn.Sequential()
+        height, width, depth = self.picture[0], self.picture[1], channels * spec.frames
+        for out, kernel, stride in zip(spec.channels, spec.kernels, spec.strides, strict=True):
+            self.convolutions.append(nn.Conv2d(depth, out, kernel, stride))
+            self.convolutions.append(nn.ReLU())
+            height, width, depth = (height - kernel) // stride + 1, (width - kernel) // stride + 1, out
+            if height < 1 or width < 1:
+                raise UserError(f"Conv: a picture of {self.picture} is too small for kernels {spec.kernels}")
+        for layer in self.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+        self.dense = nn.Linear(height * width * depth, spec.features)
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def prepare(self, raw: UInt8[Tensor, "n h w c"]) -> UInt8[Tensor, "n height width channel"]:
+        return self.spec.pixels.prepare(raw)
+
+    def initial(self, batch: int) -> State:
+        """The pictures before the first: black ones."""
+        if self.spec.frames == 1:
+            return ()
+        shape = (batch, self.spec.frames - 1, *self.picture)
+        return (torch.zeros(shape, dtype=torch.uint8, device=self.mean.device),)
+
+    def forward(
+        self, x: UInt8[Tensor, "batch time height width channel"], state: State
+    ) -> tuple[Float[Tensor, "batch time feature"], State]:
+        batch, time = x.shape[:2]
+        if self.spec.frames > 1:
+            x, state = self._stacked(x, state)
+        # A picture lies in memory with its channels last; permuted, it is what channels_last kernels want.
+        planes = self.normal(x.float()).flatten(-2) if self.spec.frames > 1 else self.normal(x.float())
+        planes = planes.flatten(0, 1).permute(0, 3, 1, 2)
+        y = self.convolutions(planes).flatten(1)
+        return self.dropout(torch.relu(self.dense(y))).unflatten(0, (batch, time)), state
+
+    def _stacked(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        time, frames = x.shape[1], self.spec.frames
+        line = torch.cat((state[0], x), 1)
+        return torch.stack([line[:, i : i + time] for i in range(frames)], -2), (line[:, time:],)
+
+
+def prepare_batch(encoder: Any, raw: np.ndarray) -> np.ndarray:
+    """`encoder.prepare` for NumPy."""
+    with torch.inference_mode():
+        return encoder.prepare(torch.as_tensor(raw)).numpy()

@@ -1,0 +1,115 @@
+"""What turns a feature into a prediction, with its own loss and point estimate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import Spec
+from .errors import UserError
+
+
+class Head(nn.Module):
+    """What every head offers; `forward` gives raw outputs that only the head itself interprets."""
+
+    targets: tuple[str, ...]
+    """Names of the streams it learns, in the order of `point`."""
+
+    def fit(self, y: np.ndarray) -> None:
+        """Takes the normaliser from training targets (steps first)."""
+
+
+@dataclass(frozen=True)
+class Regression(Spec):
+    """Numbers, by the Huber loss on standardised targets (Huber 1964)."""
+
+    targets: tuple[str, ...] = ("y",)
+    """Streams to learn; the first is the one that is scored."""
+    weights: tuple[float, ...] = ()
+    """What each target counts in the loss; none given: 1 each."""
+    delta: float = 0.3
+    """Where the loss turns from squared to absolute, in standard deviations of the target."""
+
+    def build(self, features: int) -> "RegressionHead":
+        if self.weights and len(self.weights) != len(self.targets):
+            raise UserError(
+                f"Regression: {len(self.weights)} weights for {len(self.targets)} targets; give one a target"
+            )
+        return RegressionHead(self, features)
+
+
+class RegressionHead(Head):
+    mean: Tensor
+    deviation: Tensor
+    weights: Tensor
+
+    def __init__(self, spec: Regression, features: int):
+        super().__init__()
+        self.targets, self.delta = spec.targets, spec.delta
+        size = len(spec.targets)
+        self.linear = nn.Linear(features, size)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+        weights = torch.tensor(spec.weights or [1.0] * size)
+        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+
+    def fit(self, y: np.ndarray) -> None:
+        self.mean.copy_(torch.as_tensor(y.mean(0, dtype=np.float64)))
+        self.deviation.copy_(torch.as_tensor(y.std(0, dtype=np.float64)).clamp_min(1e-6))
+
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch target"]:
+        return self.linear(feature)
+
+    def loss(
+        self, raw: Float[Tensor, "*batch target"], y: Float[Tensor, "*batch target"]
+    ) -> Float[Tensor, "*batch"]:
+        error = F.huber_loss(raw.float(), (y - self.mean) / self.deviation, reduction="none", delta=self.delta)
+        return (error * (self.weights / self.delta)).sum(-1)
+
+    def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
+        """The estimate in the units of the targets."""
+        return raw.float() * self.deviation + self.mean
+
+
+@dataclass(frozen=True)
+class Classification(Spec):
+    """One of several classes, by cross-entropy."""
+
+    targets: tuple[str] = ("label",)
+    """The stream that holds the number of the class."""
+    classes: int = 10
+    smoothing: float = 0.0
+    """Share of the probability spread over all classes in the training target (Szegedy et al. 2016)."""
+
+    def build(self, features: int) -> "ClassificationHead":
+        return ClassificationHead(self, features)
+
+
+class ClassificationHead(Head):
+    def __init__(self, spec: Classification, features: int):
+        super().__init__()
+        self.targets, self.classes, self.smoothing = spec.targets, spec.classes, spec.smoothing
+        self.linear = nn.Linear(features, spec.classes)
+
+    def fit(self, y: np.ndarray) -> None:
+        worst = y.max() if y.max() >= self.classes else y.min()
+        if not 0 <= worst < self.classes:
+            raise UserError(f"label {worst:g} is not one of the {self.classes} classes; set --head.classes")
+
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
+        return self.linear(feature)
+
+    def loss(
+        self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]
+    ) -> Float[Tensor, "*batch"]:
+        flat = F.cross_entropy(
+            raw.float().flatten(0, -2), y.long().flatten(), reduction="none", label_smoothing=self.smoothing
+        )
+        return flat.view(raw.shape[:-1])
+
+    def point(self, raw: Float[Tensor, "*batch class_"]) -> Int[Tensor, "*batch 1"]:
+        """The likeliest class."""
+        return raw.argmax(-1, keepdim=True)

@@ -1,0 +1,139 @@
+"""The flavours of sequence model, built of an encoder, a core and a head."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .config import Spec
+from .cores import Core, Memoryless, State, reset
+from .data import Batch, Example
+from .encoders import Encoder
+from .errors import UserError
+from .heads import Head
+
+Flavour = Literal["one-to-one", "many-to-one", "many-to-many"]
+
+
+@dataclass(frozen=True)
+class Network(Spec):
+    """What a model is made of.
+
+    one-to-one: each step on its own. many-to-one: one answer a sequence, at its last step.
+    many-to-many: an answer at every step.
+    """
+
+    encoder: Spec
+    core: Spec
+    head: Spec
+    flavour: Flavour = "many-to-many"
+    skip: bool = False
+    """The head sees the encoder's feature beside the core's."""
+
+    def build(self, raw: tuple[int, ...]) -> "Model":
+        """The model for raw steps of this shape."""
+        if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
+            raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
+        encoder: Encoder = self.encoder.build(raw)  # pyright: ignore[reportAttributeAccessIssue]
+        core: Core = self.core.build(encoder.size)  # pyright: ignore[reportAttributeAccessIssue]
+        size = core.size + (encoder.size if self.skip else 0)
+        head: Head = self.head.build(size)  # pyright: ignore[reportAttributeAccessIssue]
+        return Model(encoder, core, head, self.flavour, self.skip)
+
+
+class Model(nn.Module):
+    """Encoder, core and head; the state of the first two goes in and comes out."""
+
+    def __init__(self, encoder: Encoder, core: Core, head: Head, flavour: Flavour, skip: bool):
+        super().__init__()
+        self.encoder, self.core, self.head = encoder, core, head
+        self.flavour, self.skip = flavour, skip
+
+    @property
+    def causal(self) -> bool:
+        return self.core.causal
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def initial(self, batch: int = 1) -> State:
+        """The state before the first step."""
+        return (self.encoder.initial(batch), self.core.initial(batch))
+
+    def forward(
+        self, x: Tensor, state: State, fresh: Bool[Tensor, "batch"] | None = None
+    ) -> tuple[Float[Tensor, "batch time output"], State]:
+        """Raw outputs of the head for prepared inputs at every step; rows that are `fresh` begin anew."""
+        if fresh is not None:
+            state = reset(state, self.initial(len(x)), fresh)
+        feature, encoder_state = self.encoder(x, state[0])
+        y, core_state = self.core(feature, state[1])
+        if self.skip:
+            y = torch.cat((y, feature), -1)
+        return self.head(y), (encoder_state, core_state)
+
+    def loss(self, batch: Batch, raw: Float[Tensor, "batch time output"]) -> tuple[Tensor, Tensor]:
+        """Sum of the weighted losses and sum of the weights."""
+        if self.flavour == "many-to-one":
+            last = (batch.mask > 0).sum(1).clamp_min(1) - 1
+            rows = torch.arange(len(last), device=last.device)
+            losses, weight = self.head.loss(raw[rows, last], batch.y), batch.mask[rows, last]
+        else:
+            # Padding may hold anything: it is taken out, for nought times NaN would still be NaN.
+            losses, weight = self.head.loss(raw, batch.y), batch.mask
+        return torch.where(weight > 0, losses * weight, 0.0).sum(), weight.sum()
+
+    @torch.inference_mode()
+    def step(self, frame: np.ndarray | Tensor, state: State | None = None) -> tuple[dict[str, Any], State]:
+        """One raw step (no batch, no time axis) to named predictions; without a state, the first step."""
+        state = self.initial() if state is None else state
+        x = self.encoder.prepare(torch.as_tensor(np.asarray(frame)).unsqueeze(0).to(self.device))
+        raw, state = self(x.unsqueeze(1), state)
+        point = self.head.point(raw)[0, 0].tolist()
+        return dict(zip(self.head.targets, point, strict=True)), state
+
+    @torch.no_grad()
+    def stream(self, examples: Sequence[Example], steps: int = 64, rows: int = 16) -> list[Tensor]:
+        """Raw outputs (time output) for whole records, in the order given; each from the state before its start."""
+        training = self.training
+        self.eval()
+        try:
+            groups = [examples[i : i + rows] for i in range(0, len(examples), rows)]
+            return [out for group in groups for out in self._stream(group, steps)]
+        finally:
+            self.train(training)
+
+    def _stream(self, examples: Sequence[Example], steps: int) -> list[Tensor]:
+        state, parts = self.initial(len(examples)), []
+        longest = max(map(len, examples))
+        for start in range(0, longest, steps):
+            x = np.zeros((len(examples), min(steps, longest - start), *examples[0].x.shape[1:]), examples[0].x.dtype)
+            for row, example in enumerate(examples):
+                part = example.x[start : start + steps]
+                x[row, : len(part)] = part
+            raw, state = self(torch.from_numpy(x).to(self.device), state)
+            parts.append(raw.float().cpu())
+        return [raw[: len(e)] for raw, e in zip(torch.cat(parts, 1), examples, strict=True)]
+
+    def held_out_loss(self, examples: Sequence[Example]) -> float:
+        """Mean loss over whole records, streamed; every step counts alike."""
+        head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
+        total, count = 0.0, 0
+        for raw, example in zip(self.stream(examples), examples, strict=True):
+            y = torch.from_numpy(np.ascontiguousarray(example.y))
+            losses = head.loss(raw[-1:], y[None]) if self.flavour == "many-to-one" else head.loss(raw, y)
+            total, count = total + losses.double().sum().item(), count + len(losses)
+        return total / count
+
+    def predict(self, examples: Sequence[Example]) -> list[np.ndarray]:
+        """Point estimates (time target) for whole records; one row for many-to-one."""
+        head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
+        last = slice(-1, None) if self.flavour == "many-to-one" else slice(None)
+        with torch.no_grad():
+            return [head.point(raw[last]).numpy() for raw in self.stream(examples)]
