@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .config import Spec
 from .errors import UserError
+from .progress import Watch, silent
 from .records import Record, Stream
 from .sources.frames import cached
 
@@ -52,12 +53,18 @@ def examples(
     key: str,
     cache: Path,
     once: bool = False,
+    watch: Watch = silent,
 ) -> list[Example]:
     """Inputs prepared (pictures once, kept in `cache` under `key`) and targets read on the inputs' clock.
 
     With `once` a record has one answer: the last value of each target.
     """
-    return [_example(record, inputs, targets, prepare, key, cache, once) for record in records]
+    shown = []
+    for done, record in enumerate(records):
+        watch("preparing records", done, len(records))
+        shown.append(_example(record, inputs, targets, prepare, key, cache, once))
+    watch("preparing records", len(records), len(records))
+    return shown
 
 
 def _example(record: Record, inputs, targets, prepare, key, cache, once) -> Example:

@@ -8,35 +8,23 @@ import numpy as np
 
 from steersman.errors import UserError
 
+from . import CarRacing
+
 try:
     import gymnasium
     from gymnasium.envs.box2d import car_racing as stock
+
+    from steersman.worlds.car_racing_pictures import HEIGHT, WIDTH, Painter
 except ImportError as error:
     raise UserError(
         'CarRacing needs gymnasium with Box2D, which is not installed; run `pip install "steersman[sim]"`'
     ) from error
 
-HEIGHT, WIDTH = 84, 96
 TILE_M = stock.TRACK_DETAIL_STEP
 PACE_MPS = 20.0
 """Speed missing per unit of `pace`."""
 SIGHT_M = 37.0
 """How far ahead of the car the picture reaches."""
-
-
-@dataclass(frozen=True)
-class CarRacing:
-    """The world `car-racing`: tracks drawn from a seed, one lap each, scored as the stock environment does."""
-
-    domain_randomize: bool = False
-    """Draw new colours for road and grass in every episode."""
-    blackouts: float = 0.0
-    """Share of the time in which the picture is black, in spells of 10 to 25 steps."""
-    max_steps: int = 1000
-
-    def build(self, render: bool = True) -> "CarRacingWorld":
-        """Without `render` the observation is all zeros and a step some ten times as fast."""
-        return CarRacingWorld(self, render)
 
 
 class CarRacingWorld(gymnasium.Env):
@@ -124,11 +112,12 @@ class CarRacingWorld(gymnasium.Env):
 
 
 class Simulator(stock.CarRacing):
-    """The stock environment; only its picture for the driver is made another way."""
+    """The stock environment; only the picture for the driver is made another way."""
 
-    def __init__(self, domain_randomize: bool, pictures: bool):
+    def __init__(self, domain_randomize: bool, render: bool):
         super().__init__(domain_randomize=domain_randomize)
-        self.pictures = pictures
+        self.render_pictures = render
+        self.painter: Painter | None = None
 
     @property
     def hull(self):
@@ -138,10 +127,15 @@ class Simulator(stock.CarRacing):
     def video_picture(self) -> np.ndarray:
         return super()._render("rgb_array")
 
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        self.painter = None
+        return super().reset(seed=seed, options=options)
+
     def _render(self, mode: str) -> np.ndarray:
-        if not self.pictures:
+        if not self.render_pictures:
             return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        return super()._render("state_pixels")[:HEIGHT]
+        self.painter = self.painter or Painter(self)
+        return self.painter.paint()
 
 
 def blackout_schedule(rng: np.random.Generator, share: float, num_steps: int) -> np.ndarray:

@@ -1,0 +1,188 @@
+"""Policy meets world: drives that are scored, recorded, or driven by the model and labelled by the expert."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import Spec, to_json
+from .errors import UserError
+from .progress import Watch, silent
+from .records import Record
+from .runs import find, load
+from .sources import lerobot, read
+from .worlds import CarRacing
+
+Driver = Callable[[np.ndarray, Any], tuple[dict[str, float], Any]]
+"""(picture, state) -> (named prediction, state); the first state is None."""
+
+STRENGTHS = (0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0, 0.06, 0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0)
+"""Steering noise of the recorded episodes, over and over."""
+LABELS = ("steer", "pace", "gas", "brake", "target_speed_mps", "speed_mps", "yaw_radps")
+"""What the expert says of every state."""
+DRIVEN = ("driven_steer", "driven_gas", "driven_brake")
+"""What was done, which differs by the disturbance, or is the model's."""
+LOST_M = 20.0
+"""A recording ends this far off the centre line: nothing can be learned there."""
+EXPERT = "expert"
+
+
+def driver(name: str, world: Any) -> Driver:
+    """The world's expert, or the model of a run."""
+    if name == EXPERT:
+        expert = world.expert()
+        return lambda picture, state: (expert.act(world), state)
+    return _model(str(find(name))).step
+
+
+@lru_cache(maxsize=2)
+def _model(folder: str):
+    model = load(folder)
+    if missing := {"steer", "pace"} - set(model.head.targets):
+        raise UserError(f"{folder} can't drive: it doesn't predict {' and '.join(sorted(missing))}")
+    return model
+
+
+def drive(
+    config: Any, name: str, seed: int, watch: Callable[..., None] | None = None
+) -> dict[str, Any]:
+    """One scored episode. `watch` is called with (world, picture, prediction, info, score) at every step."""
+    world = config.build()
+    act = driver(name, world)
+    picture, info = world.reset(seed=seed)
+    state, score, done, off = None, 0.0, False, [False]
+    episode: dict[str, Any] = {"seed": seed, "off_road": [], "latency_ms": [], "path_m": []}
+    while not done:
+        began = time.perf_counter()
+        prediction, state = act(picture, state)
+        episode["latency_ms"].append((time.perf_counter() - began) * 1e3)
+        if watch:
+            watch(world, picture, prediction, info, score)
+        picture, reward, terminated, truncated, info = world.step(world.controls(prediction))
+        score, done = score + reward, terminated or truncated
+        x_m, y_m = world.position_m.tolist()
+        episode["path_m"].append((round(x_m, 2), round(y_m, 2)))
+        if info["off_road"] and not off[-1]:
+            episode["off_road"].append({"time_s": info["time_s"], "x_m": x_m, "y_m": y_m})
+        off.append(info["off_road"])
+    track = world.course.points_m.round(2).tolist()
+    return episode | {"score": score, "steps": world.steps, "lap": info["lap"], "track_m": track}
+
+
+def drives(config: Any, name: str, seeds: Iterable[int], workers: int = 1) -> Iterator[dict[str, Any]]:
+    """Scored episodes of one driver, in the order of the seeds."""
+    if name != EXPERT:
+        _model(str(find(name)))  # A run that can't drive is found out here, not in a worker.
+    return in_parallel(partial(drive, config, name), list(seeds), workers)
+
+
+def recorded_drive(config: Any, name: str, task: tuple[int, float]) -> dict[str, np.ndarray]:
+    """Streams of one episode: what was seen, what the expert would do, and what was done instead.
+
+    A task is (seed, strength of the disturbance). A model drives as it pleases, undisturbed.
+    """
+    seed, strength = task
+    world = config.build()
+    expert = world.expert()
+    learner = None if name == EXPERT else driver(name, world)
+    picture, info = world.reset(seed=seed)
+    disturbance = world.disturbance(np.random.default_rng((seed, 1)), strength)
+    rows, pictures, state, done = [], [], None, False
+    while not done and abs(info["offset_m"]) < LOST_M:
+        labels = expert.act(world)
+        if learner:
+            prediction, state = learner(picture, state)
+            action = world.controls(prediction)
+        else:
+            action = disturbance.apply(labels, world)
+        rows.append([*(labels[n] for n in LABELS), *action, info["offset_m"], info["blind"]])
+        pictures.append(picture)
+        picture, _, terminated, truncated, info = world.step(action)
+        done = terminated or truncated
+    columns = np.array(rows, np.float32).T
+    return {"picture": np.stack(pictures)} | dict(zip((*LABELS, *DRIVEN, "offset_m", "blind"), columns, strict=True))
+
+
+def record(
+    config: Any,
+    folder: Path,
+    episodes: int,
+    seed: int,
+    name: str = EXPERT,
+    workers: int = 1,
+    watch: Watch = silent,
+) -> Path:
+    """Records episodes `seed`, `seed + 1`, ... into a LeRobot dataset, or goes on where it was cut short.
+
+    An episode is a pure function of its seed, so a recording gone on with equals one never cut.
+    """
+    about = {"world": to_json(config), "driver": name, "seed": seed}
+    world = config.build(render=False)
+    scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
+    streams = {"picture": ("uint8", world.observation_space.shape)} | scalars
+    writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
+    tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
+    watch("recording", writer.num_episodes, episodes)
+    for episode in in_parallel(partial(recorded_drive, config, name), tasks, workers):
+        writer.add(episode)
+        watch("recording", writer.num_episodes, episodes)
+    return folder
+
+
+@dataclass(frozen=True)
+class Recorded(Spec):
+    """Drives of a world's expert, recorded when first asked for."""
+
+    world: CarRacing = CarRacing()
+    episodes: int = 30
+    seed: int = 100_000
+    """Of the first track; the others follow."""
+    folder: str = ""
+    """Where they are kept; empty: below `drives`, named after what they are."""
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        folder = Path(self.folder or f"drives/{self.name}")
+        record(self.world, folder, self.episodes, self.seed, workers=num_cores(), watch=watch)
+        return read(folder)[: self.episodes]
+
+    @property
+    def name(self) -> str:
+        colours = "-colours" * self.world.domain_randomize
+        blackouts = f"-blackouts{self.world.blackouts:g}" if self.world.blackouts else ""
+        return f"car-racing{colours}{blackouts}-{self.seed}"
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> Iterator[Any]:
+    """Results in the order of the tasks, from so many processes, each on one thread."""
+    if workers <= 1 or len(tasks) <= 1:
+        yield from map(function, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker)
+    try:
+        yield from pool.map(function, tasks)
+    except BaseException:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
+    torch.set_num_threads(1)

@@ -1,0 +1,19 @@
+"""Recipes by name: functions that give a Recipe, whose docstrings say how to run it and what to expect.
+
+A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py:function` on the command line.
+"""
+
+from collections.abc import Callable
+
+from ..runs import Recipe
+from .digits import digits
+from .echo import echo
+from .steer import steer, steer_frame, steer_stack
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "steer": steer,
+    "steer-frame": steer_frame,
+    "steer-stack": steer_stack,
+    "digits": digits,
+    "echo": echo,
+}

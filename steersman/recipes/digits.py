@@ -1,0 +1,28 @@
+"""A handwritten digit read row by row: many to one."""
+
+from ..cores import LSTM
+from ..data import Split, Windows
+from ..encoders import Identity
+from ..heads import Classification
+from ..runs import Recipe
+from ..sources.digits import Digits
+from ..train import Training
+
+
+def digits() -> Recipe:
+    """Which of ten digits an 8x8 picture shows, read one row a step; many to one.
+
+    Command: `steersman train digits`
+    Data:    the 1,797 digits of scikit-learn
+    """
+    return Recipe(
+        source=Digits(),
+        inputs="row",
+        encoder=Identity(),
+        core=LSTM(64),
+        head=Classification(targets=("digit",), classes=10),
+        flavour="many-to-one",
+        batches=Windows(rows=64),
+        split=Split(validation=0.15, test=0.15),
+        training=Training(steps=800, rate=5e-3, precision="float32", validate_every=50),
+    )

@@ -1,0 +1,27 @@
+"""The smallest task that needs a memory: say what was heard three steps ago."""
+
+from ..cores import GRU
+from ..data import Split, Windows
+from ..encoders import Identity
+from ..heads import Regression
+from ..runs import Recipe
+from ..sources.synthetic import Echo
+from ..train import Training
+
+
+def echo() -> Recipe:
+    """Repeat one of four noisy inputs three steps late; many to many.
+
+    Command: `steersman train echo`
+    Data:    synthetic, made when asked for
+    """
+    return Recipe(
+        source=Echo(),
+        inputs="x",
+        encoder=Identity(),
+        core=GRU(32),
+        head=Regression(targets=("y",)),
+        batches=Windows(rows=16),
+        split=Split(validation=0.15, test=0.15),
+        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+    )

@@ -1,0 +1,204 @@
+"""A run is a folder: recipe, weights with their normaliser, log, checkpoints, metrics, report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from .checkpoints import load_weights, read_json, write_json
+from .config import Spec, from_json, to_json
+from .data import Batches, Example, Lanes, Split, Windows, examples
+from .encoders import prepare_batch
+from .errors import UserError
+from .model import Flavour, Model, Network
+from .progress import Watch, silent
+from .records import Record
+from .sources import read
+from .train import Trainer, Training
+
+FORMAT = 1
+"""Of config.json; a run with a higher one was written by a newer version."""
+CACHE = Path.home() / ".cache" / "steersman"
+
+
+@dataclass(frozen=True)
+class Recipe(Spec):
+    """All that makes a scored model out of data."""
+
+    encoder: Spec
+    core: Spec
+    head: Spec
+    source: Spec
+    """Where records come from when no data is given."""
+    inputs: str = "picture"
+    """The stream that the model sees."""
+    flavour: Flavour = "many-to-many"
+    skip: bool = False
+    """The head sees the encoder's feature beside the core's."""
+    batches: Lanes | Windows = Lanes()
+    augment: tuple[Spec, ...] = ()
+    split: Split = Split()
+    training: Training = Training()
+
+    def build(self, raw: tuple[int, ...]) -> Model:
+        return Network(self.encoder, self.core, self.head, self.flavour, self.skip).build(raw)
+
+    def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
+        """Records as the model sees them."""
+        key = repr(getattr(self.encoder, "pixels", None))
+        prepare = partial(prepare_batch, model.encoder)
+        once = self.flavour == "many-to-one"
+        return examples(records, self.inputs, model.head.targets, prepare, key, CACHE, once, watch)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What config.json says: the recipe, the shape of a raw step, and what it was trained on."""
+
+    folder: Path
+    name: str
+    recipe: Recipe
+    raw: tuple[int, ...]
+    data: tuple[str, ...] = ()
+    """Folders it was trained on; none: the recipe's own source."""
+
+    def write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fields = {"name": self.name, "raw": self.raw, "data": self.data, "recipe": to_json(self.recipe)}
+        write_json(self.folder / "config.json", {"format": FORMAT} | fields)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """UserError where the folder is no run, a half-written one, or one of a newer version."""
+        if not folder.is_dir():
+            raise UserError(f"there is no run {folder}; `steersman train` makes one")
+        written = read_json(folder / "config.json")
+        if not isinstance(written, dict) or not isinstance(written.get("format"), int):
+            raise UserError(f"{folder / 'config.json'} is not the config of a run")
+        if written["format"] > FORMAT:
+            raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
+        recipe = from_json(written.get("recipe"), f"{folder / 'config.json'}: recipe")
+        if not isinstance(recipe, Recipe):
+            raise UserError(f"{folder / 'config.json'}: recipe is a {type(recipe).__name__}, not a Recipe")
+        try:
+            return cls(folder, written["name"], recipe, tuple(written["raw"]), tuple(written["data"]))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'config.json'} lacks a field ({error})") from None
+
+    def model(self) -> Model:
+        """The trained model, ready to predict."""
+        model = self.recipe.build(self.raw)
+        load_weights(model, self.folder / "model.safetensors")
+        return model.eval()
+
+    def records(self, watch: Watch = silent) -> dict[str, list[Record]]:
+        """Training, validation and test records, divided as when it was trained."""
+        return self.recipe.split.divide(read_records(self.recipe, self.data, watch))
+
+
+def load(folder: Path | str) -> Model:
+    """The model of a run, or one that ships with the package by its name (`"steer"`)."""
+    return Run.open(find(folder)).model()
+
+
+def find(run: Path | str) -> Path:
+    """The folder of a run, or of the trained model of that name in the package."""
+    shipped = Path(__file__).parent / "trained" / str(run)
+    return shipped if not Path(run).exists() and shipped.is_dir() else Path(run)
+
+
+def fit(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    data: Sequence[str] = (),
+    device: str = "auto",
+    start: Path | None = None,
+    say: Callable[[str], None] = print,
+    watch: Watch = silent,
+) -> Run:
+    """Trains a recipe in `folder`, or goes on with the training begun there; `start` is a run to begin from.
+
+    Under torchrun every process takes its share of each batch.
+    """
+    rank, ranks = _join_processes()
+    torch.manual_seed(recipe.training.seed)
+    records = recipe.split.divide(read_records(recipe, data, watch))
+    raw = tuple(records["train"][0][recipe.inputs].values.shape[1:])
+    run = Run(folder, name, recipe, raw, tuple(data))
+    _same_run(run)
+    model = recipe.build(raw)
+    shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
+    if start is None:
+        fit_normalisers(model, shown["train"])
+    else:
+        load_weights(model, start / "model.safetensors")
+    if rank == 0:
+        run.write()
+    batches = Batches(
+        recipe.batches, shown["train"], model.head.targets, recipe.augment,  # pyright: ignore[reportArgumentType]
+        recipe.training.seed, rank, ranks,
+    )  # fmt: skip
+    torch.manual_seed(recipe.training.seed + 1 + rank)
+    validate = partial(Model.held_out_loss, examples=shown["validation"])
+    Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch).run()
+    return run
+
+
+def fit_normalisers(model: Model, shown: Sequence[Example]) -> None:
+    """Input and target normalisers from training records; long ones are looked at every few steps."""
+    total = sum(map(len, shown))
+    every = max(1, total // 4096)
+    import numpy as np
+
+    model.encoder.fit(np.concatenate([e.x[::every] for e in shown]))
+    model.head.fit(np.stack([e.y for e in shown]) if shown[0].y.ndim == 1 else np.concatenate([e.y for e in shown]))
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one. UserError where the device is not to be had."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu or cuda") from None
+
+
+def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
+    """All records of some folders, or of the recipe's own source."""
+    if not data:
+        return recipe.source.read(watch)  # pyright: ignore[reportAttributeAccessIssue]
+    records = [record for path in data for record in read(Path(path))]
+    names = [r.name for r in records]
+    if len(set(names)) < len(names):
+        # The same names in two folders are two recordings: number them.
+        records = [replace(r, name=f"{i}/{r.name}") for i, r in enumerate(records)]
+    return records
+
+
+def _same_run(run: Run) -> None:
+    """A folder that already holds a run is gone on with only by the same recipe and data."""
+    if not (run.folder / "config.json").exists():
+        return
+    old = Run.open(run.folder)
+    if (old.recipe, old.data) != (run.recipe, run.data):
+        what = "recipe" if old.recipe != run.recipe else "data"
+        raise UserError(
+            f"{run.folder} holds a run with another {what}; leave the options out to go on with it, "
+            "or name a new folder with --run"
+        )
+
+
+def _join_processes() -> tuple[int, int]:
+    """Rank and number of processes under torchrun, else (0, 1)."""
+    if not dist.is_torchelastic_launched():
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), dist.get_world_size()

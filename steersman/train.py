@@ -1,0 +1,339 @@
+"""The loop: forward through a window of time, backward through it, update; it knows no task."""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_file, write_tensors
+from .config import Spec
+from .cores import detach, map_state, state_tensors
+from .data import Batch, Batches
+from .errors import UserError
+from .model import Model
+from .progress import Watch, silent
+
+
+@dataclass(frozen=True)
+class Training(Spec):
+    """AdamW with warm-up and a cosine to the final rate (Loshchilov & Hutter 2017, 2019)."""
+
+    steps: int = 1000
+    """Updates in all."""
+    rate: float = 1.5e-3
+    """Learning rate after the warm-up."""
+    final_rate: float = 2e-5
+    """Learning rate at the end."""
+    warmup: int = 50
+    """Steps over which the rate rises from nought."""
+    decay: float = 0.01
+    """Weight decay of AdamW."""
+    clip: float = 1.0
+    """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 runs the network under autocast; auto measures both at the start and takes the faster."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    validate_every: int = 200
+    """Steps between looks at the validation records."""
+    patience: int = 0
+    """Stop after so many looks without improvement; 0: never."""
+    seed: int = 0
+    """Of the weights, the order of the data, dropout and augmentation."""
+    tensorboard: bool = False
+    """Also write TensorBoard events."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C: a checkpoint has been written and training can go on from it."""
+
+
+class _Exploded(Exception):
+    """The loss or the gradient is not finite, or far above what it was."""
+
+
+@dataclass
+class Progress:
+    """All that the loop carries from step to step beside weights, moments and recurrent state."""
+
+    step: int = 0
+    epoch: int = 0
+    index: int = 0
+    smooth: float = 0.0
+    best: float = math.inf
+    stale: int = 0
+    rollbacks: int = 0
+    dtype: str = ""
+
+
+class Trainer:
+    """One training run in `folder`: makes or resumes it, and keeps weights, log and checkpoints there."""
+
+    def __init__(
+        self,
+        model: Model,
+        batches: Batches,
+        training: Training,
+        folder: Path,
+        validate: Callable[[Model], float] | None = None,
+        say: Callable[[str], None] = print,
+        watch: Watch = silent,
+    ):
+        """`validate` gives a score, the lower the better."""
+        self.model, self.batches, self.training, self.folder = model, batches, training, folder
+        self.validate, self.say, self.watch = validate, say, watch
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.at = Progress()
+        self.network = (
+            nn.parallel.DistributedDataParallel(model) if batches.ranks > 1 else model  # averages gradients
+        )
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=training.decay)
+        self.state = model.initial(batches.rows)
+        self.seconds = {"compute": 0.0, "all": 0.0}
+
+    def run(self) -> None:
+        """Trains to the end. Interrupted on Ctrl-C; UserError when it explodes a third time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoints.steps():
+            self._load(self.checkpoints.steps()[-1])
+        else:
+            self.at.dtype = choose_precision(self)
+            self._save()
+        self.model.train()
+        with _interrupts() as interrupted, self._log() as log:
+            while self.at.step < self.training.steps:
+                try:
+                    self._step(log)
+                except _Exploded as error:
+                    self._roll_back(str(error))
+                if interrupted.is_set():
+                    self._save()
+                    raise Interrupted(f"stopped at step {self.at.step} of {self.training.steps}")
+                if self.training.patience and self.at.stale >= self.training.patience:
+                    self.say(f"no better for {self.at.stale} looks at the validation records: stopped early")
+                    break
+        self._save()
+        if self.validate is None and self._chief:
+            write_tensors(self.folder / "model.safetensors", self.model.state_dict())
+
+    def _step(self, log: Callable[[dict], None]) -> None:
+        began = time.perf_counter()
+        at, training = self.at, self.training
+        batch = self._next_batch()
+        rate = self.rate(at.step) * 0.5**at.rollbacks
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        ready = time.perf_counter()
+        loss, state = self.forward(batch, at.dtype)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip).item()
+        value = self._everywhere(loss.detach()).item() / self.batches.ranks
+        self._check(value, norm)
+        self.optimiser.step()
+        self.state = detach(state)
+        done = time.perf_counter()
+        at.step, at.index = at.step + 1, at.index + 1
+        at.smooth = value if at.step == 1 else 0.98 * at.smooth + 0.02 * value
+        self.seconds["compute"] += done - ready
+        row = {"step": at.step, "epoch": at.epoch, "loss": value, "rate": rate, "gradient_norm": norm}
+        last = at.step == training.steps
+        self.seconds["all"] += time.perf_counter() - began
+        if self.validate and (last or at.step % training.validate_every == 0):
+            row["validation"] = self._look()
+        row["seconds"] = time.perf_counter() - began
+        log(row)
+        if at.step % training.checkpoint_every == 0 and not last:
+            self._save()
+
+    def forward(self, batch: Batch, dtype: str) -> tuple[Tensor, Any]:
+        """The mean loss of a batch over all processes' weights, and the state after it."""
+        device = self.model.device
+        batch = batch.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            raw, state = self.network(batch.x, self.state, batch.fresh)
+        total, weight = self.model.loss(batch, raw)
+        # Gradients are averaged over processes, so each scales its sum by how many there are.
+        return total * self.batches.ranks / self._everywhere(weight).clamp_min(1e-8), state
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        t = self.training
+        if step < t.warmup:
+            return t.rate * (step + 1) / t.warmup
+        share = (step - t.warmup) / max(1, t.steps - t.warmup)
+        return t.final_rate + (t.rate - t.final_rate) * (1 + math.cos(math.pi * share)) / 2
+
+    def _next_batch(self) -> Batch:
+        epoch = self.batches.epoch(self.at.epoch) if self.at.index == 0 or not hasattr(self, "_epoch") else self._epoch
+        if self.at.index >= len(epoch):
+            self.at.epoch, self.at.index = self.at.epoch + 1, 0
+            epoch = self.batches.epoch(self.at.epoch)
+        self._epoch = epoch
+        if self.at.index == 0 or not self.batches.spec.carry:
+            self.state = self.model.initial(self.batches.rows)
+        return epoch[self.at.index]
+
+    def _check(self, loss: float, norm: float) -> None:
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise _Exploded(f"at step {self.at.step} the loss is {loss:g} and the gradient's norm {norm:g}")
+        if self.at.step > self.training.warmup and loss > 20 * self.at.smooth + 1e-6:
+            raise _Exploded(f"at step {self.at.step} the loss leapt from {self.at.smooth:.3g} to {loss:.3g}")
+
+    def _roll_back(self, cause: str) -> None:
+        if self.at.rollbacks == 2:
+            raise UserError(f"training exploded a third time: {cause}; look at the data, or lower --training.rate")
+        rollbacks = self.at.rollbacks + 1
+        self._load(self.checkpoints.steps()[-1])
+        self.at.rollbacks = rollbacks
+        self.say(f"{cause}: back to step {self.at.step}, with {0.5**rollbacks:g} of the rate")
+
+    def _look(self) -> float:
+        assert self.validate is not None
+        score = self.validate(self.model)
+        if score < self.at.best:
+            self.at.best, self.at.stale = score, 0
+            if self._chief:
+                write_tensors(self.folder / "model.safetensors", self.model.state_dict())
+        else:
+            self.at.stale += 1
+        return score
+
+    def _everywhere(self, value: Tensor) -> Tensor:
+        """The mean loss or the sum of weights over all processes."""
+        if self.batches.ranks == 1:
+            return value
+        value = value.detach().clone()
+        dist.all_reduce(value)
+        return value
+
+    @property
+    def _chief(self) -> bool:
+        return self.batches.rank == 0
+
+    def _save(self) -> None:
+        """Writes a checkpoint: all of what the next step depends on, of every process."""
+        lanes = dict(zip(map(str, range(1000)), map(self._gathered, state_tensors(self.state)), strict=False))
+        generator = self._gathered(torch.get_rng_state()[None])
+        if self._chief:
+            tensors = {
+                "model": self.model.state_dict(),
+                "optimiser": optimiser_tensors(self.optimiser),
+                "lanes": lanes,
+                "generator": {"cpu": generator},
+            }
+            if self.model.device.type == "cuda":
+                tensors["generator"]["cuda"] = torch.cuda.get_rng_state(self.model.device)
+            self.checkpoints.write(self.at.step, tensors, vars(self.at))
+
+    def _load(self, step: int) -> None:
+        tensors, progress = self.checkpoints.read(step)
+        self.model.load_state_dict(tensors["model"])
+        load_optimiser(self.optimiser, tensors["optimiser"])
+        self.at = Progress(**progress)
+        rank, ranks = self.batches.rank, self.batches.ranks
+        lanes = iter(tensors["lanes"].values())
+        self.state = map_state(lambda _: next(lanes)[rank::ranks].to(self.model.device), self.state)
+        torch.set_rng_state(tensors["generator"]["cpu"][rank % len(tensors["generator"]["cpu"])])
+        if "cuda" in tensors["generator"] and self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["generator"]["cuda"], self.model.device)
+
+    def _gathered(self, rows: Tensor) -> Tensor:
+        """The rows of all processes in their order in the global batch."""
+        if self.batches.ranks == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.batches.ranks)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, 1).flatten(0, 1)
+
+    @contextmanager
+    def _log(self) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Appends rows to log.jsonl, after dropping those of steps that are about to be done again."""
+        if not self._chief:
+            yield lambda row: None
+            return
+        path = self.folder / "log.jsonl"
+        rows = [r for r in read_log(self.folder) if r["step"] <= self.at.step]
+        write_file(path, "".join(json.dumps(r) + "\n" for r in rows).encode())
+        events = _tensorboard(self.folder) if self.training.tensorboard else None
+        with open(path, "a") as file:
+
+            def log(row: dict[str, Any]) -> None:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                for name in row.keys() - {"step"} if events else ():
+                    events.add_scalar(name, row[name], row["step"])
+                self.watch("training", row["step"], self.training.steps, f"loss {self.at.smooth:.4f}")
+
+            yield log
+        if events:
+            events.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's log; a half-written last line is left out."""
+    path = folder / "log.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def choose_precision(trainer: Trainer) -> str:
+    """The faster of float32 and bfloat16 on the first batch, where the choice is left open."""
+    if trainer.training.precision != "auto":
+        return trainer.training.precision
+    generator, seconds = torch.get_rng_state(), {"float32": math.inf, "bfloat16": math.inf}
+    batch = trainer.batches.epoch(0)[0]
+    for _ in range(4):
+        for dtype in seconds:
+            began = time.perf_counter()
+            trainer.forward(batch, dtype)[0].backward()
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - began)
+    trainer.optimiser.zero_grad(set_to_none=True)
+    torch.set_rng_state(generator)
+    # What the processes measure may differ; what they compute in may not.
+    fastest = torch.tensor([float(seconds["bfloat16"] < seconds["float32"])])
+    return "bfloat16" if trainer._everywhere(fastest).item() * 2 > trainer.batches.ranks else "float32"
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into a flag that is looked at between steps; the second one kills."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def stop(number, frame):
+        flag.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            '--training.tensorboard needs TensorBoard; install it with: pip install "steersman[tensorboard]"'
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))
