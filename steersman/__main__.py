@@ -1,9 +1,10 @@
 """The commands."""
 
 import importlib.util
+import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +15,21 @@ from rich.table import Table
 
 from . import __version__
 from .config import did_you_mean
+from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
+from .evaluate import driving_scores
 from .progress import bars
+from .quickstart import Quickstart
 from .recipes import RECIPES
-from .runs import Recipe, Run, find, fit
+from .runs import Recipe, Run, find, new_folder
+from .scoring import drive_table, film, report_run, score_table
 from .train import Interrupted
+from .worlds import WORLDS, CarRacing
 
 OUT = Console(highlight=False, soft_wrap=True)
+FIXED = (tyro.conf.AvoidSubcommands,)
+"""The recipe fixes types; the command line changes values."""
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
-BUGS = "https://github.com/steersman/steersman/issues"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,42 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Record:
+    """Records a world's expert as a LeRobot dataset; one that was cut short is gone on with."""
+
+    world: Annotated[CarRacing, tyro.conf.arg(name="")]
+    folder: str = ""
+    """Where the drives go; empty: below `drives`, named after what they are."""
+    episodes: int = 30
+    """Drives in all."""
+    seed: int = 100_000
+    """Of the first track; the others follow."""
+    driver: str = "expert"
+    """expert, with disturbances that it has to recover from; or a run, whose every state the expert labels."""
+    workers: int = 0
+    """Processes; 0: one a core."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Drives tracks closed loop and scores them as the stock environment does."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of a run, the name of a model that ships with the package (steer), or expert."""
+    tracks: int = 10
+    """How many."""
+    seed: int = 2000
+    """Of the first track; the others follow."""
+    world: CarRacing = CarRacing()
+    video: str = ""
+    """Also film the first track to this file (mp4)."""
+    workers: int = 0
+    """Processes; 0: one a core."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
 class Recipes:
     """Lists the recipes, or shows one in full."""
 
@@ -76,5 +119,200 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except Exception:
         ERR.print_exception()
-        ERR.print(f"This is a bug in steersman {__version__}; please report it, with the lines above, at {BUGS}")
+        ERR.print(
+            f"This is a bug in steersman {__version__}: please report it with the lines above (see CONTRIBUTING.md)"
+        )
         sys.exit(1)
+
+
+def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        OUT.print(_overview())
+        return
+    if arguments[0] in ("--version", "version"):
+        OUT.print(f"steersman {__version__}")
+        return
+    command = COMMANDS.get(arguments[0])
+    if command is None:
+        known = ", ".join(COMMANDS)
+        raise UserError(
+            f"no command {arguments[0]!r}{did_you_mean(arguments[0], COMMANDS)}; there are {known}"
+        )
+    command(arguments[1:])
+
+
+def recipes(arguments: list[str]) -> None:
+    """list the recipes"""
+    name = tyro.cli(Recipes, args=arguments, prog="steersman recipes").name
+    if name:
+        OUT.print(_escape(inspect.cleandoc(_recipe(name).__doc__ or name)))
+        return
+    table = Table("recipe", "what it is", box=None)
+    for known, make in RECIPES.items():
+        table.add_row(known, (make.__doc__ or "").split("\n")[0])
+    OUT.print(table)
+
+
+def record(arguments: list[str]) -> None:
+    """record drives of an expert in a simulator"""
+    name, rest = _named("record", "WORLD", arguments, WORLDS)
+    if name is None:
+        return
+    options = tyro.cli(Record, config=FIXED, default=Record(WORLDS[name]()), args=rest, prog=f"steersman record {name}")
+    recorded = Recorded(options.world, options.episodes, options.seed, options.folder)
+    with bars() as watch:
+        folder = recorded.record(options.driver, options.workers, watch)
+    OUT.print(f"{options.episodes} drives in {folder}")
+
+
+def train(arguments: list[str]) -> None:
+    """train a recipe"""
+    name, rest = _named("train", "RECIPE", arguments, RECIPES, also=".py:")
+    if name is None:
+        return
+    make = _recipe(name)
+    folder = _option(rest, "--run")
+    # A run that exists is gone on with as it was begun.
+    begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
+    default = Train(begun.recipe, begun.data, folder or "") if begun else Train(make())
+    text = inspect.cleandoc(f"{make.__doc__ or name}\n\n{Train.__doc__}")
+    options = tyro.cli(Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text)
+    run = Path(options.run or new_folder(name))
+    try:
+        with bars() as watch:
+            fit_rounds(
+                name,
+                options.recipe,
+                run,
+                options.data,
+                options.device,
+                options.rounds,
+                say=ERR.print,
+                watch=watch,
+            )
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; go on with: steersman train {name} --run {run}") from None
+    scores = report_run(Run.open(run))
+    OUT.print(score_table(scores))
+    OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
+
+
+def evaluate(arguments: list[str]) -> None:
+    """score a run beside its baselines"""
+    options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
+    run = Run.open(find(options.run))
+    with bars() as watch:
+        scores = report_run(run, options.data, [Run.open(find(other)) for other in options.beside], watch)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(score_table(scores))
+
+
+def drive(arguments: list[str]) -> None:
+    """let a model drive tracks it never saw"""
+    options = tyro.cli(Drive, args=arguments, prog="steersman drive")
+    seeds = range(options.seed, options.seed + options.tracks)
+    with bars() as watch:
+        episodes = []
+        for episode in drives(options.world, options.run, seeds, options.workers or num_cores()):
+            episodes.append(episode)
+            watch("driving", len(episodes), options.tracks, f"score {episode['score']:.0f}")
+        if options.video:
+            film(options.world, options.run, options.seed, Path(options.video), watch)
+    scores = driving_scores(episodes)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(drive_table({options.run: scores}))
+    if options.video:
+        OUT.print(f"video: {options.video}")
+
+
+def quickstart(arguments: list[str]) -> None:
+    """record, train and drive: the whole way in ten minutes"""
+    options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
+    with bars() as watch:
+        table, places = options.go(ERR.print, watch)
+    OUT.print(table)
+    for what, where in places.items():
+        OUT.print(f"{what}: {where}")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "quickstart": quickstart,
+    "recipes": recipes,
+    "record": record,
+    "train": train,
+    "evaluate": evaluate,
+    "drive": drive,
+}
+
+
+def _overview() -> str:
+    lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "steersman: recurrent networks that steer through time",
+            "",
+            *lines,
+            "",
+            "steersman COMMAND --help says more of each. Where to begin: steersman drive steer --video drive.mp4",
+        ]
+    )
+
+
+def _named(
+    command: str, what: str, arguments: list[str], known: Mapping[str, Any], also: str = "\0"
+) -> tuple[str | None, list[str]]:
+    """The name a command begins with and the rest; None after help was printed."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        OUT.print(f"usage: steersman {command} {what} [OPTIONS]\n\n{what} is one of: {', '.join(known)}")
+        OUT.print(f"steersman {command} {next(iter(known))} --help lists its options.")
+        return None, []
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError(
+            f"{command} needs a name first: steersman {command} {next(iter(known))}; there are {', '.join(known)}"
+        )
+    name = arguments[0]
+    if name not in known and also not in name:
+        raise UserError(
+            f"no {what.lower()} {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}"
+        )
+    return name, arguments[1:]
+
+
+def _recipe(name: str) -> Callable[[], Recipe]:
+    """A recipe of the package, or `path.py:function`."""
+    if name in RECIPES:
+        return RECIPES[name]
+    path, _, function = name.rpartition(":")
+    if not path.endswith(".py"):
+        raise UserError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise UserError(f"there is no file {path}; name a recipe of your own as path.py:function")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, function, None)):
+        raise UserError(f"{path} has no function {function!r}; name a recipe of your own as path.py:function")
+    return getattr(module, function)
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """The value of an option that has to be known before the others are read."""
+    for i, argument in enumerate(arguments):
+        if argument == name and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(name + "="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    main()

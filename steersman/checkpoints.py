@@ -131,7 +131,9 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 def _disk_error(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"the disk is full: {path} was not written, what was there before is unharmed; free some space")
+        return UserError(
+            f"the disk is full: {path} was not written, what was there before is unharmed; free some space"
+        )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return UserError(f"{path} can't be written ({error.strerror}); choose a folder you may write to")
     return error

@@ -4,9 +4,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .config import Spec, to_json
 from .errors import UserError
 from .progress import Watch, silent
 from .records import Record
-from .runs import find, load
+from .runs import Recipe, Run, find, fit, load
 from .sources import lerobot, read
 from .worlds import CarRacing
 
@@ -52,9 +52,7 @@ def _model(folder: str):
     return model
 
 
-def drive(
-    config: Any, name: str, seed: int, watch: Callable[..., None] | None = None
-) -> dict[str, Any]:
+def drive(config: Any, name: str, seed: int, watch: Callable[..., None] | None = None) -> dict[str, Any]:
     """One scored episode. `watch` is called with (world, picture, prediction, info, score) at every step."""
     world = config.build()
     act = driver(name, world)
@@ -109,7 +107,9 @@ def recorded_drive(config: Any, name: str, task: tuple[int, float]) -> dict[str,
         picture, _, terminated, truncated, info = world.step(action)
         done = terminated or truncated
     columns = np.array(rows, np.float32).T
-    return {"picture": np.stack(pictures)} | dict(zip((*LABELS, *DRIVEN, "offset_m", "blind"), columns, strict=True))
+    return {"picture": np.stack(pictures)} | dict(
+        zip((*LABELS, *DRIVEN, "offset_m", "blind"), columns, strict=True)
+    )
 
 
 def record(
@@ -129,7 +129,9 @@ def record(
     world = config.build(render=False)
     scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
     streams = {"picture": ("uint8", world.observation_space.shape)} | scalars
-    writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
+    writer = lerobot.Writer(
+        folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about
+    )
     tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
     watch("recording", writer.num_episodes, episodes)
     for episode in in_parallel(partial(recorded_drive, config, name), tasks, workers):
@@ -150,15 +152,18 @@ class Recorded(Spec):
     """Where they are kept; empty: below `drives`, named after what they are."""
 
     def read(self, watch: Watch = silent) -> list[Record]:
-        folder = Path(self.folder or f"drives/{self.name}")
-        record(self.world, folder, self.episodes, self.seed, workers=num_cores(), watch=watch)
-        return read(folder)[: self.episodes]
+        return read(self.record(watch=watch))[: self.episodes]
 
-    @property
-    def name(self) -> str:
+    def record(self, name: str = EXPERT, workers: int = 0, watch: Watch = silent) -> Path:
+        """The folder of the drives, after recording those that are missing."""
+        folder = Path(self.folder or f"drives/{self._name(name)}")
+        return record(self.world, folder, self.episodes, self.seed, name, workers or num_cores(), watch)
+
+    def _name(self, name: str) -> str:
         colours = "-colours" * self.world.domain_randomize
-        blackouts = f"-blackouts{self.world.blackouts:g}" if self.world.blackouts else ""
-        return f"car-racing{colours}{blackouts}-{self.seed}"
+        blackouts = f"-blackouts-{self.world.blackouts:g}" if self.world.blackouts else ""
+        driven = "" if name == EXPERT else f"-{Path(name).name}"
+        return f"car-racing{colours}{blackouts}{driven}-{self.seed}"
 
 
 def num_cores() -> int:
@@ -186,3 +191,40 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
     torch.set_num_threads(1)
+
+
+def fit_rounds(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    data: Sequence[str] = (),
+    device: str = "auto",
+    rounds: int = 0,
+    episodes: int = 10,
+    say: Callable[[str], None] = print,
+    watch: Watch = silent,
+) -> Run:
+    """Trains, then `rounds` times: the model drives, the expert labels, training goes on (DAgger, Ross et al. 2011).
+
+    Rounds go on at a quarter of the rate for a third of the steps; each is a run of its own below `folder`.
+    """
+    if rounds == 0:
+        return fit(name, recipe, folder, data, device, say=say, watch=watch)
+    if not isinstance(recipe.source, Recorded):
+        raise UserError(f"--rounds needs a recipe that drives in a simulator; {name} does not")
+    later = replace(recipe.training, rate=recipe.training.rate / 4, steps=recipe.training.steps // 3)
+    parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
+    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch)
+    extra: list[str] = []
+    for i in range(1, rounds + 1):
+        own = replace(
+            recipe.source,
+            seed=recipe.source.seed + 10_000 * i,
+            episodes=episodes,
+            folder=f"{parts[i]}-drives",
+        )
+        say(f"round {i}: {run.folder} drives {episodes} tracks, the expert labels them")
+        extra.append(str(own.record(str(run.folder), watch=watch)))
+        tuned = replace(recipe, training=later)
+        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch)
+    return run.adopted(folder)

@@ -66,7 +66,9 @@ class RegressionHead(Head):
     def loss(
         self, raw: Float[Tensor, "*batch target"], y: Float[Tensor, "*batch target"]
     ) -> Float[Tensor, "*batch"]:
-        error = F.huber_loss(raw.float(), (y - self.mean) / self.deviation, reduction="none", delta=self.delta)
+        error = F.huber_loss(
+            raw.float(), (y - self.mean) / self.deviation, reduction="none", delta=self.delta
+        )
         return (error * (self.weights / self.delta)).sum(-1)
 
     def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:

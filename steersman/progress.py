@@ -26,7 +26,13 @@ def bars() -> Iterator[Watch]:
     if not console.is_terminal:
         yield Lines(console)
         return
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "{task.fields[note]}")
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        "{task.fields[note]}",
+    )
     shown = Progress(*(TextColumn(c) if isinstance(c, str) else c for c in columns), console=console)
     tasks = {}
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from .checkpoints import load_weights, read_json, write_json
+from .checkpoints import load_weights, read_json, write_file, write_json
 from .config import Spec, from_json, to_json
 from .data import Batches, Example, Lanes, Split, Windows, examples
 from .encoders import prepare_batch
@@ -65,11 +65,21 @@ class Run:
     raw: tuple[int, ...]
     data: tuple[str, ...] = ()
     """Folders it was trained on; none: the recipe's own source."""
+    extra: tuple[str, ...] = ()
+    """Folders that were only trained on, with nothing held out."""
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        fields = {"name": self.name, "raw": self.raw, "data": self.data, "recipe": to_json(self.recipe)}
-        write_json(self.folder / "config.json", {"format": FORMAT} | fields)
+        fields = {"name": self.name, "raw": self.raw, "data": self.data, "extra": self.extra}
+        write_json(self.folder / "config.json", {"format": FORMAT, **fields, "recipe": to_json(self.recipe)})
+
+    def adopted(self, folder: Path) -> "Run":
+        """The same run in another folder, without its checkpoints."""
+        run = replace(self, folder=folder)
+        run.write()
+        for name in ("model.safetensors", "log.jsonl"):
+            write_file(folder / name, (self.folder / name).read_bytes())
+        return run
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -85,7 +95,8 @@ class Run:
         if not isinstance(recipe, Recipe):
             raise UserError(f"{folder / 'config.json'}: recipe is a {type(recipe).__name__}, not a Recipe")
         try:
-            return cls(folder, written["name"], recipe, tuple(written["raw"]), tuple(written["data"]))
+            lists = (tuple(written[name]) for name in ("raw", "data", "extra"))
+            return cls(folder, written["name"], recipe, *lists)
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder / 'config.json'} lacks a field ({error})") from None
 
@@ -98,6 +109,13 @@ class Run:
     def records(self, watch: Watch = silent) -> dict[str, list[Record]]:
         """Training, validation and test records, divided as when it was trained."""
         return self.recipe.split.divide(read_records(self.recipe, self.data, watch))
+
+
+def new_folder(name: str, below: Path = Path("runs")) -> Path:
+    """The first free `name-N` below a folder; `path.py:function` gives the function's name."""
+    stem = name.rpartition(":")[2]
+    numbers = [int(n) for p in below.glob(f"{stem}-*") if (n := p.name.removeprefix(f"{stem}-")).isdigit()]
+    return below / f"{stem}-{max(numbers, default=0) + 1}"
 
 
 def load(folder: Path | str) -> Model:
@@ -118,18 +136,20 @@ def fit(
     data: Sequence[str] = (),
     device: str = "auto",
     start: Path | None = None,
+    extra: Sequence[str] = (),
     say: Callable[[str], None] = print,
     watch: Watch = silent,
 ) -> Run:
-    """Trains a recipe in `folder`, or goes on with the training begun there; `start` is a run to begin from.
+    """Trains a recipe in `folder`, or goes on with the training begun there.
 
-    Under torchrun every process takes its share of each batch.
+    `start` is a run to begin from; `extra` data is only trained on, never held out. Under torchrun every process takes its share of each batch.
     """
     rank, ranks = _join_processes()
     torch.manual_seed(recipe.training.seed)
     records = recipe.split.divide(read_records(recipe, data, watch))
+    records["train"] += read_records(recipe, extra, watch) if extra else []
     raw = tuple(records["train"][0][recipe.inputs].values.shape[1:])
-    run = Run(folder, name, recipe, raw, tuple(data))
+    run = Run(folder, name, recipe, raw, tuple(data), tuple(extra))
     _same_run(run)
     model = recipe.build(raw)
     shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
@@ -153,10 +173,11 @@ def fit_normalisers(model: Model, shown: Sequence[Example]) -> None:
     """Input and target normalisers from training records; long ones are looked at every few steps."""
     total = sum(map(len, shown))
     every = max(1, total // 4096)
-    import numpy as np
 
     model.encoder.fit(np.concatenate([e.x[::every] for e in shown]))
-    model.head.fit(np.stack([e.y for e in shown]) if shown[0].y.ndim == 1 else np.concatenate([e.y for e in shown]))
+    model.head.fit(
+        np.stack([e.y for e in shown]) if shown[0].y.ndim == 1 else np.concatenate([e.y for e in shown])
+    )
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,0 +1,142 @@
+"""From a run to its scores, its report and its film."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from .checkpoints import write_json
+from .config import to_json
+from .data import Example
+from .drive import drive
+from .errors import UserError
+from .evaluate import Scores, by_curvature, classification_scores, regression_scores
+from .heads import ClassificationHead
+from .progress import Watch, silent
+from .records import Record
+from .runs import Run, read_records
+from .train import read_log
+
+
+def score(
+    run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent
+) -> tuple[Scores, list[Record], list[Example], list[np.ndarray]]:
+    """Scores on the run's own test records or on all of other data; the records, and what was seen and said.
+
+    `beside` are runs of the same target, such as the single-frame model, that stand among the baselines.
+    """
+    model, own = run.model(), run.records(watch)
+    records = read_records(run.recipe, data, watch) if data else own["test"]
+    shown = run.recipe.examples(model, records, watch)
+    train = [np.asarray(record[model.head.targets[0]].values[:]) for record in own["train"]]
+    if isinstance(model.head, ClassificationHead):
+        last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
+        logits = np.concatenate([raw[last].numpy() for raw in model.stream(shown)])
+        labels = np.concatenate([e.y.reshape(-1) for e in shown]).astype(int)
+        counts = np.bincount(np.concatenate(train).astype(int), minlength=model.head.classes)
+        return classification_scores(logits, labels, counts), records, shown, [logits]
+    predicted = _scored(model.predict(shown))
+    others = {_name(other): _beside(other, model.head.targets[0], records) for other in beside}
+    rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in shown])))
+    mean, names = float(np.concatenate(train).mean()), [e.name for e in shown]
+    truths = _scored([e.y for e in shown])
+    scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
+    curves = {name: by_curvature(np.concatenate(o), np.concatenate(truths)) for name, o in others.items()}
+    return scores | {"target": model.head.targets[0], "others": curves}, records, shown, predicted
+
+
+def _scored(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The first target: the one that is scored."""
+    return [v[:, 0] for v in values]
+
+
+def _beside(run: Run, target: str, records: Sequence[Record]) -> list[np.ndarray]:
+    model = run.model()
+    if model.head.targets[0] != target:
+        raise UserError(f"{run.folder} predicts {model.head.targets[0]}, not {target}: it can't stand beside")
+    return _scored(model.predict(run.recipe.examples(model, records)))
+
+
+def _name(run: Run) -> str:
+    return f"{run.name} ({run.folder.name})"
+
+
+def report_run(
+    run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent
+) -> Scores:
+    """Scores a run, and writes metrics.json and report.html into its folder."""
+    from . import report
+
+    scores, records, shown, predicted = score(run, data, beside, watch)
+    log, settings = read_log(run.folder), to_json(run.recipe)
+    title = f"{run.name}: {run.folder.name}"
+    if "confusion" in scores:
+        page = report.classification_report(title, scores, log, settings)
+    else:
+        traces = [
+            report.Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0])
+            for e, p in zip(shown, predicted, strict=True)
+        ]
+        pictures = _worst_pictures(scores, records, run.recipe.inputs)
+        page = report.regression_report(title, scores, log, settings, traces, scores["others"], pictures)
+    write_json(run.folder / "metrics.json", scores)
+    report.write_report(run.folder / "report.html", page)
+    return scores
+
+
+def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str):
+    from .report import Pictures
+
+    streams = {record.name: record[inputs] for record in records}
+    if len(next(iter(streams.values())).values.shape) != 4:
+        return None
+    seen = [np.asarray(streams[w["record"]].values[w["step"]]) for w in scores["worst"]]
+    said = [
+        f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}"
+        for w in scores["worst"]
+    ]
+    return Pictures(seen, said)
+
+
+def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> None:
+    """One track to an mp4: the picture, the wheel the driver chose and beside it the expert's choice."""
+    from .video import DriveVideo
+
+    with DriveVideo(path) as video:
+
+        def frame(world, picture, prediction, info, total: float) -> None:
+            truth = world.expert().act(world)
+            video.add(world.render(), picture, prediction, truth, info | {"score": total})
+            watch("filming", world.steps, config.max_steps)
+
+        drive(config, name, seed, frame)
+
+
+def score_table(scores: Mapping[str, Any]) -> Table:
+    """A run's score and its baselines, best first."""
+    columns = ("rmse", "mae") if "rmse" in scores else ("accuracy", "nats")
+    table = Table("", *columns, box=None)
+    rows = {"this run": scores, **scores["baselines"]}
+    best_first = sorted(
+        rows, key=lambda name: -rows[name]["accuracy"] if "accuracy" in columns else rows[name]["rmse"]
+    )
+    for name in best_first:
+        style = "bold" if name == "this run" else None
+        table.add_row(name.replace("_", " "), *(f"{rows[name][c]:.4f}" for c in columns), style=style)
+    return table
+
+
+def drive_table(drivers: Mapping[str, Scores], published: Sequence[tuple] = ()) -> Table:
+    """Closed-loop scores, a row a driver."""
+    table = Table("driver", "mean", "sd", "min", "laps", "ms a step", box=None)
+    for name, s in drivers.items():
+        sd = "" if s["sd"] is None else f"{s['sd']:.1f}"
+        laps = f"{s['laps']} of {s['episodes']}"
+        table.add_row(
+            name, f"{s['mean']:.1f}", sd, f"{s['min']:.1f}", laps, f"{s['latency_ms']['median']:.2f}"
+        )
+    for name, mean, sd, _ in published:
+        table.add_row(f"{name} (published)", f"{mean:.1f}", "" if sd is None else f"{sd:.0f}", style="dim")
+    return table
