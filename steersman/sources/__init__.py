@@ -1,0 +1,51 @@
+"""Raw logs to Records: one reader a file, found by what a folder holds."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from steersman.errors import UserError
+from steersman.records import Record
+
+from . import donkeycar, lerobot, udacity_sim
+
+READERS: dict[str, ModuleType] = {"lerobot": lerobot, "donkeycar": donkeycar, "udacity_sim": udacity_sim}
+"""Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for."""
+DEPTH = 3
+"""Levels of folders below the one given that are looked into."""
+
+
+def read(path: Path | str) -> list[Record]:
+    """All recordings of a log, or of a folder of logs of whatever formats, sorted by place.
+
+    UserError where there is none, or where a log can't be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no {path}; give the folder of a recording")
+    logs = list(_logs(path, DEPTH))
+    if not logs:
+        layouts = "; ".join(reader.LAYOUT for reader in READERS.values())
+        raise UserError(f"no recording in {path}; give a folder with one of these in it: {layouts}")
+    return [_placed(record, log, path) for log, reader in logs for record in reader.read(log)]
+
+
+def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
+    for reader in READERS.values():
+        if reader.detect(path):
+            yield path, reader
+            return
+    if depth and path.is_dir():
+        for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+            yield from _logs(folder, depth - 1)
+
+
+def _placed(record: Record, log: Path, path: Path) -> Record:
+    """The same record; one of several logs is named by its place below `path`."""
+    if log == path:
+        return record
+    place = log.relative_to(path).as_posix()
+    if record.name == log.name or record.name.startswith(f"{log.name}/"):
+        return replace(record, name=place + record.name.removeprefix(log.name))
+    return replace(record, name=f"{place}/{record.name}")

@@ -1,0 +1,169 @@
+"""Pictures decoded when asked for, and their prepared form kept on disk."""
+
+import fcntl
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steersman.errors import UserError
+from steersman.records import Values
+
+CHUNK = 256
+"""Frames prepared at a time."""
+TAIL = 64
+"""Bytes at the end of a file in which its end marker must stand."""
+MARKS = {
+    ".jpg": (b"\xff\xd8", b"\xff\xd9"),
+    ".jpeg": (b"\xff\xd8", b"\xff\xd9"),
+    ".png": (b"\x89PNG", b"IEND"),
+}
+
+
+class Frames:
+    """Pictures (time height width 3) uint8 RGB, decoded from files or encoded bytes each time they are read.
+
+    `sources` are all paths or all bytes, and may be any sequence that fetches them lazily. UserError names
+    the frame that can't be decoded or has another size than the first.
+    """
+
+    def __init__(
+        self, sources: Sequence[Path | bytes], size: tuple[int, int] | None = None, origin: str = ""
+    ):
+        """`size` is (height, width), by default the first frame's; `origin` names bytes in errors."""
+        self.sources, self.origin = sources, origin
+        self.shape: tuple[int, ...] = (len(sources), *(size or self._decode(0).shape[:2]), 3)
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[index]
+        if wanted.ndim == 0:
+            return self._frame(int(wanted))
+        pictures = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        for place, i in enumerate(wanted):
+            pictures[place] = self._frame(int(i))
+        return pictures
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what the pictures are: of files the names, sizes and times, of bytes the bytes."""
+        lazily = getattr(self.sources, "fingerprint", None)
+        if lazily:
+            return lazily
+        digest = hashlib.sha256()
+        for source in self.sources:
+            encoded = isinstance(source, bytes)
+            digest.update(hashlib.sha256(source).digest() if encoded else stamp(source).encode())
+        return digest.hexdigest()
+
+    def _frame(self, i: int) -> np.ndarray:
+        picture = self._decode(i)
+        if picture.shape != self.shape[1:]:
+            height, width = picture.shape[:2]
+            raise UserError(
+                f"{self._name(i)} is {width}x{height}, its recording {self.shape[2]}x{self.shape[1]}; "
+                "remove it from its log"
+            )
+        return picture
+
+    def _decode(self, i: int) -> np.ndarray:
+        source = self.sources[i]
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return np.asarray(image.convert("RGB"))
+        except Exception as error:  # Pillow raises anything from SyntaxError to struct.error here.
+            raise UserError(f"{self._name(i)} can't be decoded ({error}); remove it from its log") from error
+
+    def _name(self, i: int) -> str:
+        source = self.sources[i]
+        return f"frame {i} of {self.origin or 'a recording'}" if isinstance(source, bytes) else str(source)
+
+
+def stamp(path: Path) -> str:
+    """Name, size and time of change of a file: what tells it from another without reading it."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}); copy its folder anew") from error
+    return f"{path.name}|{status.st_size}|{status.st_mtime_ns}\n"
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a JPEG or PNG file as far as its size and its two ends tell, else None."""
+    start, end = MARKS.get(path.suffix.lower(), (b"", b""))
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(start)) != start:
+                return "not a picture"
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            return None if size and end in file.read() else "cut short"
+    except FileNotFoundError:
+        return "missing"
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have.
+        return str(error)
+
+
+def cached(
+    values: Values,
+    prepare: Callable[[np.ndarray], np.ndarray],
+    key: str,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """`prepare` of every frame, done once and read from then on as a memory-mapped array.
+
+    `prepare` takes uint8 (n height width 3) and gives uint8 (n ...); `key` says which preparation it is.
+    `progress` is told (frames done, frames in all). A cache half written is never used.
+    """
+    identity = getattr(values, "fingerprint", None) or _digest(values)
+    path = Path(folder) / (hashlib.sha256(f"{identity}|{key}".encode()).hexdigest() + ".npy")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One process at a time, so that the ranks of one training don't all do the same work.
+        with open(path.parent / "lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _write(path, values, prepare, progress)
+    return np.load(path, mmap_mode="r")
+
+
+def _write(path: Path, values: Values, prepare, progress) -> None:
+    temporary = path.with_suffix(".part")
+    try:
+        with open(temporary, "wb") as file:
+            for start in range(0, len(values), CHUNK):
+                batch = prepare(np.asarray(values[start : start + CHUNK]))
+                assert batch.dtype == np.uint8, batch.dtype
+                assert len(batch) == min(CHUNK, len(values) - start), batch.shape
+                if start == 0:
+                    _write_header(file, (len(values), *batch.shape[1:]))
+                file.write(np.ascontiguousarray(batch).data)
+                if progress:
+                    progress(start + len(batch), len(values))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"can't write the cache {path}: {error.strerror}; make room there") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_header(file, shape: tuple[int, ...]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _digest(values: Values) -> str:
+    array = np.ascontiguousarray(values[:])
+    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()

@@ -1,0 +1,276 @@
+"""LeRobotDataset v3: parquet for the numbers, PNG in parquet or video for the pictures.
+
+`lerobot_layout` says which feature is which stream. Pictures are decoded when asked for.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steersman.errors import UserError
+from steersman.records import Record, Stream
+
+from .frames import Frames, stamp
+from .lerobot_layout import INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
+from .lerobot_writer import Writer
+
+__all__ = ["Kind", "Writer", "detect", "kinds", "read"]
+
+LAYOUT = "LeRobotDataset v3: meta/info.json, meta/episodes/ and data/"
+NUMBERS = {"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+NUMBERS |= {"float16", "float32", "float64"}
+
+
+def detect(path: Path) -> bool:
+    return (path / INFO).is_file()
+
+
+def read(folder: Path | str) -> list[Record]:
+    """The episodes in order, whether one or many to a file, with images or video.
+
+    UserError where there is none, or where a file is missing or damaged.
+    """
+    folder = Path(folder)
+    info, episodes = _info(folder / INFO), _episodes(folder)
+    if not episodes:
+        raise UserError(f"{folder} holds no whole episode; record some, or give another folder")
+    recording = json_of(folder / RECORDING) if (folder / RECORDING).exists() else {}
+    about = recording.get("about") if isinstance(recording, dict) else None
+    return [_record(folder, info, episode, about or {}) for episode in episodes]
+
+
+def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
+    specs, fps, number = info["features"], info["fps"], episode["episode_index"]
+    usable = {f: streams for f, streams in stream_names(specs).items() if _usable(specs[f])}
+    shapes = tuple((f, tuple(specs[f]["shape"])) for f in usable if specs[f]["dtype"] in NUMBERS)
+    data = _place(folder, info.get("data_path"), episode, "data")
+    columns = _numbers(data, shapes, stamp(data))
+    part = _part(columns["episode_index"], episode, data)
+    values: dict[str, Any] = {}
+    for feature, streams in usable.items():
+        if specs[feature]["dtype"] == "image":
+            encoded = _Encoded(data, feature, part.start, part.stop)
+            values[streams[0]] = Frames(encoded, _size(specs[feature]), f"{data}, episode {number}")
+        elif specs[feature]["dtype"] == "video":
+            values[streams[0]] = _video(folder, info, episode, feature)
+        elif len(streams) > 1:
+            values |= {name: np.array(columns[feature][part, i]) for i, name in enumerate(streams)}
+        else:
+            values[streams[0]] = np.array(columns[feature][part])
+    clock = columns["frame_index"][part] / fps
+    first = sorted(values, key=lambda name: name != "picture")
+    known = {
+        "format": f"LeRobotDataset {info['codebase_version']}",
+        "rate_hz": fps,
+        "clock": "frame_index / fps",
+        "steer_range_rad": None,
+        "sign": "as recorded",
+        "episode": number,
+        "task": ", ".join(map(str, episode.get("tasks") or [])),
+        "features": {name: feature for feature, streams in usable.items() for name in streams},
+        "skipped": sorted(set(stream_names(specs)) - set(usable)),
+        "faults": [],
+        "num_faults": 0,
+    }
+    name = episode.get("name") or f"episode_{number:06d}"
+    return Record(str(name), {n: Stream(values[n], clock) for n in first}, known | about)
+
+
+def _usable(spec: dict) -> bool:
+    """Numbers and colour pictures; no text, and no depth, which does not fit 8 bits."""
+    notes = (spec.get("info") or {}) | (spec.get("video_info") or {})
+    depth = notes.get("is_depth_map") or notes.get("video.is_depth_map")
+    return spec["dtype"] in NUMBERS or (spec["dtype"] in ("image", "video") and not depth)
+
+
+def _part(indexes: np.ndarray, episode: dict, data: Path) -> slice:
+    """The rows of an episode in its file."""
+    number, length = episode["episode_index"], episode["length"]
+    rows = np.flatnonzero(indexes == number)
+    if len(rows) != length or not length or rows[-1] - rows[0] != length - 1:
+        raise UserError(
+            f"{data} holds {len(rows)} rows of episode {number} where {length} in one piece were announced; "
+            "copy the dataset anew"
+        )
+    return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def _size(spec: dict) -> tuple[int, int]:
+    """Height and width, whether the channels come first or last."""
+    a, b, c = spec["shape"]
+    return (b, c) if a in (1, 3) and c not in (1, 3) else (a, b)
+
+
+def _place(folder: Path, template: Any, episode: dict, kind: str, video_key: str = "") -> Path:
+    """The file that `template` of info.json and the numbers in the episode's row point to."""
+    try:
+        chunk, file = episode[f"{kind}/chunk_index"], episode[f"{kind}/file_index"]
+        return folder / template.format(chunk_index=chunk, file_index=file, video_key=video_key)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder} doesn't say where the {kind} of episode {episode['episode_index']} is "
+            f"({error!r}); copy its folder meta anew"
+        ) from error
+
+
+def _info(path: Path) -> dict:
+    info = json_of(path)
+    version = info.get("codebase_version") if isinstance(info, dict) else None
+    if not isinstance(version, str):
+        raise UserError(f"{path} states no codebase_version; copy the dataset anew")
+    if not version.startswith("v3."):
+        raise UserError(f"{path} is of version {version}, not v3; convert it with lerobot's own script")
+    fps, features = info.get("fps"), info.get("features")
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < math.inf:
+        raise UserError(f"{path}: fps is {fps!r}, not a number above zero")
+    if not isinstance(features, dict) or not all(map(_sound, features.values())):
+        raise UserError(f"{path}: a feature lacks a dtype or a shape; copy the dataset anew")
+    return info
+
+
+def _sound(spec: Any) -> bool:
+    if not isinstance(spec, dict) or not isinstance(spec.get("dtype"), str):
+        return False
+    shape, notes = spec.get("shape"), [spec.get("info"), spec.get("video_info")]
+    pictures = spec["dtype"] in ("image", "video")
+    return (
+        isinstance(shape, list)
+        and all(isinstance(n, int) and n > 0 for n in shape)
+        and (len(shape) == 3 or not pictures)
+        and all(note is None or isinstance(note, dict) for note in notes)
+    )
+
+
+def _episodes(folder: Path) -> list[dict]:
+    """The rows of meta/episodes without their statistics, in order."""
+    rows: dict[int, dict] = {}
+    for path in sorted(folder.glob("meta/episodes/*/*.parquet")):
+        with reading(path), pq.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
+            for row in file.read(columns=names).to_pylist():
+                if not all(isinstance(row.get(key), int) for key in ("episode_index", "length")):
+                    raise ValueError("a row lacks its episode_index or length")
+                rows[row["episode_index"]] = row
+    return [rows[index] for index in sorted(rows)]
+
+
+@lru_cache(maxsize=2)
+def _numbers(
+    path: Path, shapes: tuple[tuple[str, tuple[int, ...]], ...], stamp: str
+) -> dict[str, np.ndarray]:
+    """The columns of numbers of a file, which may hold many episodes; `stamp` tells when it changed."""
+    wanted = dict(shapes) | {"episode_index": (1,), "frame_index": (1,)}
+    with reading(path), pq.ParquetFile(path) as file:
+        table = file.read(columns=list(wanted))
+        if missing := set(wanted) - set(table.column_names):
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+        return {name: _numpy(table.column(name), shape) for name, shape in wanted.items()}
+
+
+def _numpy(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
+    """(row, *shape), numbers of shape (1,) as (row,)."""
+    array = column.combine_chunks()
+    while not pa.types.is_primitive(array.type):
+        if array.null_count:
+            raise ValueError("rows are empty")
+        array = array.storage if isinstance(array, pa.ExtensionArray) else array.flatten()
+    values = array.to_numpy(zero_copy_only=False)
+    if array.null_count or values.dtype.kind not in "biuf":
+        raise ValueError("what should be numbers is not")
+    return values.reshape(len(column), *(() if shape == (1,) else shape))
+
+
+class _Encoded(Sequence[bytes]):
+    """The encoded pictures of an episode, fetched from its file when asked for."""
+
+    def __init__(self, path: Path, feature: str, start: int, stop: int):
+        self.place = (path, feature, start, stop, stamp(path))
+
+    def __len__(self) -> int:
+        return self.place[3] - self.place[2]
+
+    def __getitem__(self, index: int) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+        encoded = _pictures(*self.place)[index].as_py()
+        if encoded is None:
+            raise UserError(f"{self.place[0]} refers to pictures outside it; embed them with lerobot first")
+        return encoded
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256("|".join(map(str, self.place[1:])).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _pictures(path: Path, feature: str, start: int, stop: int, stamp: str) -> pa.Array:
+    with reading(path), pq.ParquetFile(path) as file:
+        lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        ends = np.cumsum(lengths)
+        first, last = (int(np.searchsorted(ends, row, side="right")) for row in (start, stop - 1))
+        table = file.read_row_groups(list(range(first, last + 1)), columns=[feature])
+        skipped = start - int(sum(lengths[:first]))
+        rows = table.column(feature).slice(skipped, stop - start).combine_chunks()
+        return rows.flatten()[rows.type.get_field_index("bytes")]
+
+
+def _video(folder: Path, info: dict, episode: dict, feature: str) -> "Video":
+    path = _place(folder, info.get("video_path"), episode, f"videos/{feature}", feature)
+    start_s = episode.get(f"videos/{feature}/from_timestamp")
+    if not isinstance(start_s, int | float) or not math.isfinite(start_s):
+        raise UserError(f"{folder} doesn't say where episode {episode['episode_index']} begins in {path}")
+    return Video(path, start_s, info["fps"], (episode["length"], *_size(info["features"][feature]), 3))
+
+
+class Video:
+    """A stretch of a video file, decoded when asked for: (time height width 3) uint8 RGB."""
+
+    def __init__(self, path: Path, start_s: float, fps: float, shape: tuple[int, ...]):
+        self.path, self.start_s, self.fps = path, start_s, fps
+        self.shape, self.dtype = shape, np.dtype(np.uint8)
+        self.fingerprint = hashlib.sha256(f"{stamp(path)}|{start_s}|{fps}|{shape}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[index]
+        if not wanted.size:
+            return np.empty((0, *self.shape[1:]), np.uint8)
+        with reading(self.path):
+            pictures = self._decode(np.unique(wanted))
+            rows = np.stack([pictures[int(i)] for i in wanted.reshape(-1)])
+            return rows.reshape(*wanted.shape, *self.shape[1:])
+
+    def _decode(self, wanted: np.ndarray) -> dict[int, np.ndarray]:
+        """Pictures by their number in the stretch, decoded in one run from the key frame before the first."""
+        found: dict[int, np.ndarray] = {}
+        with av.open(self.path) as container:
+            stream = container.streams.video[0]
+            begin_s = max(0.0, self.start_s + (int(wanted[0]) - 0.5) / self.fps)
+            assert stream.time_base is not None
+            container.seek(int(begin_s / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                if frame.time is None:
+                    continue
+                number = round((frame.time - self.start_s) * self.fps)
+                if number in wanted and number not in found:
+                    found[number] = self._rgb(frame)
+                if number >= wanted[-1]:
+                    break
+        if missing := sorted(set(wanted.tolist()) - set(found)):
+            time_s = self.start_s + missing[0] / self.fps
+            raise UserError(f"{self.path} has no picture at {time_s:.3f} s; copy the dataset anew")
+        return found
+
+    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        picture = frame.to_ndarray(format="rgb24")
+        if picture.shape != self.shape[1:]:
+            raise UserError(f"{self.path} has pictures of {picture.shape}, not {self.shape[1:]} as announced")
+        return picture

@@ -1,0 +1,319 @@
+"""Recording drives as a LeRobotDataset v3 that any cut leaves whole."""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from steersman.errors import UserError
+
+from . import lerobot_layout as layout
+from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS, VERSION, Kind
+
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+PNG_LEVEL = 3
+"""Of zlib: the quickest here, and smaller than 1."""
+
+Statistics = dict[str, dict[str, np.ndarray]]
+"""By feature, then by statistic."""
+
+
+class Writer:
+    """Writes whole episodes; cut at any moment, even by `kill -9`, it leaves all earlier ones readable.
+
+    Opened on the folder of a cut recording it goes on from there, and the files come out byte for byte as if
+    there had been no cut. UserError where the folder holds something else or was begun with other settings.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        fps: float,
+        features: Mapping[str, Kind],
+        task: str,
+        about: dict | None = None,
+    ):
+        """`features` gives each stream's dtype and shape (`lerobot_layout.kinds`).
+
+        `about` (JSON values) comes back with every record.
+        """
+        self.folder, self.fps, self.kinds, self.task = Path(folder), fps, dict(features), task
+        self.features = layout.features(self.kinds)
+        self.names: set[str] = set()
+        self.num_frames = 0
+        self.stats: Statistics = {}
+        self._open({"fps": fps, "streams": self.kinds, "task": task, "about": about or {}})
+
+    @property
+    def num_episodes(self) -> int:
+        """Whole episodes in the folder."""
+        return len(self.names)
+
+    def add(self, episode: Mapping[str, np.ndarray], name: str | None = None) -> None:
+        """Writes one episode; when this returns it is on the disk."""
+        length, number = self._check(episode), self.num_episodes
+        name = name or f"episode_{number:06d}"
+        if name in self.names:
+            raise UserError(f"{self.folder} has an episode {name!r} already; give each a name of its own")
+        columns = _columns(self.kinds, episode) | {
+            "timestamp": (np.arange(length) / self.fps).astype(np.float32),
+            "frame_index": np.arange(length),
+            "episode_index": np.full(length, number),
+            "index": np.arange(self.num_frames, self.num_frames + length),
+            "task_index": np.zeros(length, np.int64),
+        }
+        stats = {feature: statistics(values) for feature, values in columns.items()}
+        # The data comes first: an episode counts from the moment its row is there.
+        publish(self._path(DATA, number), _parquet(_frames_table(columns, self.features)))
+        publish(self._path(EPISODES, number), _parquet(self._episode_table(number, length, name, stats)))
+        self._count(name, length, stats)
+        self._write_totals()
+
+    def _open(self, recording: dict) -> None:
+        recording, path = json.loads(json.dumps(recording)), self.folder / RECORDING
+        if path.exists():
+            self._compare(layout.json_of(path), recording)
+        elif any(file.is_file() and file.suffix != ".part" for file in self.folder.glob("[md][ea]ta/**/*")):
+            raise UserError(f"{self.folder} holds a dataset of another origin; choose another folder")
+        publish(path, _text(recording))
+        publish(self.folder / TASKS, _parquet(_tasks_table(self.task)))
+        while (path := self._path(EPISODES, self.num_episodes)).exists():
+            self._count(*_recorded(path))
+        self._path(DATA, self.num_episodes).unlink(missing_ok=True)
+        for leftover in self.folder.rglob("*.part"):
+            leftover.unlink()
+        self._write_totals()
+
+    def _compare(self, found: Any, recording: dict) -> None:
+        other = [key for key in recording if not isinstance(found, dict) or found.get(key) != recording[key]]
+        if other:
+            raise UserError(
+                f"{self.folder} was begun with another {' and another '.join(other)}; "
+                "go on with the same settings, or record into another folder"
+            )
+
+    def _check(self, episode: Mapping[str, np.ndarray]) -> int:
+        """Its length; UserError where the streams are not those announced."""
+        found = layout.kinds(episode)
+        if found != self.kinds:
+            raise UserError(
+                f"the episode has streams {found}, the recording {self.kinds}; make them the same"
+            )
+        lengths = {len(values) for values in episode.values()}
+        if len(lengths) != 1 or 0 in lengths:
+            raise UserError(f"an episode's streams must be equally long and not empty, not {sorted(lengths)}")
+        for name, values in episode.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise UserError(f"stream {name!r} of the episode holds a value that is not a finite number")
+        return lengths.pop()
+
+    def _path(self, template: str, number: int) -> Path:
+        chunk, file = divmod(number, CHUNK)
+        return self.folder / template.format(chunk_index=chunk, file_index=file)
+
+    def _episode_table(self, number: int, length: int, name: str, stats: Statistics) -> pa.Table:
+        chunk, file = divmod(number, CHUNK)
+        row = {
+            "episode_index": number,
+            "tasks": [self.task],
+            "length": length,
+            "name": name,
+            "data/chunk_index": chunk,
+            "data/file_index": file,
+            "dataset_from_index": self.num_frames,
+            "dataset_to_index": self.num_frames + length,
+            **{
+                f"stats/{f}/{stat}": value
+                for f, found in _plain(stats).items()
+                for stat, value in found.items()
+            },
+            "meta/episodes/chunk_index": chunk,
+            "meta/episodes/file_index": file,
+        }
+        return pa.Table.from_pylist([row])
+
+    def _count(self, name: str, length: int, stats: Statistics) -> None:
+        self.names.add(name)
+        self.num_frames += length
+        self.stats = {f: joined(self.stats[f], stats[f]) for f in stats} if self.stats else stats
+
+    def _write_totals(self) -> None:
+        if self.stats:
+            publish(self.folder / STATS, _text(_plain(self.stats)))
+        info = {
+            "codebase_version": VERSION,
+            "robot_type": None,
+            "total_episodes": self.num_episodes,
+            "total_frames": self.num_frames,
+            "total_tasks": 1,
+            "chunks_size": CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": int(self.fps) if self.fps == int(self.fps) else self.fps,
+            "splits": {"train": f"0:{self.num_episodes}"},
+            "data_path": DATA,
+            "video_path": None,
+            "features": self.features,
+        }
+        publish(self.folder / INFO, _text(info))
+
+
+def _columns(streams: Mapping[str, Kind], episode: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The values of each feature; the streams of `action` side by side."""
+    columns = {}
+    for feature, names in layout.feature_streams(streams).items():
+        values = [np.asarray(episode[name]) for name in names]
+        columns[feature] = values[0] if len(values) == 1 else np.stack(values, -1)
+    return columns
+
+
+def _frames_table(columns: Mapping[str, np.ndarray], specs: Mapping[str, dict]) -> pa.Table:
+    arrays = {feature: _array(values) for feature, values in columns.items()}
+    # What the `datasets` library reads a column as; lerobot is built on it.
+    hints = {"info": {"features": {feature: _hint(specs[feature]) for feature in columns}}}
+    return pa.table(arrays).replace_schema_metadata({"huggingface": json.dumps(hints)})
+
+
+def _array(values: np.ndarray) -> pa.Array:
+    if values.ndim == 4:
+        names = [f"frame-{i:06d}.png" for i in range(len(values))]
+        encoded = pa.array([_png(picture) for picture in values], pa.binary())
+        return pa.StructArray.from_arrays([encoded, pa.array(names)], ["bytes", "path"])
+    if values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return pa.array(values)
+
+
+def _hint(spec: dict) -> dict:
+    if spec["dtype"] == "image":
+        return {"_type": "Image"}
+    value = {"dtype": spec["dtype"], "_type": "Value"}
+    if spec["shape"] == [1]:
+        return value
+    return {"feature": value, "length": spec["shape"][0], "_type": "Sequence"}
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def _tasks_table(task: str) -> pa.Table:
+    """lerobot reads this with pandas, the sentence as the index."""
+    types = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
+    columns = [
+        {"field_name": name, "name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": None}
+        for name, (kind, dtype) in types.items()
+    ]
+    notes = {"index_columns": ["task"], "column_indexes": [], "columns": columns}
+    table = pa.table({"task_index": [0], "task": [task]})
+    return table.replace_schema_metadata({"pandas": json.dumps(notes)})
+
+
+def statistics(values: np.ndarray) -> dict[str, np.ndarray]:
+    """What lerobot keeps of a feature: a number for each part of a vector, each colour of pictures / 255."""
+    if values.ndim == 4:
+        return _picture_statistics(values)
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
+    quantiles = zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True)
+    return found | {"count": np.array([len(rows)])} | dict(quantiles)
+
+
+def _picture_statistics(pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """Of some 100 pictures or more, as lerobot samples them; large ones thinned out."""
+    num = max(min(len(pictures), 100), min(int(len(pictures) ** 0.75), 10_000))
+    thin = max(1, max(pictures.shape[1:3]) // 150)
+    sample = pictures[np.linspace(0, len(pictures) - 1, num).round().astype(int), ::thin, ::thin]
+    level = np.arange(256) / 255
+    found = []
+    for colour in range(3):
+        share = np.bincount(sample[..., colour].reshape(-1), minlength=256)
+        seen, below = level[share > 0], np.cumsum(share)
+        mean = share @ level / below[-1]
+        spread = np.sqrt(share @ (level - mean) ** 2 / below[-1])
+        quantiles = level[np.searchsorted(below, np.array(list(QUANTILES.values())) * below[-1])]
+        found.append([seen[0], seen[-1], mean, spread, *quantiles])
+    names = ("min", "max", "mean", "std", *QUANTILES)
+    stats = dict(zip(names, np.array(found).T.reshape(len(names), 3, 1, 1), strict=True))
+    return stats | {"count": np.array([num])}
+
+
+def joined(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Statistics of both together; quantiles as a weighted mean, which is how lerobot joins them."""
+    a, b = first["count"][0], second["count"][0]
+
+    def mean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x * a + y * b) / (a + b)
+
+    both = mean(first["mean"], second["mean"])
+    spread = mean(*(s["std"] ** 2 + (s["mean"] - both) ** 2 for s in (first, second)))
+    return {
+        "min": np.minimum(first["min"], second["min"]),
+        "max": np.maximum(first["max"], second["max"]),
+        "mean": both,
+        "std": np.sqrt(spread),
+        "count": first["count"] + second["count"],
+        **{q: mean(first[q], second[q]) for q in QUANTILES},
+    }
+
+
+def _plain(stats: Statistics) -> dict[str, dict[str, list]]:
+    return {
+        feature: {stat: value.tolist() for stat, value in found.items()} for feature, found in stats.items()
+    }
+
+
+def _recorded(path: Path) -> tuple[str, int, Statistics]:
+    """Name, length and statistics of an episode written before."""
+    stats: Statistics = {}
+    with layout.reading(path):
+        row = pq.read_table(path).to_pylist()[0]
+        for key, value in row.items():
+            if key.startswith("stats/"):
+                _, feature, stat = key.split("/")
+                stats.setdefault(feature, {})[stat] = np.array(value)
+        return row["name"], row["length"], stats
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, indent=4, ensure_ascii=False).encode()
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="snappy", row_group_size=max(1, len(table)))
+    return sink.getvalue().to_pybytes()
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Puts a file in its place whole, or leaves there what was. UserError where there is no room."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync(path.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"can't write {path}: {error.strerror}; what was recorded before is whole") from error
+
+
+def _sync(folder: Path) -> None:
+    """The folder's list of names, too, must reach the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

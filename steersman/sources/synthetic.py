@@ -1,0 +1,94 @@
+"""Made-up recordings whose answer is known, for proofs that a model learns through time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from steersman.config import Spec
+from steersman.progress import Watch, silent
+from steersman.records import Record, Stream
+
+RATE_HZ = 10.0
+
+
+@dataclass(frozen=True)
+class Echo(Spec):
+    """Noise `x` (time feature), and `y` which repeats its first feature `delay` steps later (zero before)."""
+
+    records: int = 64
+    steps: int = 100
+    """Of the longest record; the shortest has half as many."""
+    delay: int = 3
+    features: int = 4
+    seed: int = 0
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.records)]
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        length = int(rng.integers(self.steps // 2, self.steps + 1))
+        x = rng.standard_normal((length, self.features), np.float32)
+        y = np.concatenate([np.zeros(self.delay, np.float32), x[:, 0]])[:length]
+        about = {"format": "synthetic echo", "delay_steps": self.delay}
+        return _record(f"echo_{number:04d}", {"x": x, "y": y}, about)
+
+
+@dataclass(frozen=True)
+class Road(Spec):
+    """Drives on a winding road, seen by a small noisy camera.
+
+    The picture shows the bend `lookahead` steps ahead of the car; `steer`, positive left, follows the bend
+    that the car is in. So the answer is in the pictures, but in those of some steps ago.
+    """
+
+    records: int = 12
+    steps: int = 120
+    """Of the longest drive; the shortest has half as many."""
+    height: int = 24
+    width: int = 32
+    lookahead: int = 5
+    noise: float = 20.0
+    """Standard deviation of every pixel, of 255."""
+    seed: int = 0
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.records)]
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        length = int(rng.integers(self.steps // 2, self.steps + 1))
+        bend = _bend(length + self.lookahead, rng)
+        pictures = self._pictures(bend[self.lookahead :], rng)
+        streams = {"picture": pictures, "steer": bend[:length].astype(np.float32)}
+        about = {"format": "synthetic road", "steer_range_rad": None, "sign": "steer: positive left"}
+        return _record(f"road_{number:04d}", streams, about)
+
+    def _pictures(self, bend: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A grey road on green under a blue sky, curving off to the side of the bend with distance."""
+        far = np.linspace(1, 0, self.height - self.height // 4)[None, :, None]
+        across = np.linspace(-1, 1, self.width)[None, None, :]
+        offset = rng.normal(0, 0.1)
+        middle = offset * (1 - far) - bend[:, None, None] * far**2
+        road = np.abs(across - middle) < 0.08 + 0.5 * (1 - far)
+        ground = np.where(road[..., None], [110, 110, 110], [60, 130, 50])
+        sky = np.broadcast_to([120, 160, 220], (len(bend), self.height // 4, self.width, 3))
+        light = rng.uniform(0.7, 1.2, (len(bend), 1, 1, 1))
+        pictures = np.concatenate([sky, ground], 1) * light
+        return np.clip(pictures + rng.normal(0, self.noise, pictures.shape), 0, 255).astype(np.uint8)
+
+
+def _bend(length: int, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random walk that comes back, of about a third of full lock, within [-1, 1]."""
+    pull, bend, slope = 0.05, np.empty(length), 0.0
+    place = rng.normal(0, 0.3)
+    for step in range(length):
+        slope += -0.3 * slope - pull * place + rng.normal(0, 0.06)
+        place += slope
+        bend[step] = place
+    return np.tanh(bend)
+
+
+def _record(name: str, values: dict[str, np.ndarray], about: dict) -> Record:
+    clock = np.arange(len(next(iter(values.values())))) / RATE_HZ
+    return Record(name, {key: Stream(v, clock) for key, v in values.items()}, {"rate_hz": RATE_HZ} | about)
