@@ -145,7 +145,7 @@ def recipes(arguments: list[str]) -> None:
     """list the recipes"""
     name = tyro.cli(Recipes, args=arguments, prog="steersman recipes").name
     if name:
-        OUT.print(_escape(inspect.cleandoc(_recipe(name).__doc__ or name)))
+        OUT.print(_escape(inspect.getdoc(_recipe(name)) or name))
         return
     table = Table("recipe", "what it is", box=None)
     for known, make in RECIPES.items():
@@ -175,7 +175,7 @@ def train(arguments: list[str]) -> None:
     # A run that exists is gone on with as it was begun.
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
     default = Train(begun.recipe, begun.data, folder or "") if begun else Train(make())
-    text = inspect.cleandoc(f"{make.__doc__ or name}\n\n{Train.__doc__}")
+    text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     options = tyro.cli(Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text)
     run = Path(options.run or new_folder(name))
     try:
