@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -171,10 +172,10 @@ def train(arguments: list[str]) -> None:
     if name is None:
         return
     make = _recipe(name)
-    folder = _option(rest, "--run")
+    folder = next(iter(_values(rest, "--run")), None)
     # A run that exists is gone on with as it was begun.
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
-    default = Train(begun.recipe, begun.data, folder or "") if begun else Train(make())
+    default = Train(begun.recipe, begun.data, folder or "") if begun else Train(make(_values(rest, "--data")))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     options = tyro.cli(Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text)
     run = Path(options.run or new_folder(name))
@@ -282,7 +283,7 @@ def _named(
     return name, arguments[1:]
 
 
-def _recipe(name: str) -> Callable[[], Recipe]:
+def _recipe(name: str) -> Callable[[Sequence[str]], Recipe]:
     """A recipe of the package, or `path.py:function`."""
     if name in RECIPES:
         return RECIPES[name]
@@ -300,14 +301,15 @@ def _recipe(name: str) -> Callable[[], Recipe]:
     return getattr(module, function)
 
 
-def _option(arguments: list[str], name: str) -> str | None:
-    """The value of an option that has to be known before the others are read."""
+def _values(arguments: list[str], name: str) -> list[str]:
+    """The values of an option that has to be known before the others are read."""
+    found: list[str] = []
     for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(name + "="):
-            return argument.partition("=")[2]
-    return None
+        if argument == name:
+            found += itertools.takewhile(lambda a: not a.startswith("--"), arguments[i + 1 :])
+        elif argument.startswith(name + "="):
+            found.append(argument.partition("=")[2])
+    return found
 
 
 def _escape(text: str) -> str:

@@ -1,16 +1,18 @@
-"""Recipes by name: functions that give a Recipe, whose docstrings say how to run it and what to expect.
+"""Recipes by name: functions from the data (folders; none: the recipe's own source) to a Recipe.
+
+Their docstrings say how to run it and what to expect.
 
 A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py:function` on the command line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..runs import Recipe
 from .digits import digits
 from .echo import echo
 from .steer import steer, steer_frame, steer_stack
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer": steer,
     "steer-frame": steer_frame,
     "steer-stack": steer_stack,

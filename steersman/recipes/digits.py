@@ -1,5 +1,7 @@
 """A handwritten digit read row by row: many to one."""
 
+from collections.abc import Sequence
+
 from ..cores import LSTM
 from ..data import Split, Windows
 from ..encoders import Identity
@@ -9,7 +11,7 @@ from ..sources.digits import Digits
 from ..train import Training
 
 
-def digits() -> Recipe:
+def digits(data: Sequence[str] = ()) -> Recipe:
     """Which of ten digits an 8x8 picture shows, read one row a step; many to one.
 
     Command: `steersman train digits`

@@ -1,5 +1,7 @@
 """The smallest task that needs a memory: say what was heard three steps ago."""
 
+from collections.abc import Sequence
+
 from ..cores import GRU
 from ..data import Split, Windows
 from ..encoders import Identity
@@ -9,7 +11,7 @@ from ..sources.synthetic import Echo
 from ..train import Training
 
 
-def echo() -> Recipe:
+def echo(data: Sequence[str] = ()) -> Recipe:
     """Repeat one of four noisy inputs three steps late; many to many.
 
     Command: `steersman train echo`
