@@ -136,9 +136,7 @@ def _run(arguments: list[str]) -> None:
     command = COMMANDS.get(arguments[0])
     if command is None:
         known = ", ".join(COMMANDS)
-        raise UserError(
-            f"no command {arguments[0]!r}{did_you_mean(arguments[0], COMMANDS)}; there are {known}"
-        )
+        raise UserError(f"no command {arguments[0]!r}{did_you_mean(arguments[0], COMMANDS)}; there are {known}")
     command(arguments[1:])
 
 
@@ -177,7 +175,9 @@ def train(arguments: list[str]) -> None:
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
     default = Train(begun.recipe, begun.data, folder or "") if begun else Train(make(_values(rest, "--data")))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
-    options = tyro.cli(Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text)
+    options = tyro.cli(
+        Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text
+    )
     run = Path(options.run or new_folder(name))
     try:
         with bars() as watch:
@@ -277,9 +277,7 @@ def _named(
         )
     name = arguments[0]
     if name not in known and also not in name:
-        raise UserError(
-            f"no {what.lower()} {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}"
-        )
+        raise UserError(f"no {what.lower()} {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
     return name, arguments[1:]
 
 

@@ -57,9 +57,7 @@ class Core(nn.Module):
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         raise AssertionError(f"{type(self).__name__} has no forward")
 
-    def step(
-        self, x: Float[Tensor, "batch feature"], state: State
-    ) -> tuple[Float[Tensor, "batch hidden"], State]:
+    def step(self, x: Float[Tensor, "batch feature"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
         """One step of `forward`."""
         y, state = self(x.unsqueeze(1), state)
         return y[:, 0], state

@@ -103,9 +103,7 @@ class Split(Spec):
         parts = self._by_record(records) if self.by == "record" else self._by_time(records)
         for name, part in parts.items():
             if not part:
-                raise UserError(
-                    f"no record is left for {name}: the records are too short for a gap of {self.gap_s} s"
-                )
+                raise UserError(f"no record is left for {name}: the records are too short for a gap of {self.gap_s} s")
         return parts
 
     def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -302,9 +300,7 @@ class Windows(Spec):
         windows: list[Piece | None] = []
         for record, length in enumerate(lengths):
             steps = self.steps or length
-            offset = (
-                int(rng.integers(min(self.stride or steps, max(1, length - steps + 1)))) if self.steps else 0
-            )
+            offset = int(rng.integers(min(self.stride or steps, max(1, length - steps + 1)))) if self.steps else 0
             starts = range(offset, max(offset + 1, length - steps + 1), self.stride or steps)
             windows += [Piece(record, a, min(a + steps, length), fresh=True) for a in starts]
         order = [windows[i] for i in rng.permutation(len(windows))]
@@ -326,9 +322,7 @@ class Batches:
         ranks: int = 1,
     ):
         if spec.rows % ranks:
-            raise UserError(
-                f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple"
-            )
+            raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
         self.spec, self.examples, self.targets = spec, examples, targets
         self.augment, self.seed, self.rank, self.ranks = augment, seed, rank, ranks
 

@@ -107,9 +107,7 @@ def recorded_drive(config: Any, name: str, task: tuple[int, float]) -> dict[str,
         picture, _, terminated, truncated, info = world.step(action)
         done = terminated or truncated
     columns = np.array(rows, np.float32).T
-    return {"picture": np.stack(pictures)} | dict(
-        zip((*LABELS, *DRIVEN, "offset_m", "blind"), columns, strict=True)
-    )
+    return {"picture": np.stack(pictures)} | dict(zip((*LABELS, *DRIVEN, "offset_m", "blind"), columns, strict=True))
 
 
 def record(
@@ -129,9 +127,7 @@ def record(
     world = config.build(render=False)
     scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
     streams = {"picture": ("uint8", world.observation_space.shape)} | scalars
-    writer = lerobot.Writer(
-        folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about
-    )
+    writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
     tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
     watch("recording", writer.num_episodes, episodes)
     for episode in in_parallel(partial(recorded_drive, config, name), tasks, workers):

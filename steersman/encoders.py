@@ -53,9 +53,7 @@ class RoadTexture(Spec):
 
     def prepare(self, frames: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "n h//2 w//2 2"]:
         n, h, w, _ = frames.shape
-        small = (
-            frames[:, : h // 2 * 2, : w // 2 * 2, :2].reshape(n, h // 2, 2, w // 2, 2, 2).float().mean((2, 4))
-        )
+        small = frames[:, : h // 2 * 2, : w // 2 * 2, :2].reshape(n, h // 2, 2, w // 2, 2, 2).float().mean((2, 4))
         red, green = small[..., 0], small[..., 1]
         texture = ((red - 102) * 12 + 90).clamp(0, 255)
         return torch.stack((green, texture), -1).round().to(torch.uint8)

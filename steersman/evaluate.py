@@ -48,9 +48,7 @@ def best_lag(prediction: np.ndarray, truth: np.ndarray, max_lag: int) -> int:
     return _lowest(lag_curve([prediction], [truth], max_lag))
 
 
-def lag_curve(
-    predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], max_lag: int
-) -> list[dict[str, Any]]:
+def lag_curve(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], max_lag: int) -> list[dict[str, Any]]:
     """RMSE over all records at each lag, rows {lag, rmse}.
 
     Every lag is judged on the same records, those at least two lags long, so that the rows compare.

@@ -63,12 +63,8 @@ class RegressionHead(Head):
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch target"]:
         return self.linear(feature)
 
-    def loss(
-        self, raw: Float[Tensor, "*batch target"], y: Float[Tensor, "*batch target"]
-    ) -> Float[Tensor, "*batch"]:
-        error = F.huber_loss(
-            raw.float(), (y - self.mean) / self.deviation, reduction="none", delta=self.delta
-        )
+    def loss(self, raw: Float[Tensor, "*batch target"], y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch"]:
+        error = F.huber_loss(raw.float(), (y - self.mean) / self.deviation, reduction="none", delta=self.delta)
         return (error * (self.weights / self.delta)).sum(-1)
 
     def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
@@ -104,9 +100,7 @@ class ClassificationHead(Head):
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
         return self.linear(feature)
 
-    def loss(
-        self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]
-    ) -> Float[Tensor, "*batch"]:
+    def loss(self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
         flat = F.cross_entropy(
             raw.float().flatten(0, -2), y.long().flatten(), reduction="none", label_smoothing=self.smoothing
         )

@@ -38,9 +38,7 @@ class Network(Spec):
     def build(self, raw: tuple[int, ...]) -> "Model":
         """The model for raw steps of this shape."""
         if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
-            raise UserError(
-                f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless"
-            )
+            raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
         encoder: Encoder = self.encoder.build(raw)  # pyright: ignore[reportAttributeAccessIssue]
         core: Core = self.core.build(encoder.size)  # pyright: ignore[reportAttributeAccessIssue]
         size = core.size + (encoder.size if self.skip else 0)
@@ -115,9 +113,7 @@ class Model(nn.Module):
         state, parts = self.initial(len(examples)), []
         longest = max(map(len, examples))
         for start in range(0, longest, steps):
-            x = np.zeros(
-                (len(examples), min(steps, longest - start), *examples[0].x.shape[1:]), examples[0].x.dtype
-            )
+            x = np.zeros((len(examples), min(steps, longest - start), *examples[0].x.shape[1:]), examples[0].x.dtype)
             for row, example in enumerate(examples):
                 part = example.x[start : start + steps]
                 x[row, : len(part)] = part

@@ -53,9 +53,7 @@ class Quickstart:
         say("1. The expert drives and is recorded: what the camera saw, what the expert did.")
         source.record(watch=watch)
         say("2. A CNN + LSTM learns from the recording; beside it, the same CNN without a memory.")
-        runs = self._train(
-            {name: _recipe(name, source, self.steps) for name in ("steer", "steer-frame")}, say, watch
-        )
+        runs = self._train({name: _recipe(name, source, self.steps) for name in ("steer", "steer-frame")}, say, watch)
         say(f"3. Both drive {self.tracks} tracks they never saw, and so does the expert.")
         drivers, episodes = {}, {}
         for title, name in _titles(runs).items():
@@ -107,9 +105,7 @@ class Quickstart:
             read_log(run.folder),
             to_json(run.recipe),
             [
-                report.Drive(
-                    f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"]
-                )
+                report.Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
                 for e in driven
             ],
             published=PUBLISHED,

@@ -50,9 +50,7 @@ class Record:
 
     def __getitem__(self, stream: str) -> Stream:
         if stream not in self.streams:
-            raise ValueError(
-                f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}"
-            )
+            raise ValueError(f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}")
         return self.streams[stream]
 
     def __len__(self) -> int:

@@ -74,9 +74,7 @@ class Table:
     def html(self) -> str:
         number = [not any(isinstance(row[c], str) for row in self.rows) for c in range(len(self.columns))]
         kind = [' class="n"' if each else "" for each in number]
-        head = "".join(
-            f'<th scope="col"{k}>{escape(c)}</th>' for k, c in zip(kind, self.columns, strict=True)
-        )
+        head = "".join(f'<th scope="col"{k}>{escape(c)}</th>' for k, c in zip(kind, self.columns, strict=True))
         body = ""
         for index, row in enumerate(self.rows):
             cells = "".join(f"<td{k}>{figure(v)}</td>" for k, v in zip(kind, row, strict=True))
@@ -97,8 +95,7 @@ class Confusion:
     def html(self) -> str:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.names)
         body = "".join(
-            f'<tr><th scope="row">{escape(name)}</th>{self._cells(index)}</tr>'
-            for index, name in enumerate(self.names)
+            f'<tr><th scope="row">{escape(name)}</th>{self._cells(index)}</tr>' for index, name in enumerate(self.names)
         )
         return (
             '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix">'
@@ -139,8 +136,7 @@ class Settings:
 
     def html(self) -> str:
         rows = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
-            for name, value in flattened(self.config)
+            f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in flattened(self.config)
         )
         return f'<details><summary>All settings</summary><dl class="settings">{rows}</dl></details>'
 
@@ -214,8 +210,7 @@ def write_report(path: Path, report: Report) -> None:
 def page(report: Report) -> str:
     """The report as HTML."""
     links = "".join(
-        f'<li><a href="#s{index}">{escape(section.title)}</a></li>'
-        for index, section in enumerate(report.sections, 1)
+        f'<li><a href="#s{index}">{escape(section.title)}</a></li>' for index, section in enumerate(report.sections, 1)
     )
     picture = report.picture
     opening = "" if picture is None else f'<figure class="opening">{image(picture, report.title)}</figure>'
@@ -323,9 +318,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(
-    caption: str, paint: Callable[[Figure, bool], None], height: int, narrow_height: int = 0, keys=()
-) -> Plot:
+def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narrow_height: int = 0, keys=()) -> Plot:
     """Lets `paint(figure, is_wide)` paint both sizes; heights in CSS pixels."""
     wide = _svg(paint, WIDE, height, is_wide=True)
     return Plot(caption, wide, _svg(paint, NARROW, narrow_height or height, is_wide=False), keys)
@@ -333,9 +326,7 @@ def draw(
 
 def _svg(paint: Callable[[Figure, bool], None], width: int, height: int, is_wide: bool) -> str:
     with matplotlib.rc_context(STYLE):
-        drawing = Figure(
-            figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(hspace=0.08)
-        )
+        drawing = Figure(figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(hspace=0.08))
         paint(drawing, is_wide)
         text = io.StringIO()
         drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -629,9 +620,7 @@ def _map(axes: Axes, drive: Drive) -> None:
     centre = np.concatenate([drive.track_m, drive.track_m[:2]])
     along = np.gradient(centre, axis=0)
     across = np.stack([-along[:, 1], along[:, 0]], 1) / np.linalg.norm(along, axis=1, keepdims=True)
-    road = np.concatenate(
-        [centre + across * drive.road_width_m / 2, (centre - across * drive.road_width_m / 2)[::-1]]
-    )
+    road = np.concatenate([centre + across * drive.road_width_m / 2, (centre - across * drive.road_width_m / 2)[::-1]])
     axes.fill(*road.T, color=RULE, linewidth=0)
     axes.plot(*drive.path_m.T, color=MODEL, linewidth=1.4)
     axes.plot(*drive.path_m[0], "o", color=MODEL, markersize=6, markeredgecolor=PAPER)
@@ -718,9 +707,7 @@ def regression_summary(scores: Mapping[str, Any]) -> str:
     rivals = {n: row["rmse"] for n, row in scores["baselines"].items() if not n.startswith("persistence")}
     best = min(rivals, key=lambda name: rivals[name])
     lag = scores["best_lag_s"]
-    timing = (
-        "in step with the truth" if lag == 0 else f"{abs(lag):.2g}{SPACE}s {'late' if lag > 0 else 'early'}"
-    )
+    timing = "in step with the truth" if lag == 0 else f"{abs(lag):.2g}{SPACE}s {'late' if lag > 0 else 'early'}"
     return (
         f"Over {scores['steps']:,} steps the model never trained on, its steering is off by "
         f"{figure(scores['rmse'])} (RMSE); the best of its rivals, {best}, is off by {figure(rivals[best])}. "
@@ -863,9 +850,7 @@ def run_sections(log: Sequence[Mapping[str, float]], config: Mapping[str, Any] |
     """How it was trained and with what settings."""
     sections = []
     if log:
-        text = (
-            "The training loss is the error on what the model learns from, validation on records kept apart."
-        )
+        text = "The training loss is the error on what the model learns from, validation on records kept apart."
         sections.append(Section("Training", text, [loss_curves(log)]))
     if config:
         sections.append(Section("Settings", "Everything needed to make this run again.", [Settings(config)]))
@@ -890,24 +875,16 @@ def _steering_section(scores: Mapping[str, Any], traces: Sequence[Trace]) -> Sec
 
 def _worst_section(scores: Mapping[str, Any], traces: Sequence[Trace], pictures: Pictures | None) -> Section:
     by_name = {trace.name: trace for trace in traces}
-    near = [
-        by_name[row["record"]].window(row["time_s"], 12)
-        for row in scores["worst"][:3]
-        if row["record"] in by_name
-    ]
+    near = [by_name[row["record"]].window(row["time_s"], 12) for row in scores["worst"][:3] if row["record"] in by_name]
     blocks: list[Block] = []
     if near:
-        blocks.append(
-            prediction_over_truth(near, "Twelve seconds around the three worst.", "model", "driver")
-        )
+        blocks.append(prediction_over_truth(near, "Twelve seconds around the three worst.", "model", "driver"))
     if pictures is not None:
         blocks.append(pictures)
     keys = ("record", "time_s", "prediction", "truth", "error")
     rows = [[row[key] for key in keys] for row in scores["worst"]]
     blocks.append(Table(("record", "time (s)", "prediction", "truth", "error"), rows))
-    text = (
-        "The largest errors, at least a second apart: the place to start looking for what the model misses."
-    )
+    text = "The largest errors, at least a second apart: the place to start looking for what the model misses."
     return Section("Worst moments", text, blocks)
 
 

@@ -175,9 +175,7 @@ def fit_normalisers(model: Model, shown: Sequence[Example]) -> None:
     every = max(1, total // 4096)
 
     model.encoder.fit(np.concatenate([e.x[::every] for e in shown]))
-    model.head.fit(
-        np.stack([e.y for e in shown]) if shown[0].y.ndim == 1 else np.concatenate([e.y for e in shown])
-    )
+    model.head.fit(np.stack([e.y for e in shown]) if shown[0].y.ndim == 1 else np.concatenate([e.y for e in shown]))
 
 
 def pick_device(name: str) -> torch.device:

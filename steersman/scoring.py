@@ -63,9 +63,7 @@ def _name(run: Run) -> str:
     return f"{run.name} ({run.folder.name})"
 
 
-def report_run(
-    run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent
-) -> Scores:
+def report_run(run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder."""
     from . import report
 
@@ -76,8 +74,7 @@ def report_run(
         page = report.classification_report(title, scores, log, settings)
     else:
         traces = [
-            report.Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0])
-            for e, p in zip(shown, predicted, strict=True)
+            report.Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)
         ]
         pictures = _worst_pictures(scores, records, run.recipe.inputs)
         page = report.regression_report(title, scores, log, settings, traces, scores["others"], pictures)
@@ -94,8 +91,7 @@ def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str):
         return None
     seen = [np.asarray(streams[w["record"]].values[w["step"]]) for w in scores["worst"]]
     said = [
-        f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}"
-        for w in scores["worst"]
+        f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}" for w in scores["worst"]
     ]
     return Pictures(seen, said)
 
@@ -119,9 +115,7 @@ def score_table(scores: Mapping[str, Any]) -> Table:
     columns = ("rmse", "mae") if "rmse" in scores else ("accuracy", "nats")
     table = Table("", *columns, box=None)
     rows = {"this run": scores, **scores["baselines"]}
-    best_first = sorted(
-        rows, key=lambda name: -rows[name]["accuracy"] if "accuracy" in columns else rows[name]["rmse"]
-    )
+    best_first = sorted(rows, key=lambda name: -rows[name]["accuracy"] if "accuracy" in columns else rows[name]["rmse"])
     for name in best_first:
         style = "bold" if name == "this run" else None
         table.add_row(name.replace("_", " "), *(f"{rows[name][c]:.4f}" for c in columns), style=style)
@@ -134,9 +128,7 @@ def drive_table(drivers: Mapping[str, Scores], published: Sequence[tuple] = ()) 
     for name, s in drivers.items():
         sd = "" if s["sd"] is None else f"{s['sd']:.1f}"
         laps = f"{s['laps']} of {s['episodes']}"
-        table.add_row(
-            name, f"{s['mean']:.1f}", sd, f"{s['min']:.1f}", laps, f"{s['latency_ms']['median']:.2f}"
-        )
+        table.add_row(name, f"{s['mean']:.1f}", sd, f"{s['min']:.1f}", laps, f"{s['latency_ms']['median']:.2f}")
     for name, mean, sd, _ in published:
         table.add_row(f"{name} (published)", f"{mean:.1f}", "" if sd is None else f"{sd:.0f}", style="dim")
     return table

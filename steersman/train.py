@@ -175,11 +175,7 @@ class Trainer:
         return t.final_rate + (t.rate - t.final_rate) * (1 + math.cos(math.pi * share)) / 2
 
     def _next_batch(self) -> Batch:
-        epoch = (
-            self.batches.epoch(self.at.epoch)
-            if self.at.index == 0 or not hasattr(self, "_epoch")
-            else self._epoch
-        )
+        epoch = self.batches.epoch(self.at.epoch) if self.at.index == 0 or not hasattr(self, "_epoch") else self._epoch
         if self.at.index >= len(epoch):
             self.at.epoch, self.at.index = self.at.epoch + 1, 0
             epoch = self.batches.epoch(self.at.epoch)
@@ -196,9 +192,7 @@ class Trainer:
 
     def _roll_back(self, cause: str) -> None:
         if self.at.rollbacks == 2:
-            raise UserError(
-                f"training exploded a third time: {cause}; look at the data, or lower --training.rate"
-            )
+            raise UserError(f"training exploded a third time: {cause}; look at the data, or lower --training.rate")
         rollbacks = self.at.rollbacks + 1
         self._load(self.checkpoints.steps()[-1])
         self.at.rollbacks = rollbacks
