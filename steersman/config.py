@@ -69,8 +69,7 @@ def _value(data: Any, hint: Any, where: str) -> Any:
         _check(data, len(inner) == len(data), hint, where)
         return tuple(_value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
     if hint is float:
-        _check(data, isinstance(data, int | float) and not isinstance(data, bool), hint, where)
-        return float(data)
+        return float(_check(data, isinstance(data, int | float) and not isinstance(data, bool), hint, where))
     if isinstance(hint, type) and hint is not type(None):
         _check(data, isinstance(data, hint) and not (hint is int and isinstance(data, bool)), hint, where)
     return _check(data, hint is not type(None) or data is None, hint, where)

@@ -117,7 +117,7 @@ class LSTM(Spec):
     def build(self, features: int) -> "TorchCore":
         core = TorchCore(nn.LSTM(features, self.hidden, batch_first=True))
         with torch.no_grad():
-            core.layer.bias_ih_l0[self.hidden : 2 * self.hidden] = self.forget_bias
+            core.parameter("bias_ih_l0")[self.hidden : 2 * self.hidden] = self.forget_bias
         return core
 
 
@@ -129,13 +129,17 @@ class TorchCore(Core):
         self.layer = layer
         self.size = layer.hidden_size
         with torch.no_grad():
-            for block in layer.weight_hh_l0.split(self.size):
+            for block in self.parameter("weight_hh_l0").split(self.size):
                 block.copy_(nn.init.orthogonal_(torch.empty_like(block)))
-            layer.bias_ih_l0.zero_()
-            layer.bias_hh_l0.zero_()
+            self.parameter("bias_ih_l0").zero_()
+            self.parameter("bias_hh_l0").zero_()
+
+    def parameter(self, name: str) -> Tensor:
+        """A weight or bias of the layer, by torch's name for it."""
+        return self.layer.get_parameter(name)
 
     def initial(self, batch: int) -> State:
-        zeros = self.layer.weight_hh_l0.new_zeros(batch, self.size)
+        zeros = self.parameter("weight_hh_l0").new_zeros(batch, self.size)
         return (zeros, zeros.clone()) if isinstance(self.layer, nn.LSTM) else (zeros,)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
@@ -271,7 +272,7 @@ class Lanes(Spec):
                 *range(int(rng.integers(1, self.steps + 1)), lengths[record], self.steps),
                 lengths[record],
             ]
-            line += [Piece(int(record), a, b, fresh=a == 0) for a, b in zip(cuts, cuts[1:], strict=False)]
+            line += [Piece(int(record), a, b, fresh=a == 0) for a, b in pairwise(cuts)]
         part = -(-len(line) // self.rows)
         batches: list[list[Piece | None]] = [[None] * self.rows for _ in range(part)]
         for i, piece in enumerate(line):

@@ -21,6 +21,14 @@ class Head(nn.Module):
     def fit(self, y: np.ndarray) -> None:
         """Takes the normaliser from training targets (steps first)."""
 
+    def loss(self, raw: Tensor, y: Tensor) -> Tensor:
+        """The loss of each step."""
+        raise AssertionError(f"{type(self).__name__} has no loss")
+
+    def point(self, raw: Tensor) -> Tensor:
+        """The estimate in the units of the targets."""
+        raise AssertionError(f"{type(self).__name__} has no point estimate")
+
 
 @dataclass(frozen=True)
 class Regression(Spec):

@@ -9,9 +9,10 @@ import numpy as np
 class Values(Protocol):
     """What a stream holds: an array, a memory map, or frames decoded when asked for."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any) -> np.ndarray: ...
 

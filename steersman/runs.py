@@ -142,7 +142,8 @@ def fit(
 ) -> Run:
     """Trains a recipe in `folder`, or goes on with the training begun there.
 
-    `start` is a run to begin from; `extra` data is only trained on, never held out. Under torchrun every process takes its share of each batch.
+    `start` is a run to begin from; `extra` data is only trained on, never held out.
+    Under torchrun every process takes its share of each batch.
     """
     rank, ranks = _join_processes()
     torch.manual_seed(recipe.training.seed)

@@ -38,7 +38,9 @@ def score(
         counts = np.bincount(np.concatenate(train).astype(int), minlength=model.head.classes)
         return classification_scores(logits, labels, counts), records, shown, [logits]
     predicted = _scored(model.predict(shown))
-    others = {_name(other): _beside(other, model.head.targets[0], records) for other in beside}
+    others: dict[str, Sequence[np.ndarray]] = {
+        _name(other): _beside(other, model.head.targets[0], records) for other in beside
+    }
     rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in shown])))
     mean, names = float(np.concatenate(train).mean()), [e.name for e in shown]
     truths = _scored([e.y for e in shown])

@@ -271,8 +271,9 @@ class Trainer:
             def log(row: dict[str, Any]) -> None:
                 file.write(json.dumps(row) + "\n")
                 file.flush()
-                for name in row.keys() - {"step"} if events else ():
-                    events.add_scalar(name, row[name], row["step"])
+                if events:
+                    for name in row.keys() - {"step"}:
+                        events.add_scalar(name, row[name], row["step"])
                 self.watch("training", row["step"], self.training.steps, f"loss {self.at.smooth:.4f}")
 
             yield log

@@ -1,6 +1,7 @@
 """Scikit-learn's handwritten digits (Alpaydin & Kaynak 1998), a record each, one row of pixels a step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Digits(Spec):
             raise UserError(
                 'the digits come with scikit-learn, which is not installed; run: pip install "steersman[digits]"'
             ) from None
-        found = load_digits()
+        found: Any = load_digits()
         clock = np.arange(8, dtype=float)
         return [
             Record(f"digit-{i}", {"row": Stream(picture, clock), "digit": Stream(label[None], clock[:1])})

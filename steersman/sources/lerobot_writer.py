@@ -80,7 +80,7 @@ class Writer:
         recording, path = json.loads(json.dumps(recording)), self.folder / RECORDING
         if path.exists():
             self._compare(layout.json_of(path), recording)
-        elif any(file.is_file() and file.suffix != ".part" for file in self.folder.glob("[md][ea]ta/**/*")):
+        elif any(file.suffix == ".parquet" for file in self.folder.rglob("*")):
             raise UserError(f"{self.folder} holds a dataset of another origin; choose another folder")
         publish(path, _text(recording))
         publish(self.folder / TASKS, _parquet(_tasks_table(self.task)))
