@@ -120,7 +120,7 @@ def _titles(runs: dict[str, Run]) -> dict[str, str]:
 
 
 def _recipe(name: str, source: Spec, steps: int) -> Recipe:
-    recipe = RECIPES[name]()
+    recipe = RECIPES[name]([])
     return replace(recipe, source=source, training=replace(recipe.training, steps=steps))
 
 
