@@ -125,15 +125,15 @@ class Dashboard:
         return np.asarray(canvas)
 
     def _paste(self, canvas: Image.Image, picture: np.ndarray, box: tuple, smooth: Image.Resampling) -> None:
-        """Centred in the box, as large as fits; sharp pixels grow by whole numbers only."""
+        """As large as the box allows, in its upper left corner; where there is room pixels grow alike."""
         x, y, width, height = self._box(box)
         factor = min(width / picture.shape[1], height / picture.shape[0])
-        if smooth == Image.Resampling.NEAREST and factor > 1:
+        if smooth == Image.Resampling.NEAREST and factor >= 2:
             factor = int(factor)
         size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
         image = Image.fromarray(np.ascontiguousarray(picture))
         shown = image if image.size == size else image.resize(size, smooth)
-        canvas.paste(shown, (x + (width - size[0]) // 2, y + (height - size[1]) // 2))
+        canvas.paste(shown, (x, y))
 
     def _readouts(self, pen: ImageDraw.ImageDraw, info: Mapping[str, Any]) -> None:
         left, top, apart = (self._px(each) for each in READOUTS)
@@ -203,7 +203,7 @@ def readouts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "time_s" in info:
         found.append(("time", f"{info['time_s']:.1f} s"))
     if "speed_mps" in info:
-        found.append(("speed", f"{info['speed_mps']:.0f} m/s"))
+        found.append(("speed", f"{info['speed_mps']:.{0 if info['speed_mps'] >= 10 else 1}f} m/s"))
     if "score" in info:
         found.append(("score", f"{info['score']:.0f}"))
     if info.get("lap"):
