@@ -1,0 +1,84 @@
+"""What README and docs/ tell a reader to type is typed here, in a folder of its own."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = {
+    "quickstart": "--episodes 4 --steps 6 --tracks 1",
+    "record": "--episodes 3 --max-steps 60",
+    "train steer": "--training.steps 4",
+    "train steer-frame": "--training.steps 4",
+    "train digits": "--training.steps 4",
+    "train echo": "--training.steps 4",
+    "train pendulum.py:pendulum": "--training.steps 4",
+    "drive": "--tracks 1 --world.max-steps 40",
+    "evaluate": "",
+    "recipes": "",
+}
+"""What makes each command short; it is otherwise run as it stands."""
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for block in blocks(page, "sh") for line in block.splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reader")
+    # The command that most others need, so that they can run in any order.
+    drives = "record car-racing --episodes 4 --max-steps 80 --folder drives/car-racing-100000"
+    subprocess.run([sys.executable, "-m", "steersman", *drives.split()], cwd=folder, check=True)
+    return folder
+
+
+def run(line: str, folder: Path) -> None:
+    words = shlex.split(line)
+    if words[0] in ("make", "git", "cd"):
+        targets = (ROOT / "Makefile").read_text()
+        assert words[0] != "make" or f"\n{words[1]}:" in targets, line
+        return
+    assert words[0] == "steersman", line
+    key = next((k for k in SHORT if " ".join(words[1:]).startswith(k)), None)
+    assert key is not None, f"{line}: say in SHORT how to run it quickly"
+    short = shlex.split(SHORT[key])
+    done = subprocess.run(
+        [sys.executable, "-m", "steersman", *words[1:], *short], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def test_commands_and_code_of_the_readme_run(place, shared_or_own):
+    for line in commands("README.md"):
+        run(shared_or_own(line), place)
+    for code in blocks("README.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_the_recipe_of_the_documentation_trains(place):
+    (place / "pendulum.py").write_text(blocks("docs/your-own-recipe.md", "python")[0])
+    for line in commands("docs/your-own-recipe.md"):
+        if "--core.hidden" not in line:
+            run(line, place)
+
+
+@pytest.fixture
+def shared_or_own(place):
+    """Puts a small drive of the reader's own in the place of LOG."""
+    return lambda line: line.replace("LOG", str(place / "drives" / "car-racing-100000"))
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
