@@ -383,7 +383,7 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
             panels[0].plot(*zip(*looks, strict=True), color=TRUTH, marker="D", markersize=4)
         for axes in panels[:2]:
             _log_scale(axes)
-        panels[2].set_ylim(bottom=0)
+        panels[2].set_ylim(0, 1.1 * max(row["rate"] for row in rows) or 1)
         panels[2].ticklabel_format(axis="y", style="plain", useOffset=False)
         panels[2].locator_params(axis="y", nbins=3)
         panels[-1].set_xlabel("training step")
@@ -590,13 +590,15 @@ def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, is_wide: bool, faint: bool)
 
 
 def _log_scale(axes: Axes) -> None:
-    """A logarithmic axis labelled with plain numbers, where the values span enough to need one."""
+    """A logarithmic axis labelled with plain numbers, where the values span enough to need one; else from 0."""
     low, high = axes.dataLim.intervaly
     if low > 0 and high > 5 * low:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 60 * low else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
+    elif low >= 0:
+        axes.set_ylim(0, 1.1 * high or 1)
 
 
 def _shade(axes: Axes, trace: Trace) -> None:
@@ -735,7 +737,7 @@ def driving_summary(drivers: Mapping[str, Mapping[str, Any]]) -> str:
         f"and finishes {scores['laps']} of them. Its worst track gives {scores['min']:.1f}."
     )
     if others:
-        text += " On the same tracks " + ", ".join(f"{n} scores {s['mean']:.1f}" for n, s in others) + "."
+        text += " Beside it: " + ", ".join(f"{n} {s['mean']:.1f}" for n, s in others) + "."
     return text
 
 
@@ -745,11 +747,11 @@ def driving_facts(scores: Mapping[str, Any]) -> list[Fact]:
     latency = scores["latency_ms"]
     facts = [
         Fact("Mean score", f"{scores['mean']:.1f}", spread),
-        Fact("Laps finished", f"{scores['laps']} of {scores['episodes']}"),
+        Fact("Laps finished", f"{scores['laps']} of {scores['episodes']}".replace(" ", SPACE)),
         Fact("Worst track", f"{scores['min']:.1f}"),
     ]
     if latency:
-        slowest = f"99 of 100 within {latency['p99']:.2g} ms"
+        slowest = f"99 of 100 within {latency['p99']:.2g}{SPACE}ms"
         facts.append(Fact("Picture to action", f"{latency['median']:.2g} ms", slowest))
     return facts
 
@@ -939,8 +941,8 @@ header p { max-width: 44rem; font-size: clamp(1.06rem, 2vw, 1.2rem); line-height
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1.5rem 2rem;
   margin: 2.5rem 0 0; padding: 1.4rem 0 0; border-top: 2px solid var(--ink); }
 .facts dt { color: var(--muted); font-size: 0.875rem; }
-.facts dd { margin: 0; font-size: 2rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.02em;
-  font-variant-numeric: tabular-nums; }
+.facts dd { margin: 0; font-size: clamp(1.6rem, 4vw, 2rem); line-height: 1.25; font-weight: 620;
+  letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }
 .facts .note { font-size: 0.875rem; font-weight: 400; letter-spacing: 0; line-height: 1.4;
   color: var(--muted); }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; margin: 2.5rem 0 0; padding: 0; list-style: none;

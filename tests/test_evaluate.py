@@ -23,9 +23,7 @@ from steersman.evaluate import (
 )
 
 finite = st.floats(-100, 100, width=32)
-pairs = st.integers(1, 60).flatmap(
-    lambda n: st.tuples(*[hnp.arrays(np.float64, n, elements=finite) for _ in range(2)])
-)
+pairs = st.integers(1, 60).flatmap(lambda n: st.tuples(*[hnp.arrays(np.float64, n, elements=finite) for _ in range(2)]))
 whole_pairs = st.integers(2, 40).flatmap(
     lambda n: st.tuples(*[hnp.arrays(np.int64, n, elements=st.integers(-9, 9)) for _ in range(2)])
 )
@@ -134,9 +132,7 @@ def test_regression_scores_agree_with_scikit_learn_and_are_strict_json(pairs, tr
     scores = regression_scores(predictions, truths, train_mean, 20, {"single frame": single_frame})
     truth = np.concatenate(truths)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert scores["rmse"] == pytest.approx(
-        metrics.root_mean_squared_error(truth, np.concatenate(predictions))
-    )
+    assert scores["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, np.concatenate(predictions)))
     assert scores["baselines"]["zero"]["rmse"] == pytest.approx(np.sqrt(np.mean(truth**2)))
     assert scores["baselines"]["mean"]["mae"] == pytest.approx(np.mean(np.abs(truth - train_mean)))
     assert scores["baselines"]["single frame"]["mae"] == pytest.approx(np.mean(np.abs(truth - 0.5)))

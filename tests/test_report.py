@@ -33,8 +33,7 @@ from steersman.report import (
 
 VOID = {"meta", "img", "br"}
 LOG = [
-    {"step": s, "loss": 1 / s, "rate": 1e-3, "gradient_norm": 1.0}
-    | ({"validation": 1.1 / s} if s % 20 == 0 else {})
+    {"step": s, "loss": 1 / s, "rate": 1e-3, "gradient_norm": 1.0} | ({"validation": 1.1 / s} if s % 20 == 0 else {})
     for s in range(1, 101)
 ]
 
