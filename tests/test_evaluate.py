@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics
@@ -30,6 +30,7 @@ whole_pairs = st.integers(2, 40).flatmap(
 records = st.lists(pairs, min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_rmse_and_mae_agree_with_scikit_learn(pair):
     prediction, truth = pair
@@ -37,6 +38,7 @@ def test_rmse_and_mae_agree_with_scikit_learn(pair):
     assert mae(prediction, truth) == pytest.approx(metrics.mean_absolute_error(truth, prediction))
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_r2_agrees_with_scikit_learn_and_is_none_for_a_constant_truth(pair):
     prediction, truth = pair
@@ -58,6 +60,7 @@ def brute_lag(prediction, truth, max_lag):
     return best[1]
 
 
+@settings(deadline=None)
 @given(whole_pairs, st.integers(0, 20))
 def test_best_lag_is_what_trying_every_lag_finds(pair, max_lag):
     prediction, truth = pair
@@ -84,6 +87,7 @@ def test_the_lag_curve_never_mixes_records():
     assert curve[0] == pytest.approx(rmse(np.concatenate(predictions), np.concatenate(truths)))
 
 
+@settings(deadline=None)
 @given(records, st.floats(-1, 1), st.integers(1, 70))
 def test_persistence_is_the_true_value_so_many_steps_ago_in_the_same_record(pairs, train_mean, steps):
     truths = [truth for _, truth in pairs]
@@ -97,6 +101,7 @@ def test_persistence_is_the_true_value_so_many_steps_ago_in_the_same_record(pair
         np.testing.assert_array_equal(found["zero"][index], [0] * len(truth))
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_curvature_bins_hold_every_step_once_and_add_up_to_the_whole(pair):
     prediction, truth = pair
@@ -110,6 +115,7 @@ def test_curvature_bins_hold_every_step_once_and_add_up_to_the_whole(pair):
         assert row["mae"] is None or row["mae"] == pytest.approx(mae(prediction[inside], truth[inside]))
 
 
+@settings(deadline=None)
 @given(records, st.sampled_from([1.0, 5.0, 20.0]))
 def test_worst_moments_are_apart_and_nothing_worse_is_left_out(pairs, rate_hz):
     predictions, truths = [p for p, _ in pairs], [t for _, t in pairs]
@@ -125,6 +131,7 @@ def test_worst_moments_are_apart_and_nothing_worse_is_left_out(pairs, rate_hz):
         assert all(abs(row["time_s"] - other["time_s"]) >= 1 - 1e-9 for other in near)
 
 
+@settings(deadline=None)
 @given(records, st.floats(-1, 1))
 def test_regression_scores_agree_with_scikit_learn_and_are_strict_json(pairs, train_mean):
     predictions, truths = [p for p, _ in pairs], [t for _, t in pairs]
@@ -157,6 +164,7 @@ labelled = st.tuples(st.integers(2, 6), st.integers(1, 40)).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(labelled)
 def test_classification_scores_agree_with_scikit_learn(case):
     logits, labels, counts = case
@@ -200,6 +208,7 @@ def episode(seed, score, lap=True, off_road=()):
     }
 
 
+@settings(deadline=None)
 @given(st.lists(finite, min_size=2, max_size=30))
 def test_driving_scores_agree_with_the_statistics_module(values):
     import statistics

@@ -139,7 +139,7 @@ def test_plots_are_whole_svg_in_the_colours_of_the_page(make):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_text_of_any_kind_is_shown_as_it_is_and_never_as_markup(text):
     hostile = f"<script>&\"'{text}"
     sections = [
@@ -184,6 +184,7 @@ def test_figures_are_short_and_readable(value, shown):
     assert figure(value) == shown
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=400), st.integers(4, 60))
 def test_thinning_keeps_extremes_and_order(values, num_points):
     y = np.array(values)
@@ -195,6 +196,7 @@ def test_thinning_keeps_extremes_and_order(values, num_points):
     np.testing.assert_array_equal(thin_y, y[thin_x])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))
 def test_smoothing_is_a_mean_of_neighbours(values):
     half = max(1, int(len(values) * 0.02))
