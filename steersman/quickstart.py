@@ -95,23 +95,23 @@ class Quickstart:
         return {first: run, second: Run.open(folder / second)}
 
     def _report(self, runs: dict[str, Run], drivers: dict[str, Any], driven: list[dict], path: Path) -> None:
-        from . import report
+        from . import page, plots, report
 
         run = runs["steer"]
         scores = report_run(run, beside=[runs["steer-frame"]])
-        page = report.driving_report(
+        told = report.driving_report(
             "A recurrent driver on tracks it never saw",
             drivers,
             read_log(run.folder),
             to_json(run.recipe),
             [
-                report.Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
+                plots.Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
                 for e in driven
             ],
             published=PUBLISHED,
         )
-        sections = [*page.sections, *report.regression_sections(scores)]
-        report.write_report(path, replace(page, sections=sections))
+        sections = [*told.sections, *report.regression_sections(scores)]
+        page.write_report(path, replace(told, sections=sections))
 
 
 def _titles(runs: dict[str, Run]) -> dict[str, str]:

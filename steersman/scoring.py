@@ -67,26 +67,26 @@ def _name(run: Run) -> str:
 
 def report_run(run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder."""
-    from . import report
+    from . import page, plots, report
 
     scores, records, shown, predicted = score(run, data, beside, watch)
     log, settings = read_log(run.folder), to_json(run.recipe)
     title = f"{run.name}: {run.folder.name}"
     if "confusion" in scores:
-        page = report.classification_report(title, scores, log, settings)
+        told = report.classification_report(title, scores, log, settings)
     else:
         traces = [
-            report.Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)
+            plots.Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)
         ]
         pictures = _worst_pictures(scores, records, run.recipe.inputs)
-        page = report.regression_report(title, scores, log, settings, traces, scores["others"], pictures)
+        told = report.regression_report(title, scores, log, settings, traces, scores["others"], pictures)
     write_json(run.folder / "metrics.json", scores)
-    report.write_report(run.folder / "report.html", page)
+    page.write_report(run.folder / "report.html", told)
     return scores
 
 
 def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str):
-    from .report import Pictures
+    from .page import Pictures
 
     streams = {record.name: record[inputs] for record in records}
     if len(next(iter(streams.values())).values.shape) != 4:

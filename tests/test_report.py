@@ -10,26 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.evaluate import classification_scores, driving_scores, regression_scores
-from steersman.report import (
-    Confusion,
-    Drive,
-    Fact,
-    Pictures,
-    Report,
-    Section,
-    Settings,
-    Table,
-    Trace,
-    classification_report,
-    driving_report,
-    figure,
-    page,
-    regression_report,
-    regression_summary,
-    smoothed,
-    thinned,
-    write_report,
-)
+from steersman.page import Confusion, Fact, Pictures, Report, Section, Settings, Table, figure, page, write_report
+from steersman.plots import Drive, Trace, smoothed, thinned
+from steersman.report import classification_report, driving_report, regression_report, regression_summary
 
 VOID = {"meta", "img", "br"}
 LOG = [
