@@ -37,8 +37,15 @@ def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
             yield path, reader
             return
     if depth and path.is_dir():
-        for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+        for folder in _folders(path):
             yield from _logs(folder, depth - 1)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return sorted(child for child in path.iterdir() if child.is_dir())
+    except OSError as error:
+        raise UserError(f"{path} can't be looked into: {error.strerror}") from error
 
 
 def _placed(record: Record, log: Path, path: Path) -> Record:

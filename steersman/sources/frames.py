@@ -33,9 +33,7 @@ class Frames:
     the frame that can't be decoded or has another size than the first.
     """
 
-    def __init__(
-        self, sources: Sequence[Path | bytes], size: tuple[int, int] | None = None, origin: str = ""
-    ):
+    def __init__(self, sources: Sequence[Path | bytes], size: tuple[int, int] | None = None, origin: str = ""):
         """`size` is (height, width), by default the first frame's; `origin` names bytes in errors."""
         self.sources, self.origin = sources, origin
         self.shape: tuple[int, ...] = (len(sources), *(size or self._decode(0).shape[:2]), 3)
@@ -92,8 +90,8 @@ def stamp(path: Path) -> str:
     """Name, size and time of change of a file: what tells it from another without reading it."""
     try:
         status = path.stat()
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}); copy its folder anew") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have.
+        raise UserError(f"{path} can't be read ({error}); copy its folder anew") from error
     return f"{path.name}|{status.st_size}|{status.st_mtime_ns}\n"
 
 

@@ -44,7 +44,8 @@ def read(folder: Path | str) -> list[Record]:
         raise UserError(f"{folder} holds no whole episode; record some, or give another folder")
     recording = json_of(folder / RECORDING) if (folder / RECORDING).exists() else {}
     about = recording.get("about") if isinstance(recording, dict) else None
-    return [_record(folder, info, episode, about or {}) for episode in episodes]
+    about = about if isinstance(about, dict) else {}
+    return [_record(folder, info, episode, about) for episode in episodes]
 
 
 def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
@@ -67,6 +68,7 @@ def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
             values[streams[0]] = np.array(columns[feature][part])
     clock = columns["frame_index"][part] / fps
     first = sorted(values, key=lambda name: name != "picture")
+    tasks = episode.get("tasks")
     known = {
         "format": f"LeRobotDataset {info['codebase_version']}",
         "rate_hz": fps,
@@ -74,7 +76,7 @@ def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
         "steer_range_rad": None,
         "sign": "as recorded",
         "episode": number,
-        "task": ", ".join(map(str, episode.get("tasks") or [])),
+        "task": ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks),
         "features": {name: feature for feature, streams in usable.items() for name in streams},
         "skipped": sorted(set(stream_names(specs)) - set(usable)),
         "faults": [],
@@ -114,7 +116,7 @@ def _place(folder: Path, template: Any, episode: dict, kind: str, video_key: str
     try:
         chunk, file = episode[f"{kind}/chunk_index"], episode[f"{kind}/file_index"]
         return folder / template.format(chunk_index=chunk, file_index=file, video_key=video_key)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # A template may ask for anything.
         raise UserError(
             f"{folder} doesn't say where the {kind} of episode {episode['episode_index']} is "
             f"({error!r}); copy its folder meta anew"
@@ -163,9 +165,7 @@ def _episodes(folder: Path) -> list[dict]:
 
 
 @lru_cache(maxsize=2)
-def _numbers(
-    path: Path, shapes: tuple[tuple[str, tuple[int, ...]], ...], stamp: str
-) -> dict[str, np.ndarray]:
+def _numbers(path: Path, shapes: tuple[tuple[str, tuple[int, ...]], ...], stamp: str) -> dict[str, np.ndarray]:
     """The columns of numbers of a file, which may hold many episodes; `stamp` tells when it changed."""
     wanted = dict(shapes) | {"episode_index": (1,), "frame_index": (1,)}
     with reading(path), pq.ParquetFile(path) as file:

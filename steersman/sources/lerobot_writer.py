@@ -103,9 +103,7 @@ class Writer:
         """Its length; UserError where the streams are not those announced."""
         found = layout.kinds(episode)
         if found != self.kinds:
-            raise UserError(
-                f"the episode has streams {found}, the recording {self.kinds}; make them the same"
-            )
+            raise UserError(f"the episode has streams {found}, the recording {self.kinds}; make them the same")
         lengths = {len(values) for values in episode.values()}
         if len(lengths) != 1 or 0 in lengths:
             raise UserError(f"an episode's streams must be equally long and not empty, not {sorted(lengths)}")
@@ -129,11 +127,7 @@ class Writer:
             "data/file_index": file,
             "dataset_from_index": self.num_frames,
             "dataset_to_index": self.num_frames + length,
-            **{
-                f"stats/{f}/{stat}": value
-                for f, found in _plain(stats).items()
-                for stat, value in found.items()
-            },
+            **{f"stats/{f}/{stat}": value for f, found in _plain(stats).items() for stat, value in found.items()},
             "meta/episodes/chunk_index": chunk,
             "meta/episodes/file_index": file,
         }
@@ -267,9 +261,7 @@ def joined(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) ->
 
 
 def _plain(stats: Statistics) -> dict[str, dict[str, list]]:
-    return {
-        feature: {stat: value.tolist() for stat, value in found.items()} for feature, found in stats.items()
-    }
+    return {feature: {stat: value.tolist() for stat, value in found.items()} for feature, found in stats.items()}
 
 
 def _recorded(path: Path) -> tuple[str, int, Statistics]:
