@@ -475,6 +475,22 @@ def test_a_wrong_info_is_explained(change, why, tmp_path):
         read(tmp_path)
 
 
+def test_depth_is_left_out_and_is_never_the_picture(tmp_path):
+    write_theirs(tmp_path, video=False)
+    path = tmp_path / "meta/info.json"
+    info = json.loads(path.read_text())
+    depth = {"dtype": "image", "shape": [32, 48, 1], "names": None, "info": {"is_depth_map": True}}
+    info["features"] = {"observation.images.depth": depth, **info["features"]}
+    path.write_text(json.dumps(info))
+    record = read(tmp_path)[0]
+    assert record.about["features"]["picture"] == VIDEO
+    assert record.about["skipped"] == ["instruction", "observation.images.depth"]
+    info["features"] = {"instruction": {"dtype": "string", "shape": [1]}}
+    path.write_text(json.dumps(info))
+    with pytest.raises(UserError, match="no feature of numbers or pictures"):
+        read(tmp_path)
+
+
 def test_rows_missing_from_a_data_file_are_noticed(tmp_path):
     write_theirs(tmp_path, video=False)
     path = tmp_path / "data/chunk-000/file-000.parquet"

@@ -19,7 +19,7 @@ from steersman.errors import UserError
 from steersman.records import Record, Stream
 
 from .frames import Frames, stamp
-from .lerobot_layout import INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
+from .lerobot_layout import INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_writer import Writer
 
 __all__ = ["Kind", "Writer", "detect", "kinds", "read"]
@@ -49,41 +49,47 @@ def read(folder: Path | str) -> list[Record]:
 
 
 def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
-    specs, fps, number = info["features"], info["fps"], episode["episode_index"]
-    usable = {f: streams for f, streams in stream_names(specs).items() if _usable(specs[f])}
-    shapes = tuple((f, tuple(specs[f]["shape"])) for f in usable if specs[f]["dtype"] in NUMBERS)
+    specs = {feature: spec for feature, spec in info["features"].items() if _usable(spec)}
+    names = stream_names(specs)
+    if not names:
+        raise UserError(f"{folder} has no feature of numbers or pictures; give another dataset")
     data = _place(folder, info.get("data_path"), episode, "data")
+    shapes = tuple((f, tuple(specs[f]["shape"])) for f in names if specs[f]["dtype"] in NUMBERS)
     columns = _numbers(data, shapes, stamp(data))
     part = _part(columns["episode_index"], episode, data)
     values: dict[str, Any] = {}
-    for feature, streams in usable.items():
+    for feature, streams in names.items():
         if specs[feature]["dtype"] == "image":
             encoded = _Encoded(data, feature, part.start, part.stop)
-            values[streams[0]] = Frames(encoded, _size(specs[feature]), f"{data}, episode {number}")
+            origin = f"{data}, episode {episode['episode_index']}"
+            values[streams[0]] = Frames(encoded, _size(specs[feature]), origin)
         elif specs[feature]["dtype"] == "video":
             values[streams[0]] = _video(folder, info, episode, feature)
         elif len(streams) > 1:
             values |= {name: np.array(columns[feature][part, i]) for i, name in enumerate(streams)}
         else:
             values[streams[0]] = np.array(columns[feature][part])
-    clock = columns["frame_index"][part] / fps
+    clock = columns["frame_index"][part] / info["fps"]
     first = sorted(values, key=lambda name: name != "picture")
+    name = episode.get("name") or f"episode_{episode['episode_index']:06d}"
+    return Record(str(name), {n: Stream(values[n], clock) for n in first}, _about(info, episode, names) | about)
+
+
+def _about(info: dict, episode: dict, names: dict[str, list[str]]) -> dict[str, Any]:
     tasks = episode.get("tasks")
-    known = {
+    return {
         "format": f"LeRobotDataset {info['codebase_version']}",
-        "rate_hz": fps,
+        "rate_hz": info["fps"],
         "clock": "frame_index / fps",
         "steer_range_rad": None,
         "sign": "as recorded",
-        "episode": number,
+        "episode": episode["episode_index"],
         "task": ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks),
-        "features": {name: feature for feature, streams in usable.items() for name in streams},
-        "skipped": sorted(set(stream_names(specs)) - set(usable)),
+        "features": {name: feature for feature, streams in names.items() for name in streams},
+        "skipped": sorted(set(info["features"]) - set(names) - set(INDEXES)),
         "faults": [],
         "num_faults": 0,
     }
-    name = episode.get("name") or f"episode_{number:06d}"
-    return Record(str(name), {n: Stream(values[n], clock) for n in first}, known | about)
 
 
 def _usable(spec: dict) -> bool:

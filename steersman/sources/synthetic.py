@@ -1,6 +1,7 @@
 """Made-up recordings whose answer is known, for proofs that a model learns through time."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,6 @@ def _bend(length: int, rng: np.random.Generator) -> np.ndarray:
     return np.tanh(bend)
 
 
-def _record(name: str, values: dict[str, np.ndarray], about: dict) -> Record:
+def _record(name: str, values: dict[str, Any], about: dict) -> Record:
     clock = np.arange(len(next(iter(values.values())))) / RATE_HZ
     return Record(name, {key: Stream(v, clock) for key, v in values.items()}, {"rate_hz": RATE_HZ} | about)
