@@ -1,7 +1,4 @@
-"""Steps per CPU second of CarRacing with pictures, beside Gymnasium's own, in turn in one process.
-
-    python benchmarks/rendering.py [--seeds 3] [--steps 600]
-"""
+"""Steps per CPU second of CarRacing with pictures, beside Gymnasium's own, in turn in one process."""
 
 import argparse
 import statistics
@@ -37,7 +34,7 @@ def steps_per_second(env: gymnasium.Env, seed: int, actions: list[np.ndarray]) -
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
     options = parser.parse_args()
@@ -47,11 +44,8 @@ def main():
     for seed in range(options.seeds):
         actions = drive(seed, options.steps)
         mirrored = [action * LEFT_TO_STOCK for action in actions]
-        rows.append((
-            steps_per_second(stock, seed, mirrored),
-            steps_per_second(ours, seed, actions),
-            steps_per_second(blind, seed, actions),
-        ))  # fmt: skip
+        turn = (stock, mirrored), (ours, actions), (blind, actions)
+        rows.append([steps_per_second(env, seed, wanted) for env, wanted in turn])
         print("seed {}: gymnasium {:.0f}, steersman {:.0f}, without pictures {:.0f}".format(seed, *rows[-1]))
     print(f"ratio, median: {statistics.median(row[1] / row[0] for row in rows):.2f}")
 

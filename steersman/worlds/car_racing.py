@@ -1,30 +1,23 @@
 """Gymnasium's CarRacing-v3 without the dashboard that tells the answers, with an expert to learn from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-
+from ..errors import UserError
 from . import CarRacing
+from .car_racing_expert import PACE_MPS, Course, Expert, pedals
 
 try:
     import gymnasium
     from gymnasium.envs.box2d import car_racing as stock
 
-    from steersman.worlds.car_racing_pictures import HEIGHT, WIDTH, Painter
+    from .car_racing_pictures import HEIGHT, WIDTH, Painter
 except ImportError as error:
     raise UserError(
         'CarRacing needs gymnasium with Box2D, which is not installed; run `pip install "steersman[sim]"`'
     ) from error
-
-TILE_M = stock.TRACK_DETAIL_STEP
-PACE_MPS = 20.0
-"""Speed missing per unit of `pace`."""
-SIGHT_M = 37.0
-"""How far ahead of the car the picture reaches."""
 
 
 class CarRacingWorld(gymnasium.Env):
@@ -33,7 +26,7 @@ class CarRacingWorld(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": stock.FPS}
     render_mode = "rgb_array"
     observation_space = gymnasium.spaces.Box(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    action_space = gymnasium.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
+    action_space = gymnasium.spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32))
 
     def __init__(self, config: CarRacing, render: bool = True):
         self.config = config
@@ -43,31 +36,32 @@ class CarRacingWorld(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
-        picture, _ = self.simulator.reset(seed=seed, options=options)
+        self.simulator.reset(seed=seed, options=options)
         self.steps = 0
         self.blind_steps = blackout_schedule(self.np_random, self.config.blackouts, self.config.max_steps + 1)
         self.course = Course(np.array(self.simulator.track)[:, 2:4])
-        self.tile = 0
-        return self._seen(picture), self._info(lap=False)
+        self.place = self.course.locate(self.position_m, 0)
+        return self._picture(), self._info(lap=False)
 
     def step(self, action: np.ndarray):
         steer, gas, brake = np.asarray(action, np.float32)
-        picture, reward, terminated, _, info = self.simulator.step(np.array([-steer, gas, brake]))
+        _, reward, terminated, _, info = self.simulator.step(np.array([-steer, gas, brake]))
         self.steps += 1
         truncated = self.steps >= self.config.max_steps
-        return self._seen(picture), float(reward), terminated, truncated, self._info(info.get("lap_finished", False))
+        lap = info.get("lap_finished", False)
+        return self._picture(), float(reward), terminated, truncated, self._info(lap)
 
     def render(self) -> np.ndarray:
         """The stock environment's video picture (400, 600, 3), dashboard included, never black."""
         return self.simulator.video_picture()
 
-    def expert(self, **options: Any) -> "Expert":
+    def expert(self, **options: Any) -> Expert:
         return Expert(**options)
 
     def controls(self, prediction: Mapping[str, float]) -> np.ndarray:
         """From `steer` and `pace` to an action, by the expert's own law for gas and brake."""
         gas, brake = pedals(prediction["pace"])
-        return np.float32([np.clip(prediction["steer"], -1, 1), gas, brake])
+        return np.array([min(max(prediction["steer"], -1.0), 1.0), gas, brake], np.float32)
 
     def disturbance(self, rng: np.random.Generator, strength: float) -> "Disturbance":
         return Disturbance(rng, strength, self.config.max_steps)
@@ -93,17 +87,18 @@ class CarRacingWorld(gymnasium.Env):
     def blind(self) -> bool:
         return bool(self.blind_steps[self.steps])
 
-    def _seen(self, picture: np.ndarray) -> np.ndarray:
+    def _picture(self) -> np.ndarray:
+        picture = np.asarray(self.simulator.state)
         return np.zeros_like(picture) if self.blind else picture
 
     def _info(self, lap: bool) -> dict[str, Any]:
-        self.tile, self.offset_m = self.course.locate(self.position_m, self.tile)
+        self.place = self.course.locate(self.position_m, self.place.tile)
         simulator = self.simulator
         return {
             "speed_mps": self.speed_mps,
             "yaw_radps": self.yaw_radps,
-            "offset_m": self.offset_m,
-            "off_road": not any(wheel.tiles for wheel in simulator.car.wheels),
+            "offset_m": self.place.offset_m,
+            "off_road": simulator.off_road,
             "progress": simulator.tile_visited_count / len(simulator.track),
             "lap": lap,
             "blind": self.blind,
@@ -120,12 +115,17 @@ class Simulator(stock.CarRacing):
         self.painter: Painter | None = None
 
     @property
-    def hull(self):
+    def hull(self) -> Any:
         assert self.car is not None, "reset() comes first"
         return self.car.hull
 
+    @property
+    def off_road(self) -> bool:
+        assert self.car is not None
+        return not any(wheel.tiles for wheel in self.car.wheels)
+
     def video_picture(self) -> np.ndarray:
-        return super()._render("rgb_array")
+        return np.asarray(super()._render("rgb_array"))
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         self.painter = None
@@ -152,90 +152,6 @@ def blackout_schedule(rng: np.random.Generator, share: float, num_steps: int) ->
     return blind
 
 
-class Course:
-    """The centre line of a closed track: points in driving order, one a tile."""
-
-    def __init__(self, points_m: np.ndarray):
-        self.points_m = points_m
-        ahead = np.roll(points_m, -1, 0) - points_m
-        self.direction = ahead / np.linalg.norm(ahead, axis=1, keepdims=True)
-
-    def locate(self, position_m: np.ndarray, near_tile: int) -> tuple[int, float]:
-        """The tile nearest to the position, searched around the last one, and the offset from its line (left +)."""
-        tiles = (near_tile + np.arange(-15, 16)) % len(self.points_m)
-        gap = position_m - self.points_m[tiles]
-        nearest = np.argmin((gap**2).sum(1))
-        dx, dy = gap[nearest]
-        ux, uy = self.direction[tiles[nearest]]
-        return int(tiles[nearest]), float(ux * dy - uy * dx)
-
-
-@dataclass(frozen=True)
-class Expert:
-    """Pure pursuit of the centre line under a speed profile, from no more of the track than the picture shows."""
-
-    blind_speed_mps: float | None = None
-    """Target speed while the picture is black; None drives on as if it were not."""
-    lookahead_m: float = 8.0
-    lookahead_s: float = 0.18
-    steering_gain: float = 1.4
-    lateral_mps2: float = 140.0
-    braking_mps2: float = 120.0
-    top_mps: float = 85.0
-
-    def act(self, world: CarRacingWorld) -> dict[str, float]:
-        """Labels for the world's present state; `pace` is the speed missing, in units of 20 m/s."""
-        speed = world.speed_mps
-        target = self.target_speed(world)
-        pace = float(np.clip((target - speed) / PACE_MPS, -1.5, 1.5))
-        gas, brake = pedals(pace)
-        return {
-            "steer": self.steering(world),
-            "pace": pace,
-            "gas": gas,
-            "brake": brake,
-            "target_speed_mps": target,
-            "speed_mps": speed,
-            "yaw_radps": world.yaw_radps,
-        }
-
-    def steering(self, world: CarRacingWorld) -> float:
-        """The angle to a point on the line ahead, as a fraction of full lock, left +."""
-        reach = min(self.lookahead_m + self.lookahead_s * world.speed_mps, SIGHT_M)
-        whole, part = divmod(reach / TILE_M, 1)
-        points, tile = world.course.points_m, world.tile + int(whole)
-        near, far = points[tile % len(points)], points[(tile + 1) % len(points)]
-        dx, dy = near + part * (far - near) - world.position_m
-        angle = np.arctan2(dy, dx) - world.heading_rad
-        return float(np.clip(self.steering_gain * ((angle + np.pi) % (2 * np.pi) - np.pi), -1, 1))
-
-    def target_speed(self, world: CarRacingWorld) -> float:
-        """The highest speed from which every bend in sight can still be braked for, in m/s."""
-        tiles = (world.tile + np.arange(0, int(SIGHT_M / TILE_M) + 1)) % len(world.course.points_m)
-        heading = np.unwrap(np.arctan2(*world.course.direction[tiles].T[::-1]))
-        curvature = np.abs(np.diff(heading)) / TILE_M
-        bend = np.convolve(curvature, np.ones(3) / 3, "valid")
-        distance = TILE_M * np.arange(len(bend))
-        limits = np.sqrt(self.lateral_mps2 / np.maximum(bend, 1e-6) + 2 * self.braking_mps2 * distance)
-        target = min(self.top_mps, float(limits.min()))
-        if abs(world.offset_m) > 7:
-            target = min(target, 40.0)
-        if world.blind and self.blind_speed_mps is not None:
-            target = min(target, self.blind_speed_mps)
-        return min(target, world.speed_mps + PACE_MPS * traction(world))
-
-
-def traction(world: CarRacingWorld) -> float:
-    """The gas the rear wheels take without spinning: less in a bend, where they need their grip sideways."""
-    grip = 1 - (world.speed_mps * world.yaw_radps / 180) ** 2
-    return (0.0163 * world.speed_mps + 0.064) * np.sqrt(max(0.0, grip))
-
-
-def pedals(pace: float) -> tuple[float, float]:
-    """Gas and brake in [0, 1] for the speed missing, in units of 20 m/s."""
-    return float(np.clip(pace, 0, 1)), float(np.clip(-pace - 0.05, 0, 0.8))
-
-
 class Disturbance:
     """What is driven instead of the expert's wish, so that recoveries are in the recording.
 
@@ -244,8 +160,8 @@ class Disturbance:
 
     def __init__(self, rng: np.random.Generator, strength: float, num_steps: int):
         self.noise = steering_noise(rng, strength, num_steps)
-        self.noise += spells(rng, num_steps, 1 / 150, (4, 14), lambda: rng.normal(0, 4 * strength), 0.0)
-        self.pedal = spells(rng, num_steps, strength / 8, (4, 14), lambda: rng.uniform(-0.8, 1.0), 0.0)
+        self.noise += spells(rng, num_steps, 1 / 100, (4, 14), lambda: rng.normal(0, 2 * strength), 0.0)
+        self.pedal = spells(rng, num_steps, strength / 10, (4, 14), lambda: rng.uniform(-0.6, 0.6), 0.0)
         self.cap_mps = spells(rng, num_steps, 1 / 250, (20, 110), lambda: rng.uniform(10, 70), np.inf)
 
     def apply(self, labels: Mapping[str, float], world: CarRacingWorld) -> np.ndarray:

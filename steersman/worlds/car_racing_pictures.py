@@ -29,7 +29,7 @@ class Painter:
     """Paints the car on one track; the next track needs a new painter."""
 
     def __init__(self, simulator: stock.CarRacing):
-        assert simulator.car is not None and simulator.road is not None
+        assert simulator.car is not None
         self.simulator = simulator
         self.canvas = pygame.Surface(CANVAS, depth=32)
         self.seen = self.canvas.subsurface((0, HIDDEN, stock.WINDOW_W, stock.WINDOW_H - HIDDEN))
@@ -49,6 +49,7 @@ class Painter:
     def _adopt_colors(self, colors: np.ndarray):
         """A wheel on a tile repaints the tile's colour in place: make that place a row of our table."""
         row_of = {id(color): row for row, (_, color) in enumerate(self.simulator.road_poly)}
+        assert self.simulator.road is not None
         for tile in self.simulator.road:
             tile.color = colors[row_of[id(tile.color)]]
         polygons = [poly for poly, _ in self.simulator.road_poly]
@@ -83,7 +84,7 @@ class Painter:
             paint_polygon(self.canvas, corners, color)
 
     def _shrink(self) -> np.ndarray:
-        """Across, then turned, then down: smoothscale rounds in between, so the order is part of the result."""
+        """Across, then turned, then down: smoothscale rounds in between, so the order matters."""
         pygame.transform.smoothscale(self.seen, self.narrow.get_size(), self.narrow)
         pygame.surfarray.pixels2d(self.upright)[:] = pygame.surfarray.pixels2d(self.narrow)[:, ::-1]
         pygame.transform.smoothscale(self.upright, self.small.get_size(), self.small)
@@ -91,7 +92,7 @@ class Painter:
 
 
 class View:
-    """From metres to pixels of the upside-down canvas, in the very order of the stock environment's arithmetic."""
+    """From metres to pixels of the upside-down canvas, in the stock environment's own order of arithmetic."""
 
     def __init__(self, simulator: stock.CarRacing):
         assert simulator.car is not None
@@ -167,7 +168,8 @@ def grass_patches() -> np.ndarray:
     """Corners in metres of the lighter squares, (400, 4, 2)."""
     size, tiles = stock.GRASS_DIM, range(-20, 20, 2)
     corners = ((1, 0), (0, 0), (0, 1), (1, 1))
-    return np.array([[(size * x + size * dx, size * y + size * dy) for dx, dy in corners] for x in tiles for y in tiles])
+    squares = [(size * x, size * y) for x in tiles for y in tiles]
+    return np.array([[(x + size * dx, y + size * dy) for dx, dy in corners] for x, y in squares])
 
 
 def paint_polygon(canvas: pygame.Surface, corners: list, color: list[int]):
