@@ -27,7 +27,7 @@ def write_file(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _disk_error(error, path) from None
+        raise disk_error(error, path) from None
     sync_folder(path.parent)
 
 
@@ -100,7 +100,7 @@ class Checkpoints:
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
         except OSError as error:
-            raise _disk_error(error, final) from None
+            raise disk_error(error, final) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync_folder(self.folder)
@@ -129,7 +129,8 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
 
 
-def _disk_error(error: OSError, path: Path) -> Exception:
+def disk_error(error: OSError, path: Path) -> Exception:
+    """What a full disk or a missing permission means to the user; another error is given back as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"the disk is full: {path} was not written, what was there before is unharmed; free some space"

@@ -2,8 +2,11 @@
 
 import dataclasses
 import difflib
+import math
+import sys
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
@@ -13,9 +16,19 @@ class Spec:
     """A frozen dataclass of plain values and other specs; known to JSON by the name of its class."""
 
     KINDS: ClassVar[dict[str, type["Spec"]]] = {}
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Smallest and largest value of a field, or of each item of a tuple."""
 
     def __init_subclass__(cls):
         Spec.KINDS[cls.__name__] = cls
+
+    def __post_init__(self):
+        for name, (low, high) in self.BOUNDS.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if not low <= number <= high:
+                    limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                    raise UserError(f"{type(self).__name__}: {name} must be {limits}, not {number}")
 
 
 def to_json(value: Any) -> Any:
@@ -56,11 +69,14 @@ def did_you_mean(name: str, known) -> str:
 
 
 def _value(data: Any, hint: Any, where: str) -> Any:
-    if isinstance(data, dict) and "kind" in data:
-        return from_json(data, where)
     origin, args = get_origin(hint), get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _either(data, args, where)
+    either = args if origin in (types.UnionType, typing.Union) else (hint,)
+    if isinstance(data, dict) and "kind" in data:
+        kinds = tuple(h for h in either if isinstance(h, type) and issubclass(h, Spec))
+        spec = from_json(data, where)
+        return spec if isinstance(spec, kinds) else _check(data["kind"], False, _named(either), where)
+    if len(either) > 1:
+        return _either(data, either, where)
     if origin is Literal:
         return _check(data, data in args, hint, where)
     if origin is tuple:
@@ -69,7 +85,8 @@ def _value(data: Any, hint: Any, where: str) -> Any:
         _check(data, len(inner) == len(data), hint, where)
         return tuple(_value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
     if hint is float:
-        return float(_check(data, isinstance(data, int | float) and not isinstance(data, bool), hint, where))
+        number = isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= sys.float_info.max
+        return float(_check(data, number, "a finite number", where))
     if isinstance(hint, type) and hint is not type(None):
         _check(data, isinstance(data, hint) and not (hint is int and isinstance(data, bool)), hint, where)
     return _check(data, hint is not type(None) or data is None, hint, where)
@@ -81,7 +98,11 @@ def _either(data: Any, hints: tuple, where: str) -> Any:
             return _value(data, hint, where)
         except UserError:
             continue
-    return _check(data, False, " or ".join(map(str, hints)), where)
+    return _check(data, False, _named(hints), where)
+
+
+def _named(hints: tuple) -> str:
+    return " or ".join(getattr(hint, "__name__", str(hint)) for hint in hints)
 
 
 def _check(data: Any, good: bool, hint: Any, where: str) -> Any:

@@ -5,6 +5,7 @@ A state is a tensor with the batch first, or a (nested) tuple of states; `()` fo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -90,6 +91,8 @@ class RNN(Spec):
     hidden: int = 128
     """Units of the state."""
 
+    BOUNDS = {"hidden": (1, inf)}
+
     def build(self, features: int) -> "TorchCore":
         return TorchCore(nn.RNN(features, self.hidden, batch_first=True))
 
@@ -100,6 +103,8 @@ class GRU(Spec):
 
     hidden: int = 128
     """Units of the state."""
+
+    BOUNDS = {"hidden": (1, inf)}
 
     def build(self, features: int) -> "TorchCore":
         return TorchCore(nn.GRU(features, self.hidden, batch_first=True))
@@ -113,6 +118,8 @@ class LSTM(Spec):
     """Units of the state."""
     forget_bias: float = 1.0
     """What the forget gate's bias starts at: above zero it remembers at first (Jozefowicz et al. 2015)."""
+
+    BOUNDS = {"hidden": (1, inf)}
 
     def build(self, features: int) -> "TorchCore":
         core = TorchCore(nn.LSTM(features, self.hidden, batch_first=True))
@@ -158,6 +165,8 @@ class Stack(Spec):
     """The cores, lowest first."""
     dropout: float = 0.0
     """Share of values dropped between layers while training."""
+
+    BOUNDS = {"dropout": (0, 1)}
 
     def build(self, features: int) -> "StackCore":
         cores = []

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
@@ -97,6 +98,8 @@ class Split(Spec):
     seed: int = 0
     """Which records fall where."""
 
+    BOUNDS = {"validation": (0, 1), "test": (0, 1), "gap_s": (0, inf), "seed": (0, inf)}
+
     def divide(self, records: Sequence[Record]) -> dict[str, list[Record]]:
         """`train`, `validation` and `test`."""
         if not records:
@@ -189,6 +192,9 @@ class Mirror(Spec):
     negate: tuple[str, ...] = ("steer",)
     """Targets that change their sign."""
     share: float = 0.5
+    """Of the passes."""
+
+    BOUNDS = {"share": (0, 1)}
 
     def apply(self, x, y, targets, rng):
         if rng.random() >= self.share:
@@ -220,7 +226,7 @@ class Epoch(Sequence[Batch]):
     def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, shown = self.pieces[index], self.data.examples
         # Lanes keep one length, so that kernels are chosen once; windows take that of their longest.
-        longest = self.data.spec.steps or max(p.stop - p.start for p in rows if p)
+        longest = self.data.spec.steps or max((p.stop - p.start for p in rows if p), default=1)
         first = shown[0]
         x = np.zeros((len(rows), longest, *first.x.shape[1:]), first.x.dtype)
         y = np.zeros((len(rows), longest, first.y.shape[-1]), np.float32)
@@ -260,18 +266,15 @@ class Lanes(Spec):
     cold_weight: float = 0.2
     """What a window counts that begins inside a record, where the state is not known."""
 
+    BOUNDS = {"rows": (1, inf), "steps": (1, inf), "cold_weight": (0, inf)}
     carry: ClassVar[bool] = True
     """State goes on from batch to batch."""
 
     def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
         line: list[Piece] = []
         for record in rng.permutation(len(lengths)):
-            # The first window's length is drawn, so that windows end elsewhere in every pass.
-            cuts = [
-                0,
-                *range(int(rng.integers(1, self.steps + 1)), lengths[record], self.steps),
-                lengths[record],
-            ]
+            # Only the last window may be short: a state carried on from padding would not be the record's.
+            cuts = [*range(0, lengths[record], self.steps), lengths[record]]
             line += [Piece(int(record), a, b, fresh=a == 0) for a, b in pairwise(cuts)]
         part = -(-len(line) // self.rows)
         batches: list[list[Piece | None]] = [[None] * self.rows for _ in range(part)]
@@ -294,6 +297,7 @@ class Windows(Spec):
     stride: int = 0
     """Steps from one window's start to the next; 0: its length."""
 
+    BOUNDS = {"rows": (1, inf), "steps": (0, inf), "stride": (0, inf)}
     carry: ClassVar[bool] = False
     """State goes on from batch to batch."""
 

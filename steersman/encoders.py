@@ -6,6 +6,7 @@ Its `prepare` is the part without weights: it is done once per recording and kep
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,11 @@ class Picture(Spec):
     bottom: float = 0.0
     """Share of the picture cut away below."""
 
+    BOUNDS = {"height": (1, inf), "width": (1, inf), "top": (0, 1), "bottom": (0, 1)}
+
     def shape(self, raw: Sequence[int]) -> tuple[int, ...]:
+        if round(self.top * raw[0]) >= raw[0] - round(self.bottom * raw[0]):
+            raise UserError(f"Picture: top {self.top} and bottom {self.bottom} leave nothing of the picture")
         return (self.height, self.width, raw[-1])
 
     def prepare(self, frames: UInt8[Tensor, "n h w c"]) -> UInt8[Tensor, "n height width c"]:
@@ -123,6 +128,11 @@ class Conv(Spec):
     """Share of the dense layer's units dropped while training."""
     pixels: Picture | RoadTexture = Picture()
     """What is done to a picture before the first convolution."""
+
+    BOUNDS = {
+        **dict.fromkeys(("channels", "kernels", "strides", "features", "frames"), (1, inf)),
+        "dropout": (0, 1),
+    }
 
     def build(self, raw: tuple[int, ...]) -> "ConvEncoder":
         if not len(self.channels) == len(self.kernels) == len(self.strides):

@@ -1,6 +1,7 @@
 """What turns a feature into a prediction, with its own loss and point estimate."""
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ class Regression(Spec):
     """What each target counts in the loss; none given: 1 each."""
     delta: float = 0.3
     """Where the loss turns from squared to absolute, in standard deviations of the target."""
+
+    BOUNDS = {"weights": (0, inf), "delta": (1e-6, inf)}
 
     def build(self, features: int) -> "RegressionHead":
         if self.weights and len(self.weights) != len(self.targets):
@@ -89,6 +92,8 @@ class Classification(Spec):
     classes: int = 10
     smoothing: float = 0.0
     """Share of the probability spread over all classes in the training target (Szegedy et al. 2016)."""
+
+    BOUNDS = {"classes": (1, inf), "smoothing": (0, 1)}
 
     def build(self, features: int) -> "ClassificationHead":
         return ClassificationHead(self, features)

@@ -80,14 +80,15 @@ class Model(nn.Module):
 
     def loss(self, batch: Batch, raw: Float[Tensor, "batch time output"]) -> tuple[Tensor, Tensor]:
         """Sum of the weighted losses and sum of the weights."""
+        y, weight = batch.y, batch.mask
         if self.flavour == "many-to-one":
-            last = (batch.mask > 0).sum(1).clamp_min(1) - 1
+            last = (weight > 0).sum(1).clamp_min(1) - 1
             rows = torch.arange(len(last), device=last.device)
-            losses, weight = self.head.loss(raw[rows, last], batch.y), batch.mask[rows, last]
-        else:
-            # Padding may hold anything: it is taken out, for nought times NaN would still be NaN.
-            losses, weight = self.head.loss(raw, batch.y), batch.mask
-        return torch.where(weight > 0, losses * weight, 0.0).sum(), weight.sum()
+            raw, weight = raw[rows, last], weight[rows, last]
+        # Padding may hold anything: it is taken out first, for nought times NaN would still be NaN.
+        there = (weight > 0).unsqueeze(-1)
+        losses = self.head.loss(torch.where(there, raw, 0.0), torch.where(there, y, 0.0))
+        return (losses * weight).sum(), weight.sum()
 
     @torch.inference_mode()
     def step(self, frame: np.ndarray | Tensor, state: State | None = None) -> tuple[dict[str, Any], State]:

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .errors import UserError
+
 
 class Values(Protocol):
     """What a stream holds: an array, a memory map, or frames decoded when asked for."""
@@ -51,7 +53,7 @@ class Record:
 
     def __getitem__(self, stream: str) -> Stream:
         if stream not in self.streams:
-            raise ValueError(f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}")
+            raise UserError(f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}")
         return self.streams[stream]
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_file, write_tensors
+from .checkpoints import Checkpoints, disk_error, load_optimiser, optimiser_tensors, write_file, write_tensors
 from .config import Spec
 from .cores import detach, map_state, state_tensors
 from .data import Batch, Batches
@@ -53,6 +53,12 @@ class Training(Spec):
     tensorboard: bool = False
     """Also write TensorBoard events."""
 
+    BOUNDS = {
+        **dict.fromkeys(("steps", "checkpoint_every", "validate_every"), (1, math.inf)),
+        **dict.fromkeys(("rate", "final_rate", "warmup", "decay", "clip", "patience"), (0, math.inf)),
+        "seed": (0, 2**63 - 1),
+    }
+
 
 class Interrupted(Exception):
     """Ctrl-C: a checkpoint has been written and training can go on from it."""
@@ -69,6 +75,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     index: int = 0
+    first: float = 0.0
     smooth: float = 0.0
     best: float = math.inf
     stale: int = 0
@@ -98,7 +105,7 @@ class Trainer:
             nn.parallel.DistributedDataParallel(model) if batches.ranks > 1 else model  # averages gradients
         )
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=training.decay)
-        self.state = model.initial(batches.rows)
+        self.state, self.epoch = model.initial(batches.rows), batches.epoch(0)
         self.seconds = {"compute": 0.0, "all": 0.0}
 
     def run(self) -> None:
@@ -110,21 +117,30 @@ class Trainer:
             self.at.dtype = choose_precision(self)
             self._save()
         self.model.train()
-        with _interrupts() as interrupted, self._log() as log:
-            while self.at.step < self.training.steps:
+        with _interrupts() as interrupted:
+            while not self._finished():
                 try:
-                    self._step(log)
+                    self._go(interrupted)
                 except _Exploded as error:
                     self._roll_back(str(error))
-                if interrupted.is_set():
-                    self._save()
-                    raise Interrupted(f"stopped at step {self.at.step} of {self.training.steps}")
-                if self.training.patience and self.at.stale >= self.training.patience:
-                    self.say(f"no better for {self.at.stale} looks at the validation records: stopped early")
-                    break
+        if self.at.step < self.training.steps:
+            self.say(f"no better for {self.at.stale} looks at the validation records: stopped early")
         self._save()
         if self.validate is None and self._chief:
             write_tensors(self.folder / "model.safetensors", self.model.state_dict())
+
+    def _finished(self) -> bool:
+        patience = self.training.patience
+        return self.at.step >= self.training.steps or bool(patience and self.at.stale >= patience)
+
+    def _go(self, interrupted: threading.Event) -> None:
+        with self._log() as log:
+            while not self._finished():
+                self._step(log)
+                # One process may hear of Ctrl-C a step before the others; all must stop at the same one.
+                if self._everywhere(torch.tensor(float(interrupted.is_set()))).item():
+                    self._save()
+                    raise Interrupted(f"stopped at step {self.at.step} of {self.training.steps}")
 
     def _step(self, log: Callable[[dict], None]) -> None:
         began = time.perf_counter()
@@ -144,7 +160,9 @@ class Trainer:
         self.state = detach(state)
         done = time.perf_counter()
         at.step, at.index = at.step + 1, at.index + 1
-        at.smooth = value if at.step == 1 else 0.98 * at.smooth + 0.02 * value
+        if at.step == 1:
+            at.first = at.smooth = value
+        at.smooth = 0.98 * at.smooth + 0.02 * value
         self.seconds["compute"] += done - ready
         row = {"step": at.step, "epoch": at.epoch, "loss": value, "rate": rate, "gradient_norm": norm}
         last = at.step == training.steps
@@ -175,19 +193,21 @@ class Trainer:
         return t.final_rate + (t.rate - t.final_rate) * (1 + math.cos(math.pi * share)) / 2
 
     def _next_batch(self) -> Batch:
-        epoch = self.batches.epoch(self.at.epoch) if self.at.index == 0 or not hasattr(self, "_epoch") else self._epoch
-        if self.at.index >= len(epoch):
+        if self.epoch.epoch != self.at.epoch:
+            self.epoch = self.batches.epoch(self.at.epoch)
+        if self.at.index >= len(self.epoch):
             self.at.epoch, self.at.index = self.at.epoch + 1, 0
-            epoch = self.batches.epoch(self.at.epoch)
-        self._epoch = epoch
+            self.epoch = self.batches.epoch(self.at.epoch)
         if self.at.index == 0 or not self.batches.spec.carry:
             self.state = self.model.initial(self.batches.rows)
-        return epoch[self.at.index]
+        return self.epoch[self.at.index]
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise _Exploded(f"at step {self.at.step} the loss is {loss:g} and the gradient's norm {norm:g}")
-        if self.at.step > self.training.warmup and loss > 20 * self.at.smooth + 1e-6:
+        # One hard example may cost far more than the rest; but not more than all did at the start.
+        usual = max(self.at.first, self.at.smooth) + 20 * abs(self.at.smooth)
+        if self.at.step > self.training.warmup and loss > usual:
             raise _Exploded(f"at step {self.at.step} the loss leapt from {self.at.smooth:.3g} to {loss:.3g}")
 
     def _roll_back(self, cause: str) -> None:
@@ -210,10 +230,10 @@ class Trainer:
         return score
 
     def _everywhere(self, value: Tensor) -> Tensor:
-        """The mean loss or the sum of weights over all processes."""
+        """The sum over all processes."""
         if self.batches.ranks == 1:
             return value
-        value = value.detach().clone()
+        value = value.detach().to(self.model.device, copy=True)
         dist.all_reduce(value)
         return value
 
@@ -223,7 +243,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Writes a checkpoint: all of what the next step depends on, of every process."""
-        lanes = dict(zip(map(str, range(1000)), map(self._gathered, state_tensors(self.state)), strict=False))
+        lanes = {str(i): self._gathered(t) for i, t in enumerate(state_tensors(self.state))}
         generator = self._gathered(torch.get_rng_state()[None])
         if self._chief:
             tensors = {
@@ -237,13 +257,21 @@ class Trainer:
             self.checkpoints.write(self.at.step, tensors, vars(self.at))
 
     def _load(self, step: int) -> None:
-        tensors, progress = self.checkpoints.read(step)
+        try:
+            self._restore(*self.checkpoints.read(step))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"checkpoint {step} in {self.checkpoints.folder} is damaged: {error}; "
+                "remove its folder to go on from the one before"
+            ) from error
+
+    def _restore(self, tensors: dict[str, dict[str, Tensor]], progress: dict[str, Any]) -> None:
         self.model.load_state_dict(tensors["model"])
         load_optimiser(self.optimiser, tensors["optimiser"])
         self.at = Progress(**progress)
         rank, ranks = self.batches.rank, self.batches.ranks
-        lanes = iter(tensors["lanes"].values())
-        self.state = map_state(lambda _: next(lanes)[rank::ranks].to(self.model.device), self.state)
+        lanes = (tensors["lanes"][str(i)][rank::ranks] for i in range(len(tensors["lanes"])))
+        self.state = map_state(lambda _: next(lanes).to(self.model.device), self.state)
         torch.set_rng_state(tensors["generator"]["cpu"][rank % len(tensors["generator"]["cpu"])])
         if "cuda" in tensors["generator"] and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["generator"]["cuda"], self.model.device)
@@ -252,6 +280,7 @@ class Trainer:
         """The rows of all processes in their order in the global batch."""
         if self.batches.ranks == 1:
             return rows
+        rows = rows.to(self.model.device)
         parts = [torch.empty_like(rows) for _ in range(self.batches.ranks)]
         dist.all_gather(parts, rows.contiguous())
         return torch.stack(parts, 1).flatten(0, 1)
@@ -265,20 +294,24 @@ class Trainer:
         path = self.folder / "log.jsonl"
         rows = [r for r in read_log(self.folder) if r["step"] <= self.at.step]
         write_file(path, "".join(json.dumps(r) + "\n" for r in rows).encode())
-        events = _tensorboard(self.folder) if self.training.tensorboard else None
-        with open(path, "a") as file:
+        events = _tensorboard(self.folder, self.at.step + 1) if self.training.tensorboard else None
+        try:
+            with open(path, "a") as file:
 
-            def log(row: dict[str, Any]) -> None:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                if events:
-                    for name in row.keys() - {"step"}:
-                        events.add_scalar(name, row[name], row["step"])
-                self.watch("training", row["step"], self.training.steps, f"loss {self.at.smooth:.4f}")
+                def log(row: dict[str, Any]) -> None:
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                    if events:
+                        for name in row.keys() - {"step"}:
+                            events.add_scalar(name, row[name], row["step"])
+                    self.watch("training", row["step"], self.training.steps, f"loss {self.at.smooth:.4f}")
 
-            yield log
-        if events:
-            events.close()
+                yield log
+        except OSError as error:
+            raise disk_error(error, path) from error
+        finally:
+            if events:
+                events.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -330,11 +363,12 @@ def _interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tensorboard(folder: Path):
+def _tensorboard(folder: Path, step: int):
+    """A writer whose events from `step` on replace those of an earlier go."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError(
             '--training.tensorboard needs TensorBoard; install it with: pip install "steersman[tensorboard]"'
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step)

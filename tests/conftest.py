@@ -1,8 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+from steersman import runs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +20,11 @@ def shared_data():
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Prepared pictures of tests are kept out of the user's own cache."""
+    before, runs.CACHE = runs.CACHE, tmp_path_factory.mktemp("cache")
+    yield
+    runs.CACHE = before

@@ -1,0 +1,134 @@
+"""The package's recipes made small enough to be trained in a test, and what tests do with them."""
+
+import json
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from steersman.checkpoints import Checkpoints, read_tensors
+from steersman.cores import GRU, LSTM, RNN, Stack
+from steersman.data import Batches, Example, Lanes, Mirror, Windows
+from steersman.drive import Recorded
+from steersman.encoders import Conv
+from steersman.recipes import RECIPES
+from steersman.runs import Recipe, fit_normalisers
+from steersman.sources import lerobot
+from steersman.sources.synthetic import Road
+from steersman.train import Trainer, read_log
+
+ROAD = Road(records=8, steps=50)
+CONV = {"channels": (4, 8), "kernels": (5, 3), "strides": (2, 2), "features": 16}
+
+
+def is_camera(name: str) -> bool:
+    return isinstance(RECIPES[name](()).source, Recorded)
+
+
+def small(name: str, data=()) -> Recipe:
+    """A recipe with fewer units, rows and steps; a camera recipe on the synthetic road instead of a simulator."""
+    recipe = RECIPES[name](data)
+    if isinstance(recipe.source, Recorded):
+        pixels = recipe.encoder.pixels
+        size = {"height": 12, "width": 16} if "height" in {f.name for f in fields(pixels)} else {}
+        recipe = replace(
+            recipe,
+            source=ROAD,
+            encoder=replace(recipe.encoder, pixels=replace(pixels, **size), **CONV),
+            head=replace(recipe.head, targets=("steer",), weights=()),
+            augment=(Mirror(),),
+            batches=replace(recipe.batches, rows=4, steps=8),
+            split=replace(recipe.split, gap_s=0.5),
+        )
+    if hasattr(recipe.core, "hidden"):
+        recipe = replace(recipe, core=replace(recipe.core, hidden=16))
+    return replace(recipe, training=replace(recipe.training, precision="float32"))
+
+
+def deep() -> Recipe:
+    """Every part that remembers something, at once: stacked pictures, layers of all kinds, dropout, lanes."""
+    recipe = small("steer")
+    assert isinstance(recipe.encoder, Conv)
+    layers = (LSTM(6), GRU(5), RNN(4), LSTM(6), LSTM(6), LSTM(6))
+    return replace(
+        recipe,
+        encoder=replace(recipe.encoder, frames=3, dropout=0.3),
+        core=Stack(layers, dropout=0.2),
+        batches=Lanes(rows=4, steps=7),
+    )
+
+
+def deep_windows() -> Recipe:
+    return replace(deep(), batches=Windows(rows=4, steps=9, stride=5))
+
+
+COMPOSED = {"deep": deep, "deep-windows": deep_windows}
+
+
+@cache
+def records(source) -> tuple:
+    return tuple(source.read()[:40])
+
+
+def built(recipe: Recipe, seed: int = 0):
+    """The model of a recipe with its normalisers, and what it is shown."""
+    torch.manual_seed(seed)
+    found = records(recipe.source)
+    model = recipe.build(tuple(found[0][recipe.inputs].values.shape[1:]))
+    shown = recipe.examples(model, found)
+    fit_normalisers(model, shown)
+    return model, shown
+
+
+def batches(recipe: Recipe, model, shown: list[Example], **options) -> Batches:
+    return Batches(recipe.batches, shown, model.head.targets, recipe.augment, recipe.training.seed, **options)
+
+
+class Killed(Exception):
+    """What a test raises in the place of a `kill -9`: nothing is written after it."""
+
+
+def trainer(recipe: Recipe, folder: Path, kill_at: int = -1, **changes) -> Trainer:
+    """A trainer as `fit` makes it, killed when the log has the row of a step."""
+    recipe = replace(recipe, training=replace(recipe.training, **changes))
+    model, shown = built(recipe)
+    torch.manual_seed(1)
+
+    def watch(what: str, done: int, total: int, note: str = "") -> None:
+        if done == kill_at:
+            raise Killed
+
+    def validate(model):
+        return model.held_out_loss(shown[:2])
+
+    made = batches(recipe, model, shown)
+    return Trainer(model, made, recipe.training, folder, validate, say=lambda text: None, watch=watch)
+
+
+def outcome(folder: Path) -> dict:
+    """All that a run leaves but the times: the log, the best weights, the last checkpoint."""
+    checkpoints = Checkpoints(folder / "checkpoints")
+    tensors, state = checkpoints.read(checkpoints.steps()[-1])
+    log = [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(folder)]
+    return {
+        "log": json.dumps(log),
+        "state": json.dumps(state),
+        "best": flat({"": read_tensors(folder / "model.safetensors")}),
+        "checkpoint": flat(tensors),
+    }
+
+
+def flat(groups) -> dict[str, bytes]:
+    return {f"{g}/{n}": t.numpy().tobytes() for g, tensors in groups.items() for n, t in tensors.items()}
+
+
+def write_log(folder: Path, num: int = 3, steps: int = 60) -> Path:
+    """Drives on the synthetic road as a recording of a camera and a wheel."""
+    made = Road(records=num, steps=steps).read()
+    streams = [{k: np.asarray(s.values) for k, s in record.streams.items()} for record in made]
+    writer = lerobot.Writer(folder, 10.0, lerobot.kinds(streams[0]), "follow the road")
+    for episode in streams:
+        writer.add(episode)
+    return folder
