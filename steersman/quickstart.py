@@ -16,12 +16,16 @@ from .checkpoints import write_json
 from .config import Spec, to_json
 from .drive import EXPERT, Recorded, drives, num_cores
 from .evaluate import driving_scores
+from .page import write_report
+from .plots import Drive
 from .progress import Watch
 from .recipes import RECIPES
+from .report import driving_report, regression_sections, run_sections
 from .runs import Recipe, Run, fit
 from .scoring import drive_table, film, report_run
 from .train import read_log
 
+TITLE = "A recurrent driver on tracks it never saw"
 PUBLISHED = (
     ("World Models (VAE + MDN-RNN), v0", 906.0, 21.0, "arXiv 1803.10122"),
     ("World Models without the recurrence, v0", 632.0, 251.0, "arXiv 1803.10122"),
@@ -62,9 +66,19 @@ class Quickstart:
                 episodes[title].append(episode)
                 watch(f"driving: {title}", len(episodes[title]), self.tracks, f"score {episode['score']:.0f}")
             drivers[title] = driving_scores(episodes[title])
-        film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
+        trace, picture = film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
         write_json(folder / "driving.json", drivers)
-        self._report(runs, drivers, next(iter(episodes.values())), folder / "report.html")
+        scores = report_run(runs["steer"], beside=[runs["steer-frame"]])
+        driven = [
+            Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
+            for e in next(iter(episodes.values()))
+        ]
+        told = driving_report(TITLE, drivers, drives=driven, traces=[trace], published=PUBLISHED, picture=picture)
+        rest = [
+            *regression_sections(scores),
+            *run_sections(read_log(runs["steer"].folder), to_json(runs["steer"].recipe)),
+        ]
+        write_report(folder / "report.html", replace(told, sections=[*told.sections, *rest]))
         places = {"run": runs["steer"].folder, "report": folder / "report.html", "film": folder / "drive.mp4"}
         return drive_table(drivers, PUBLISHED), places
 
@@ -93,25 +107,6 @@ class Quickstart:
         if code:
             raise RuntimeError(f"training {second} failed:\n{(folder / f'{second}.log').read_text()}")
         return {first: run, second: Run.open(folder / second)}
-
-    def _report(self, runs: dict[str, Run], drivers: dict[str, Any], driven: list[dict], path: Path) -> None:
-        from . import page, plots, report
-
-        run = runs["steer"]
-        scores = report_run(run, beside=[runs["steer-frame"]])
-        told = report.driving_report(
-            "A recurrent driver on tracks it never saw",
-            drivers,
-            read_log(run.folder),
-            to_json(run.recipe),
-            [
-                plots.Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
-                for e in driven
-            ],
-            published=PUBLISHED,
-        )
-        sections = [*told.sections, *report.regression_sections(scores)]
-        page.write_report(path, replace(told, sections=sections))
 
 
 def _titles(runs: dict[str, Run]) -> dict[str, str]:

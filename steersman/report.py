@@ -191,7 +191,7 @@ def driving_sections(
         Section(
             "The drivers",
             "The model chooses every action from the picture alone and lives with what follows. The score is "
-            "the world's own; a lap is finished when nearly every tile of the road has been visited.",
+            "the world's own; a lap is finished when the whole road has been visited.",
             [_drivers_table(drivers, published)],
         ),
         Section(

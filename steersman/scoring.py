@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from rich.table import Table
 
 from .checkpoints import write_json
@@ -14,10 +15,16 @@ from .drive import drive
 from .errors import UserError
 from .evaluate import Scores, by_curvature, classification_scores, regression_scores
 from .heads import ClassificationHead
+from .page import Pictures, write_report
+from .plots import Trace
 from .progress import Watch, silent
 from .records import Record
+from .report import classification_report, regression_report
 from .runs import Run, read_records
 from .train import read_log
+
+STILL_STEP = 250
+"""The step of a film that is also kept as a picture."""
 
 
 def score(
@@ -67,27 +74,21 @@ def _name(run: Run) -> str:
 
 def report_run(run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder."""
-    from . import page, plots, report
-
     scores, records, shown, predicted = score(run, data, beside, watch)
     log, settings = read_log(run.folder), to_json(run.recipe)
     title = f"{run.name}: {run.folder.name}"
     if "confusion" in scores:
-        told = report.classification_report(title, scores, log, settings)
+        told = classification_report(title, scores, log, settings)
     else:
-        traces = [
-            plots.Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)
-        ]
+        traces = [Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)]
         pictures = _worst_pictures(scores, records, run.recipe.inputs)
-        told = report.regression_report(title, scores, log, settings, traces, scores["others"], pictures)
+        told = regression_report(title, scores, log, settings, traces, scores["others"], pictures)
     write_json(run.folder / "metrics.json", scores)
-    page.write_report(run.folder / "report.html", told)
+    write_report(run.folder / "report.html", told)
     return scores
 
 
-def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str):
-    from .page import Pictures
-
+def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> Pictures | None:
     streams = {record.name: record[inputs] for record in records}
     if len(next(iter(streams.values())).values.shape) != 4:
         return None
@@ -98,18 +99,28 @@ def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str):
     return Pictures(seen, said)
 
 
-def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> None:
-    """One track to an mp4: the picture, the wheel the driver chose and beside it the expert's choice."""
+def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> tuple[Trace, np.ndarray]:
+    """One track to an mp4: the picture, the wheel the driver chose and beside it the expert's choice.
+
+    Gives the two wheels over time, and a frame of the film.
+    """
     from .video import DriveVideo
 
+    rows, still = [], path.with_suffix(".png")
     with DriveVideo(path) as video:
 
         def frame(world, picture, prediction, info, total: float) -> None:
             truth = world.expert().act(world)
             video.add(world.render(), picture, prediction, truth, info | {"score": total})
+            rows.append((info["time_s"], prediction["steer"], truth["steer"], info["blind"]))
+            if world.steps == STILL_STEP:
+                video.still(still)
             watch("filming", world.steps, config.max_steps)
 
         drive(config, name, seed, frame)
+    time_s, prediction, truth, blind = np.array(rows).T
+    picture = np.asarray(Image.open(still)) if len(rows) > STILL_STEP else np.zeros((2, 2, 3), np.uint8)
+    return Trace(f"track {seed}", time_s, prediction, truth, blind.astype(bool)), picture
 
 
 def score_table(scores: Mapping[str, Any]) -> Table:
