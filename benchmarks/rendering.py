@@ -4,11 +4,10 @@ import argparse
 import statistics
 import time
 
+import gymnasium
 import numpy as np
 
-from steersman.worlds.car_racing import CarRacing
-
-import gymnasium  # isort: skip (after the world, which silences pygame's greeting)
+from steersman.worlds import CarRacing
 
 LEFT_TO_STOCK = np.array([-1, 1, 1], np.float32)
 

@@ -5,18 +5,13 @@ dashboard and shrinks the lot. Here NumPy moves all polygons at once, pygame pai
 picture is shrunk across before it is turned, when it is a tenth of the size.
 """
 
-import contextlib
-import io
 import math
 
 import numpy as np
-
-with contextlib.redirect_stdout(io.StringIO()):  # pygame greets on the channel that carries our JSON
-    import pygame
-    from pygame import gfxdraw
-
+import pygame
 from gymnasium.envs.box2d import car_dynamics
 from gymnasium.envs.box2d import car_racing as stock
+from pygame import gfxdraw
 
 HEIGHT, WIDTH = 84, 96
 CANVAS = (stock.WINDOW_W, stock.WINDOW_H)
