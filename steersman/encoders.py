@@ -182,18 +182,15 @@ class ConvEncoder(Encoder):
         self, x: UInt8[Tensor, "batch time height width channel"], state: State
     ) -> tuple[Float[Tensor, "batch time feature"], State]:
         batch, time = x.shape[:2]
-        if self.spec.frames > 1:
-            x, state = self._stacked(x, state)
+        line = torch.cat((state[0], x), 1) if state else x
+        # Under autocast the pictures are made small before they are stacked, not after.
+        kind = self.mean.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.mean.dtype
+        normal = self.normal(line.to(self.mean.dtype)).to(dtype)
+        stacked = torch.cat([normal[:, i : i + time] for i in range(self.spec.frames)], -1)
         # A picture lies in memory with its channels last; permuted, it is what channels_last kernels want.
-        planes = self.normal(x.float()).flatten(-2) if self.spec.frames > 1 else self.normal(x.float())
-        planes = planes.flatten(0, 1).permute(0, 3, 1, 2)
-        y = self.convolutions(planes).flatten(1)
-        return self.dropout(torch.relu(self.dense(y))).unflatten(0, (batch, time)), state
-
-    def _stacked(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        time, frames = x.shape[1], self.spec.frames
-        line = torch.cat((state[0], x), 1)
-        return torch.stack([line[:, i : i + time] for i in range(frames)], -2), (line[:, time:],)
+        y = self.convolutions(stacked.flatten(0, 1).permute(0, 3, 1, 2)).flatten(1)
+        return self.dropout(torch.relu(self.dense(y))).unflatten(0, (batch, time)), (line[:, time:],) if state else ()
 
 
 def prepare_batch(encoder: Any, raw: np.ndarray) -> np.ndarray:
