@@ -204,6 +204,23 @@ class Mirror(Spec):
 
 
 @dataclass(frozen=True)
+class Light(Spec):
+    """Another exposure: every pass over a drive has a brightness and a contrast of its own."""
+
+    contrast: float = 0.4
+    """Largest change of the contrast, as a share."""
+    brightness: float = 40.0
+    """Largest change of the brightness, of 255."""
+
+    BOUNDS = {"contrast": (0, 1), "brightness": (0, 255)}
+
+    def apply(self, x, y, targets, rng):
+        gain, lift = 1 + self.contrast * rng.uniform(-1, 1), self.brightness * rng.uniform(-1, 1)
+        exposed = np.clip((np.arange(256) - 128) * gain + 128 + lift, 0, 255).round().astype(np.uint8)
+        return exposed[x], y
+
+
+@dataclass(frozen=True)
 class Piece:
     """Steps `start` to `stop` of a record, as one row of a batch."""
 
@@ -246,8 +263,8 @@ class Epoch(Sequence[Batch]):
         example = self.data.examples[piece.record]
         x = example.x[piece.start : piece.stop]
         y = example.y if example.y.ndim == 1 else example.y[piece.start : piece.stop]
-        for augment in self.data.augment:
-            rng = np.random.default_rng((self.data.seed, self.epoch, piece.record, 1))
+        for place, augment in enumerate(self.data.augment):
+            rng = np.random.default_rng((self.data.seed, self.epoch, piece.record, place + 1))
             x, y = augment.apply(x, y, self.data.targets, rng)
         return x, y
 

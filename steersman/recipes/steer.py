@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..cores import LSTM, Memoryless
-from ..data import Lanes, Mirror, Split
+from ..data import Lanes, Light, Mirror, Split
 from ..drive import LABELS, Recorded
 from ..encoders import Conv, Picture, RoadTexture
 from ..heads import Regression
@@ -70,7 +70,7 @@ def _logged() -> Recipe:
         core=LSTM(64),
         head=Regression(("steer",)),
         batches=Lanes(rows=16, steps=32),
-        augment=(Mirror(),),
+        augment=(Mirror(), Light()),
         split=Split(by="time", validation=0.15, test=0.2),
         training=Training(steps=1500, rate=1e-3, decay=0.1, validate_every=100),
     )
