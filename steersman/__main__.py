@@ -1,9 +1,9 @@
 """The commands."""
 
-import importlib.util
 import inspect
 import itertools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from .config import did_you_mean
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
-from .progress import bars
+from .progress import bars, silent
 from .quickstart import Quickstart
 from .recipes import RECIPES
-from .runs import Recipe, Run, find, new_folder
+from .runs import Recipe, Run, find, join_processes, new_folder, own_file
 from .scoring import drive_table, film, report_run, score_table
 from .train import Interrupted
 from .worlds import WORLDS, CarRacing
@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    arguments = _imported(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         OUT.print(_overview())
         return
@@ -159,8 +160,11 @@ def record(arguments: list[str]) -> None:
         return
     options = tyro.cli(Record, config=FIXED, default=Record(WORLDS[name]()), args=rest, prog=f"steersman record {name}")
     recorded = Recorded(options.world, options.episodes, options.seed, options.folder)
-    with bars() as watch:
-        folder = recorded.record(options.driver, options.workers, watch)
+    try:
+        with bars() as watch:
+            folder = recorded.record(options.driver, options.workers, watch)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: steersman record {shlex.join(arguments)}") from None
     OUT.print(f"{options.episodes} drives in {folder}")
 
 
@@ -173,11 +177,18 @@ def train(arguments: list[str]) -> None:
     folder = next(iter(_values(rest, "--run")), None)
     # A run that exists is gone on with as it was begun.
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
-    default = Train(begun.recipe, begun.data, folder or "") if begun else Train(make(_values(rest, "--data")))
+    if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
+        raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
+    default = (
+        Train(begun.recipe, begun.data, folder or "") if begun else Train(_made(name, make, _values(rest, "--data")))
+    )
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     options = tyro.cli(
         Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text
     )
+    rank, ranks = join_processes()
+    if ranks > 1 and not options.run:
+        raise UserError("processes of torchrun share a folder; name it with --run")
     run = Path(options.run or new_folder(name))
     try:
         with bars() as watch:
@@ -188,11 +199,14 @@ def train(arguments: list[str]) -> None:
                 options.data,
                 options.device,
                 options.rounds,
-                say=ERR.print,
-                watch=watch,
+                say=(lambda text: None) if rank else say,
+                watch=silent if rank else watch,
             )
-    except Interrupted as stop:
-        raise Interrupted(f"{stop}; go on with: steersman train {name} --run {run}") from None
+    except (Interrupted, KeyboardInterrupt) as stop:
+        again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])
+        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: steersman train {again}") from None
+    if rank:
+        return
     scores = report_run(Run.open(run))
     OUT.print(score_table(scores))
     OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
@@ -213,6 +227,8 @@ def evaluate(arguments: list[str]) -> None:
 def drive(arguments: list[str]) -> None:
     """let a model drive tracks it never saw"""
     options = tyro.cli(Drive, args=arguments, prog="steersman drive")
+    if options.tracks < 1 or options.seed < 0:
+        raise UserError("--tracks must be at least 1, and --seed not below 0")
     seeds = range(options.seed, options.seed + options.tracks)
     with bars() as watch:
         episodes = []
@@ -258,6 +274,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
+            "A run that is made of parts of your own needs their file: --import path.py, with any command.",
             "steersman COMMAND --help says more of each. Where to begin: steersman drive steer --video drive.mp4",
         ]
     )
@@ -288,15 +305,33 @@ def _recipe(name: str) -> Callable[[Sequence[str]], Recipe]:
     path, _, function = name.rpartition(":")
     if not path.endswith(".py"):
         raise UserError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise UserError(f"there is no file {path}; name a recipe of your own as path.py:function")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = own_file(path)
     if not callable(getattr(module, function, None)):
         raise UserError(f"{path} has no function {function!r}; name a recipe of your own as path.py:function")
     return getattr(module, function)
+
+
+def _made(name: str, make: Callable[[Sequence[str]], Recipe], data: Sequence[str]) -> Recipe:
+    if name in RECIPES:
+        return make(data)
+    try:
+        recipe = make(data)
+    except TypeError as error:
+        raise UserError(f"{name} can't be called with the folders of the data: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
+    return recipe
+
+
+def _imported(arguments: list[str]) -> list[str]:
+    """The arguments without `--import path.py`, which brings in parts of the user's own for any command."""
+    rest, words = [], iter(arguments)
+    for word in words:
+        if word == "--import":
+            own_file(next(words, ""))
+        else:
+            rest.append(word)
+    return rest
 
 
 def _values(arguments: list[str], name: str) -> list[str]:
@@ -308,6 +343,11 @@ def _values(arguments: list[str], name: str) -> list[str]:
         elif argument.startswith(name + "="):
             found.append(argument.partition("=")[2])
     return found
+
+
+def say(text: str) -> None:
+    """A line for the user beside the bars."""
+    ERR.print(_escape(text))
 
 
 def _escape(text: str) -> str:

@@ -49,7 +49,7 @@ def from_json(data: Any, where: str = "config") -> Any:
     if kind is None:
         raise UserError(
             f"{where}: unknown kind {data['kind']!r}{did_you_mean(data['kind'], Spec.KINDS)}; "
-            "if it comes from a recipe of your own, import that file first"
+            "if it comes from a file of your own, import that first (steersman ... --import path.py)"
         )
     hints = get_type_hints(kind)
     names = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .config import Spec
+from .errors import UserError
 
 State = Any
 
@@ -169,6 +170,8 @@ class Stack(Spec):
     BOUNDS = {"dropout": (0, 1)}
 
     def build(self, features: int) -> "StackCore":
+        if not self.layers:
+            raise UserError("Stack: layers is empty; give it at least one core")
         cores = []
         for spec in self.layers:
             cores.append(spec.build(features))  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,11 +1,15 @@
 """Policy meets world: drives that are scored, recorded, or driven by the model and labelled by the expert."""
 
+import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,7 +22,7 @@ from .config import Spec, to_json
 from .errors import UserError
 from .progress import Watch, silent
 from .records import Record
-from .runs import Recipe, Run, find, fit, load
+from .runs import OWN, Recipe, Run, find, fit, load, own_file
 from .sources import lerobot, read
 from .worlds import CarRacing
 
@@ -147,6 +151,8 @@ class Recorded(Spec):
     folder: str = ""
     """Where they are kept; empty: below `drives`, named after what they are."""
 
+    BOUNDS = {"episodes": (1, math.inf), "seed": (0, math.inf)}
+
     def read(self, watch: Watch = silent) -> list[Record]:
         return read(self.record(watch=watch))[: self.episodes]
 
@@ -173,9 +179,13 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (tuple(OWN),))
     try:
-        yield from pool.map(function, tasks)
+        with _deaf():
+            results = pool.map(function, tasks)
+        yield from results
+    except BrokenProcessPool:
+        raise UserError("a worker process died, perhaps for want of memory; try --workers 1") from None
     except BaseException:
         for process in list(pool._processes.values()):
             process.terminate()
@@ -184,9 +194,32 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started here never hear Ctrl-C, which is their parent's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_worker(files: Sequence[str]) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    for file in files:
+        own_file(file)
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def fit_rounds(
@@ -204,11 +237,13 @@ def fit_rounds(
 
     Rounds go on at a quarter of the rate for a third of the steps; each is a run of its own below `folder`.
     """
+    if rounds == 0 and (folder / "rounds").exists():
+        raise UserError(f"{folder} is trained in rounds; go on with the same --rounds")
     if rounds == 0:
         return fit(name, recipe, folder, data, device, say=say, watch=watch)
     if not isinstance(recipe.source, Recorded):
         raise UserError(f"--rounds needs a recipe that drives in a simulator; {name} does not")
-    later = replace(recipe.training, rate=recipe.training.rate / 4, steps=recipe.training.steps // 3)
+    later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
     parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
     run = fit(name, recipe, parts[0], data, device, say=say, watch=watch)
     extra: list[str] = []
@@ -223,4 +258,4 @@ def fit_rounds(
         extra.append(str(own.record(str(run.folder), watch=watch)))
         tuned = replace(recipe, training=later)
         run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch)
-    return run.adopted(folder)
+    return replace(run, recipe=recipe).adopted(folder)

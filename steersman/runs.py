@@ -1,9 +1,13 @@
 """A run is a folder: recipe, weights with their normaliser, log, checkpoints, metrics, report."""
 
-from collections.abc import Callable, Sequence
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -145,15 +149,16 @@ def fit(
     `start` is a run to begin from; `extra` data is only trained on, never held out.
     Under torchrun every process takes its share of each batch.
     """
-    rank, ranks = _join_processes()
+    rank, ranks = join_processes()
     torch.manual_seed(recipe.training.seed)
-    records = recipe.split.divide(read_records(recipe, data, watch))
-    records["train"] += read_records(recipe, extra, watch) if extra else []
-    raw = tuple(records["train"][0][recipe.inputs].values.shape[1:])
-    run = Run(folder, name, recipe, raw, tuple(data), tuple(extra))
-    _same_run(run)
-    model = recipe.build(raw)
-    shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
+    with _first_alone(rank, ranks):
+        records = recipe.split.divide(read_records(recipe, data, watch))
+        records["train"] += read_records(recipe, extra, watch) if extra else []
+        raw = tuple(records["train"][0][recipe.inputs].values.shape[1:])
+        run = Run(folder, name, recipe, raw, tuple(data), tuple(extra))
+        _same_run(run)
+        model = recipe.build(raw)
+        shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
     if start is None:
         fit_normalisers(model, shown["train"])
     else:
@@ -215,10 +220,39 @@ def _same_run(run: Run) -> None:
         )
 
 
-def _join_processes() -> tuple[int, int]:
+def join_processes() -> tuple[int, int]:
     """Rank and number of processes under torchrun, else (0, 1)."""
     if not dist.is_torchelastic_launched():
         return 0, 1
     if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return dist.get_rank(), dist.get_world_size()
+
+
+@contextmanager
+def _first_alone(rank: int, ranks: int) -> Iterator[None]:
+    """The first process records and prepares what is missing; the others then find it done."""
+    if rank > 0:
+        dist.barrier()
+    yield
+    if rank == 0 and ranks > 1:
+        dist.barrier()
+
+
+OWN: list[str] = []
+"""Files of the user's own that were imported; worker processes import them too."""
+
+
+def own_file(path: str) -> ModuleType:
+    """Imports a Python file with a recipe or parts of the user's own. UserError where that fails."""
+    # Not by its bare name: a recipe may be called steer.py, or torch.py.
+    spec = importlib.util.spec_from_file_location(f"own_{Path(path).stem}", path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise UserError(f"there is no Python file {path}")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} can't be imported: {type(error).__name__}: {error}") from error
+    OWN.append(str(Path(path).resolve()))
+    return module
