@@ -82,7 +82,8 @@ class Encoder(nn.Module):
         """Takes the normaliser from training inputs (steps first)."""
         flat = torch.as_tensor(x.reshape(-1, x.shape[-1])).double()
         self.mean.copy_(flat.mean(0))
-        self.deviation.copy_(flat.std(0, correction=0).clamp_min(1e-6 + 0.01 * flat.std(correction=0)))
+        deviation = flat.std(0, correction=0)
+        self.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))  # A constant becomes 0.
 
     def normal(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.deviation
