@@ -173,8 +173,8 @@ class Recovery:
 class Expert:
     """Labels any state of the world: a pure function of what is around the car now."""
 
-    blind_speed_mps: float | None = None
-    """Target speed while the picture is black; None drives on as if it were not."""
+    blind_speed_mps: float | None = 40.0
+    """Target speed while the picture is black: what a careful driver does; None drives on as if it were not."""
     line: RacingLine = RacingLine()
     profile: SpeedProfile = SpeedProfile()
     pursuit: Pursuit = Pursuit()
