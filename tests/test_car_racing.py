@@ -166,7 +166,7 @@ def test_steering_is_positive_to_the_left():
 def test_a_cautious_teacher_slows_down_only_while_blind():
     world = CarRacing(blackouts=0.4).build(render=False)
     world.reset(seed=1)
-    bold, cautious, slower = world.expert(), world.expert(blind_speed_mps=5.0), 0
+    bold, cautious, slower = world.expert(blind_speed_mps=None), world.expert(blind_speed_mps=5.0), 0
     for _ in range(200):
         labels, careful = bold.act(world), cautious.act(world)
         assert (labels == careful) or world.blind
