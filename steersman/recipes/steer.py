@@ -72,7 +72,7 @@ def _logged() -> Recipe:
         batches=Lanes(rows=16, steps=32),
         augment=(Mirror(), Light()),
         split=Split(by="time", validation=0.15, test=0.2),
-        training=Training(steps=1500, rate=1e-3, decay=0.1, validate_every=100),
+        training=Training(steps=800, rate=1e-3, decay=0.1, validate_every=100),
     )
 
 
