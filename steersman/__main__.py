@@ -216,12 +216,15 @@ def evaluate(arguments: list[str]) -> None:
     """score a run beside its baselines"""
     options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
     run = Run.open(find(options.run))
+    # What ships with the package is left as it is.
+    folder = run.folder if run.folder == Path(options.run) else Path("runs") / options.run
     with bars() as watch:
-        scores = report_run(run, options.data, [Run.open(find(other)) for other in options.beside], watch)
+        scores = report_run(run, options.data, [Run.open(find(other)) for other in options.beside], watch, folder)
     if options.json:
         print(json.dumps(scores))
         return
     OUT.print(score_table(scores))
+    OUT.print(f"report: {folder / 'report.html'}")
 
 
 def drive(arguments: list[str]) -> None:

@@ -72,8 +72,16 @@ def _name(run: Run) -> str:
     return f"{run.name} ({run.folder.name})"
 
 
-def report_run(run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent) -> Scores:
-    """Scores a run, and writes metrics.json and report.html into its folder."""
+def report_run(
+    run: Run,
+    data: Sequence[str] = (),
+    beside: Sequence[Run] = (),
+    watch: Watch = silent,
+    folder: Path | None = None,
+) -> Scores:
+    """Scores a run, and writes metrics.json and report.html into its folder or another."""
+    folder = folder or run.folder
+    folder.mkdir(parents=True, exist_ok=True)
     scores, records, shown, predicted = score(run, data, beside, watch)
     log, settings = read_log(run.folder), to_json(run.recipe)
     title = f"{run.name}: {run.folder.name}"
@@ -83,8 +91,8 @@ def report_run(run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), w
         traces = [Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)]
         pictures = _worst_pictures(scores, records, run.recipe.inputs)
         told = regression_report(title, scores, log, settings, traces, scores["others"], pictures)
-    write_json(run.folder / "metrics.json", scores)
-    write_report(run.folder / "report.html", told)
+    write_json(folder / "metrics.json", scores)
+    write_report(folder / "report.html", told)
     return scores
 
 
