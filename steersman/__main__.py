@@ -19,11 +19,12 @@ from .config import did_you_mean
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
+from .page import write_report
 from .progress import bars, silent
 from .quickstart import Quickstart
 from .recipes import RECIPES
 from .runs import Recipe, Run, find, join_processes, new_folder, own_file
-from .scoring import drive_table, film, report_run, score_table
+from .scoring import drive_table, film, report_drives, report_run, score_table
 from .train import Interrupted
 from .worlds import WORLDS, CarRacing
 
@@ -92,6 +93,8 @@ class Drive:
     world: CarRacing = CarRacing()
     video: str = ""
     """Also film the first track to this file (mp4)."""
+    report: str = ""
+    """Also write a page to this file (html): each track's score, and where the car left the road."""
     workers: int = 0
     """Processes; 0: one a core."""
     json: bool = False
@@ -238,15 +241,17 @@ def drive(arguments: list[str]) -> None:
         for episode in drives(options.world, options.run, seeds, options.workers or num_cores()):
             episodes.append(episode)
             watch("driving", len(episodes), options.tracks, f"score {episode['score']:.0f}")
-        if options.video:
-            film(options.world, options.run, options.seed, Path(options.video), watch)
+        filmed = film(options.world, options.run, options.seed, Path(options.video), watch) if options.video else None
+    if options.report:
+        write_report(Path(options.report), report_drives(f"{options.run} drives", {options.run: episodes}, filmed))
     scores = driving_scores(episodes)
     if options.json:
         print(json.dumps(scores))
         return
     OUT.print(drive_table({options.run: scores}))
-    if options.video:
-        OUT.print(f"video: {options.video}")
+    for name in ("video", "report"):
+        if getattr(options, name):
+            OUT.print(f"{name}: {getattr(options, name)}")
 
 
 def quickstart(arguments: list[str]) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 
@@ -17,12 +16,11 @@ from .config import Spec, to_json
 from .drive import EXPERT, Recorded, drives, num_cores
 from .evaluate import driving_scores
 from .page import write_report
-from .plots import Drive
 from .progress import Watch
 from .recipes import RECIPES
-from .report import driving_report, regression_sections, run_sections
+from .report import regression_sections, run_sections
 from .runs import Recipe, Run, fit
-from .scoring import drive_table, film, report_run
+from .scoring import drive_table, film, report_drives, report_run
 from .train import read_log
 
 TITLE = "A recurrent driver on tracks it never saw"
@@ -66,19 +64,12 @@ class Quickstart:
                 episodes[title].append(episode)
                 watch(f"driving: {title}", len(episodes[title]), self.tracks, f"score {episode['score']:.0f}")
             drivers[title] = driving_scores(episodes[title])
-        trace, picture = film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
+        filmed = film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
         write_json(folder / "driving.json", drivers)
-        scores = report_run(runs["steer"], beside=[runs["steer-frame"]])
-        driven = [
-            Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
-            for e in next(iter(episodes.values()))
-        ]
-        told = driving_report(TITLE, drivers, drives=driven, traces=[trace], published=PUBLISHED, picture=picture)
-        rest = [
-            *regression_sections(scores),
-            *run_sections(read_log(runs["steer"].folder), to_json(runs["steer"].recipe)),
-        ]
-        write_report(folder / "report.html", replace(told, sections=[*told.sections, *rest]))
+        told = report_drives(TITLE, episodes, filmed, PUBLISHED)
+        regression = regression_sections(report_run(runs["steer"], beside=[runs["steer-frame"]]))
+        training = run_sections(read_log(runs["steer"].folder), to_json(runs["steer"].recipe))
+        write_report(folder / "report.html", replace(told, sections=[*told.sections, *regression, *training]))
         places = {"run": runs["steer"].folder, "report": folder / "report.html", "film": folder / "drive.mp4"}
         return drive_table(drivers, PUBLISHED), places
 

@@ -13,16 +13,17 @@ from .config import to_json
 from .data import Example
 from .drive import drive
 from .errors import UserError
-from .evaluate import Scores, by_curvature, classification_scores, regression_scores
+from .evaluate import Scores, by_curvature, classification_scores, driving_scores, regression_scores
 from .heads import ClassificationHead
-from .page import Pictures, write_report
-from .plots import Trace
+from .page import Pictures, Report, write_report
+from .plots import Drive, Trace
 from .progress import Watch, silent
 from .records import Record
-from .report import classification_report, regression_report
+from .report import classification_report, driving_report, regression_report
 from .runs import Run, read_records
 from .train import read_log
 
+Film = tuple[Trace, np.ndarray | None]
 STILL_STEP = 250
 """The step of a film that is also kept as a picture."""
 
@@ -96,6 +97,22 @@ def report_run(
     return scores
 
 
+def report_drives(
+    title: str,
+    episodes: Mapping[str, Sequence[dict[str, Any]]],
+    filmed: Film | None = None,
+    published: Sequence[Sequence[Any]] = (),
+) -> Report:
+    """The page on closed-loop drives, by driver; the first one's tracks are shown, and what was filmed of it."""
+    driven = [
+        Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
+        for e in next(iter(episodes.values()))
+    ]
+    scores = {name: driving_scores(list(part)) for name, part in episodes.items()}
+    traces, picture = ([filmed[0]], filmed[1]) if filmed else ([], None)
+    return driving_report(title, scores, drives=driven, traces=traces, published=published, picture=picture)
+
+
 def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> Pictures | None:
     streams = {record.name: record[inputs] for record in records}
     if len(next(iter(streams.values())).values.shape) != 4:
@@ -107,10 +124,10 @@ def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> P
     return Pictures(seen, said)
 
 
-def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> tuple[Trace, np.ndarray]:
+def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> Film:
     """One track to an mp4: the picture, the wheel the driver chose and beside it the expert's choice.
 
-    Gives the two wheels over time, and a frame of the film.
+    Gives the two wheels over time, and a frame of the film, which is also kept beside it as a PNG.
     """
     from .video import DriveVideo
 
@@ -127,7 +144,7 @@ def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -
 
         drive(config, name, seed, frame)
     time_s, prediction, truth, blind = np.array(rows).T
-    picture = np.asarray(Image.open(still)) if len(rows) > STILL_STEP else np.zeros((2, 2, 3), np.uint8)
+    picture = np.asarray(Image.open(still)) if len(rows) > STILL_STEP else None
     return Trace(f"track {seed}", time_s, prediction, truth, blind.astype(bool)), picture
 
 
