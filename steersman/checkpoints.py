@@ -47,11 +47,14 @@ def read_json(path: Path) -> Any:
 
 def sync_folder(folder: Path) -> None:
     """Makes renames in a folder last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise disk_error(error, folder) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,9 @@ class Spec:
     """Smallest and largest value of a field, or of each item of a tuple."""
 
     def __init_subclass__(cls):
+        known = Spec.KINDS.get(cls.__name__, cls)
+        if known.__module__ != cls.__module__:
+            raise UserError(f"{cls.__name__} is the name of a spec in {known.__module__} already; choose another")
         Spec.KINDS[cls.__name__] = cls
 
     def __post_init__(self):
@@ -55,7 +58,7 @@ def from_json(data: Any, where: str = "config") -> Any:
     names = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     for name in data.keys() - names - {"kind"}:
         raise UserError(f"{where}.{name}: {kind.__name__} has no such field{did_you_mean(name, names)}")
-    values = {n: _value(data[n], hints[n], f"{where}.{n}") for n in names & data.keys()}
+    values = {n: value(data[n], hints[n], f"{where}.{n}") for n in names & data.keys()}
     try:
         return kind(**values)
     except TypeError as error:
@@ -68,7 +71,8 @@ def did_you_mean(name: str, known) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _value(data: Any, hint: Any, where: str) -> Any:
+def value(data: Any, hint: Any, where: str) -> Any:
+    """JSON of one field, as what its annotation says. UserError where it is something else."""
     origin, args = get_origin(hint), get_args(hint)
     either = args if origin in (types.UnionType, typing.Union) else (hint,)
     if isinstance(data, dict) and "kind" in data:
@@ -83,7 +87,7 @@ def _value(data: Any, hint: Any, where: str) -> Any:
         _check(data, isinstance(data, list), hint, where)
         inner = args[:1] * len(data) if args[-1] is Ellipsis else args
         _check(data, len(inner) == len(data), hint, where)
-        return tuple(_value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
+        return tuple(value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
     if hint is float:
         number = isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= sys.float_info.max
         return float(_check(data, number, "a finite number", where))
@@ -95,7 +99,7 @@ def _value(data: Any, hint: Any, where: str) -> Any:
 def _either(data: Any, hints: tuple, where: str) -> Any:
     for hint in hints:
         try:
-            return _value(data, hint, where)
+            return value(data, hint, where)
         except UserError:
             continue
     return _check(data, False, _named(hints), where)

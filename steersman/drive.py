@@ -1,11 +1,14 @@
 """Policy meets world: drives that are scored, recorded, or driven by the model and labelled by the expert."""
 
+import hashlib
+import itertools
 import math
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +25,7 @@ from .config import Spec, to_json
 from .errors import UserError
 from .progress import Watch, silent
 from .records import Record
-from .runs import OWN, Recipe, Run, find, fit, load, own_file
+from .runs import OWN, Recipe, Run, find, fit, join_processes, load, own_file
 from .sources import lerobot, read
 from .worlds import CarRacing
 
@@ -127,8 +130,8 @@ def record(
 
     An episode is a pure function of its seed, so a recording gone on with equals one never cut.
     """
-    about = {"world": to_json(config), "driver": name, "seed": seed}
     world = config.build(render=False)
+    about = {"world": to_json(config), "driver": _identity(name), "expert": repr(world.expert()), "seed": seed}
     scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
     streams = {"picture": ("uint8", world.observation_space.shape)} | scalars
     writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
@@ -138,6 +141,13 @@ def record(
         writer.add(episode)
         watch("recording", writer.num_episodes, episodes)
     return folder
+
+
+def _identity(name: str) -> str:
+    """A run is known by its weights: one trained on in the same folder is another driver."""
+    if name == EXPERT:
+        return name
+    return f"{name} {hashlib.sha256((find(name) / 'model.safetensors').read_bytes()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -164,8 +174,9 @@ class Recorded(Spec):
     def _name(self, name: str) -> str:
         colours = "-colours" * self.world.domain_randomize
         blackouts = f"-blackouts-{self.world.blackouts:g}" if self.world.blackouts else ""
+        short = f"-{self.world.max_steps}-steps" if self.world.max_steps != CarRacing.max_steps else ""
         driven = "" if name == EXPERT else f"-{Path(name).name}"
-        return f"car-racing{colours}{blackouts}{driven}-{self.seed}"
+        return f"car-racing{colours}{blackouts}{short}{driven}-{self.seed}"
 
 
 def num_cores() -> int:
@@ -180,18 +191,27 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (tuple(OWN),))
+    waiting, running = iter(tasks), deque()
     try:
         with _deaf():
-            results = pool.map(function, tasks)
-        yield from results
+            # A few tasks ahead of the reader and no more: a recorded drive is 24 MB.
+            running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 1))
     except BrokenProcessPool:
-        raise UserError("a worker process died, perhaps for want of memory; try --workers 1") from None
+        raise UserError(
+            "a worker process died: perhaps for want of memory (try --workers 1), or because a script of your own "
+            'starts work at its top level (put that under `if __name__ == "__main__":`)'
+        ) from None
     except BaseException:
+        for future in running:
+            future.cancel()
         for process in list(pool._processes.values()):
             process.terminate()
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)
 
 
 @contextmanager
@@ -241,8 +261,10 @@ def fit_rounds(
         raise UserError(f"{folder} is trained in rounds; go on with the same --rounds")
     if rounds == 0:
         return fit(name, recipe, folder, data, device, say=say, watch=watch)
-    if not isinstance(recipe.source, Recorded):
-        raise UserError(f"--rounds needs a recipe that drives in a simulator; {name} does not")
+    if not isinstance(recipe.source, Recorded) or not {"steer", "pace"} <= set(getattr(recipe.head, "targets", ())):
+        raise UserError(f"--rounds needs a recipe that learns to drive in a simulator; {name} on this data does not")
+    if join_processes()[1] > 1:
+        raise UserError("--rounds drives in workers of its own; run it without torchrun")
     later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
     parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
     run = fit(name, recipe, parts[0], data, device, say=say, watch=watch)
@@ -258,4 +280,4 @@ def fit_rounds(
         extra.append(str(own.record(str(run.folder), watch=watch)))
         tuned = replace(recipe, training=later)
         run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch)
-    return replace(run, recipe=recipe).adopted(folder)
+    return replace(run, recipe=recipe, rounds=rounds).adopted(folder)

@@ -94,7 +94,14 @@ class Model(nn.Module):
     def step(self, frame: np.ndarray | Tensor, state: State | None = None) -> tuple[dict[str, Any], State]:
         """One raw step (no batch, no time axis) to named predictions; without a state, the first step."""
         state = self.initial() if state is None else state
-        x = self.encoder.prepare(torch.as_tensor(np.asarray(frame)).unsqueeze(0).to(self.device))
+        raw_step = np.ascontiguousarray(frame)
+        if raw_step.shape != self.encoder.raw or (raw_step.ndim == 3) != (raw_step.dtype == np.uint8):
+            kind = " uint8" if len(self.encoder.raw) == 3 else ""
+            raise UserError(
+                f"this model takes steps of shape {self.encoder.raw}{kind}, "
+                f"not {raw_step.shape} {raw_step.dtype}; give it what it was trained on"
+            )
+        x = self.encoder.prepare(torch.as_tensor(raw_step).unsqueeze(0).to(self.device))
         raw, state = self(x.unsqueeze(1), state)
         point = self.head.point(raw)[0, 0].tolist()
         return dict(zip(self.head.targets, point, strict=True)), state

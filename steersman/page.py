@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from .checkpoints import write_file
+
 DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -160,9 +162,7 @@ class Report:
 
 def write_report(path: Path, report: Report) -> None:
     """Writes the page, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page(report), encoding="utf-8")
-    partial.replace(path)
+    write_file(path, page(report).encode())
 
 
 def page(report: Report) -> str:

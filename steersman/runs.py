@@ -1,7 +1,9 @@
 """A run is a folder: recipe, weights with their normaliser, log, checkpoints, metrics, report."""
 
+import atexit
 import importlib.util
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from .checkpoints import load_weights, read_json, write_file, write_json
-from .config import Spec, from_json, to_json
+from .config import Spec, to_json, value
 from .data import Batches, Example, Lanes, Split, Windows, examples
 from .encoders import prepare_batch
 from .errors import UserError
@@ -26,7 +28,16 @@ from .train import Trainer, Training
 
 FORMAT = 1
 """Of config.json; a run with a higher one was written by a newer version."""
-CACHE = Path.home() / ".cache" / "steersman"
+PREPARED = 1
+"""Of the cache of prepared inputs; counted up when an encoder's `prepare` changes what it gives."""
+
+
+def cache_folder() -> Path:
+    """Where prepared inputs are kept."""
+    try:
+        return Path.home() / ".cache" / "steersman"
+    except RuntimeError:  # A user without a home, as in some containers.
+        return Path(tempfile.gettempdir()) / "steersman"
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,10 @@ class Recipe(Spec):
 
     def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
         """Records as the model sees them."""
-        key = repr(getattr(self.encoder, "pixels", None))
+        key = f"{PREPARED} {self.encoder}"
         prepare = partial(prepare_batch, model.encoder)
         once = self.flavour == "many-to-one"
-        return examples(records, self.inputs, model.head.targets, prepare, key, CACHE, once, watch)
+        return examples(records, self.inputs, model.head.targets, prepare, key, cache_folder(), once, watch)
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,12 @@ class Run:
     """Folders it was trained on; none: the recipe's own source."""
     extra: tuple[str, ...] = ()
     """Folders that were only trained on, with nothing held out."""
+    rounds: int = 0
+    """Rounds of DAgger behind it."""
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        fields = {"name": self.name, "raw": self.raw, "data": self.data, "extra": self.extra}
+        fields = {"name": self.name, "raw": self.raw, "data": self.data, "extra": self.extra, "rounds": self.rounds}
         write_json(self.folder / "config.json", {"format": FORMAT, **fields, "recipe": to_json(self.recipe)})
 
     def adopted(self, folder: Path) -> "Run":
@@ -90,19 +103,21 @@ class Run:
         """UserError where the folder is no run, a half-written one, or one of a newer version."""
         if not folder.is_dir():
             raise UserError(f"there is no run {folder}; `steersman train` makes one")
-        written = read_json(folder / "config.json")
+        where = folder / "config.json"
+        written = read_json(where)
         if not isinstance(written, dict) or not isinstance(written.get("format"), int):
-            raise UserError(f"{folder / 'config.json'} is not the config of a run")
+            raise UserError(f"{where} is not the config of a run")
         if written["format"] > FORMAT:
             raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
-        recipe = from_json(written.get("recipe"), f"{folder / 'config.json'}: recipe")
-        if not isinstance(recipe, Recipe):
-            raise UserError(f"{folder / 'config.json'}: recipe is a {type(recipe).__name__}, not a Recipe")
-        try:
-            lists = (tuple(written[name]) for name in ("raw", "data", "extra"))
-            return cls(folder, written["name"], recipe, *lists)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{folder / 'config.json'} lacks a field ({error})") from None
+        kinds = {
+            "name": str,
+            "recipe": Recipe,
+            "raw": tuple[int, ...],
+            "data": tuple[str, ...],
+            "extra": tuple[str, ...],
+            "rounds": int,
+        }
+        return cls(folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in kinds.items()})
 
     def model(self) -> Model:
         """The trained model, ready to predict."""
@@ -136,7 +151,7 @@ def find(run: Path | str) -> Path:
 def fit(
     name: str,
     recipe: Recipe,
-    folder: Path,
+    folder: Path | str,
     data: Sequence[str] = (),
     device: str = "auto",
     start: Path | None = None,
@@ -149,13 +164,14 @@ def fit(
     `start` is a run to begin from; `extra` data is only trained on, never held out.
     Under torchrun every process takes its share of each batch.
     """
+    folder, data, extra = Path(folder), _absolute(data), _absolute(extra)
     rank, ranks = join_processes()
     torch.manual_seed(recipe.training.seed)
     with _first_alone(rank, ranks):
         records = recipe.split.divide(read_records(recipe, data, watch))
         records["train"] += read_records(recipe, extra, watch) if extra else []
-        raw = tuple(records["train"][0][recipe.inputs].values.shape[1:])
-        run = Run(folder, name, recipe, raw, tuple(data), tuple(extra))
+        raw = tuple(records["train"][0][recipe.inputs].values.shape[1:]) or (1,)
+        run = Run(folder, name, recipe, raw, data, extra)
         _same_run(run)
         model = recipe.build(raw)
         shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
@@ -187,12 +203,19 @@ def fit_normalisers(model: Model, shown: Sequence[Example]) -> None:
 def pick_device(name: str) -> torch.device:
     """`auto` is a GPU where there is one. UserError where the device is not to be had."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and dist.is_initialized():
+        name = f"cuda:{dist.get_node_local_rank()}"
     try:
         torch.empty(0, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}; use auto, cpu or cuda") from None
+
+
+def _absolute(data: Sequence[str]) -> tuple[str, ...]:
+    """So that a run is evaluated from anywhere."""
+    return tuple(str(Path(path).resolve()) for path in data)
 
 
 def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
@@ -225,7 +248,8 @@ def join_processes() -> tuple[int, int]:
     if not dist.is_torchelastic_launched():
         return 0, 1
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(dist.destroy_process_group)  # Its threads must not outlive the interpreter.
     return dist.get_rank(), dist.get_world_size()
 
 

@@ -255,13 +255,16 @@ class Trainer:
             if self.model.device.type == "cuda":
                 tensors["generator"]["cuda"] = torch.cuda.get_rng_state(self.model.device)
             self.checkpoints.write(self.at.step, tensors, vars(self.at))
+        if self.batches.ranks > 1:
+            dist.barrier()  # A process that goes on, or ends, may rely on the checkpoint.
 
     def _load(self, step: int) -> None:
         try:
             self._restore(*self.checkpoints.read(step))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            detail = " ".join(str(error).split())[:200]
             raise UserError(
-                f"checkpoint {step} in {self.checkpoints.folder} is damaged: {error}; "
+                f"checkpoint {step} in {self.checkpoints.folder} is damaged ({detail}); "
                 "remove its folder to go on from the one before"
             ) from error
 
@@ -272,7 +275,8 @@ class Trainer:
         rank, ranks = self.batches.rank, self.batches.ranks
         lanes = (tensors["lanes"][str(i)][rank::ranks] for i in range(len(tensors["lanes"])))
         self.state = map_state(lambda _: next(lanes).to(self.model.device), self.state)
-        torch.set_rng_state(tensors["generator"]["cpu"][rank % len(tensors["generator"]["cpu"])])
+        states = tensors["generator"]["cpu"]
+        torch.set_rng_state(states[rank % len(states)].clone())  # PyTorch takes no view of another tensor here.
         if "cuda" in tensors["generator"] and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["generator"]["cuda"], self.model.device)
 

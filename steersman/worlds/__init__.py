@@ -3,6 +3,7 @@
 The specs stand here, so that a recipe can name a world on a machine that has no simulator.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ class CarRacing(Spec):
     """Share of the time in which the picture is black, in spells of 10 to 25 steps."""
     max_steps: int = 1000
     """Steps of 1/50 s after which an episode ends."""
+
+    BOUNDS = {"blackouts": (0, 0.9), "max_steps": (1, math.inf)}
 
     def build(self, render: bool = True) -> Any:
         """Without `render` the observation is all zeros and a step some ten times as fast."""
