@@ -25,6 +25,7 @@ def shared_data():
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
     """Prepared pictures of tests are kept out of the user's own cache."""
-    before, runs.CACHE = runs.CACHE, tmp_path_factory.mktemp("cache")
+    folder, before = tmp_path_factory.mktemp("cache"), runs.cache_folder
+    runs.cache_folder = lambda: folder
     yield
-    runs.CACHE = before
+    runs.cache_folder = before

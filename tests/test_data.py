@@ -142,6 +142,7 @@ def drives(lengths, rate_hz: float = 10.0) -> list[Record]:
 
 @given(st.integers(3, 40), st.floats(0, 0.45), st.floats(0, 0.45), st.integers(0, 5))
 def test_splits_by_record_give_each_record_to_one_part(n, validation, test, seed):
+    assume(max(1, round(validation * n)) + max(1, round(test * n)) < n)
     records = drives([3] * n)
     parts = Split(validation=validation, test=test, seed=seed).divide(records)
     names = [r.name for part in parts.values() for r in part]
