@@ -130,6 +130,8 @@ def record(
 
     An episode is a pure function of its seed, so a recording gone on with equals one never cut.
     """
+    if name != EXPERT:
+        _model(str(find(name)))  # A run that can't drive is found out before anything is written.
     world = config.build(render=False)
     about = {"world": to_json(config), "driver": _identity(name), "expert": repr(world.expert()), "seed": seed}
     scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
