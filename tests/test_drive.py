@@ -167,6 +167,17 @@ def test_a_scored_drive_is_a_pure_function_of_its_seed_in_any_process(run):
         assert len(a["latency_ms"]) == a["steps"] == 30
 
 
+def test_a_drive_takes_one_thread_and_gives_the_others_back(run):
+    torch.set_num_threads(2)
+    try:
+        seen = []
+        drive(SHORT, str(run.folder), 5, watch=lambda *step: seen.append(torch.get_num_threads()))
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_a_drive_is_scored_by_the_sum_of_its_rewards():
     world, rewards = SHORT.build(), []
     world.reset(seed=5)
