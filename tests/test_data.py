@@ -140,7 +140,7 @@ def drives(lengths, rate_hz: float = 10.0) -> list[Record]:
     return records
 
 
-@given(st.integers(3, 40), st.floats(0, 0.45), st.floats(0, 0.45), st.integers(0, 5))
+@given(st.integers(3, 40), st.floats(0.01, 0.45), st.floats(0.01, 0.45), st.integers(0, 5))
 def test_splits_by_record_give_each_record_to_one_part(n, validation, test, seed):
     assume(max(1, round(validation * n)) + max(1, round(test * n)) < n)
     records = drives([3] * n)
@@ -197,7 +197,9 @@ def test_a_split_by_time_decodes_no_frame_and_keeps_fingerprints_apart():
         (Split(), [], "no record"),
         (Split(), [50], "--split.by time"),
         (Split(), [50, 50], "found 2"),
-        (Split(validation=0.5, test=0.5), [5] * 4, "leave none"),
+        (Split(validation=0.45, test=0.5), [5] * 4, "leave none"),
+        (Split(validation=0.5, test=0.5), [5] * 4, "something to train on"),
+        (Split(test=0), [5] * 4, "above 0"),
         (Split(by="time", gap_s=99), [50, 60], "too short"),
     ],
 )
