@@ -53,8 +53,8 @@ class Train:
 class Evaluate:
     """Scores a run on its own test records, or on other data, beside its baselines; writes its report."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """Folder of a run, or the name of a model that ships with the package."""
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, or the name of a model that ships with the package."""
     data: tuple[str, ...] = ()
     """Recordings to score on instead, all of them."""
     beside: tuple[str, ...] = ()
@@ -84,8 +84,8 @@ class Record:
 class Drive:
     """Drives tracks closed loop and scores them as the stock environment does."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """Folder of a run, the name of a model that ships with the package (steer), or expert."""
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, the name of a model that ships with the package (steer), or expert."""
     tracks: int = 10
     """How many."""
     seed: int = 2000
@@ -210,7 +210,8 @@ def train(arguments: list[str]) -> None:
         raise Interrupted(f"{str(stop) or 'stopped'}; go on with: steersman train {again}") from None
     if rank:
         return
-    scores = report_run(Run.open(run))
+    with bars() as watch:
+        scores = report_run(Run.open(run), watch=watch)
     OUT.print(score_table(scores))
     OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
 
@@ -221,6 +222,8 @@ def evaluate(arguments: list[str]) -> None:
     run = Run.open(find(options.run))
     # What ships with the package is left as it is.
     folder = run.folder if run.folder == Path(options.run) else Path("runs") / options.run
+    if options.data:
+        folder = folder / "on" / "-".join(Path(path).name for path in options.data)
     with bars() as watch:
         scores = report_run(run, options.data, [Run.open(find(other)) for other in options.beside], watch, folder)
     if options.json:
@@ -257,8 +260,12 @@ def drive(arguments: list[str]) -> None:
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way in ten minutes"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
-    with bars() as watch:
-        table, places = options.go(ERR.print, watch)
+    try:
+        with bars() as watch:
+            table, places = options.go(say, watch)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        again = shlex.join(["steersman", "quickstart", *arguments])
+        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: {again}") from None
     OUT.print(table)
     for what, where in places.items():
         OUT.print(f"{what}: {where}")
@@ -293,7 +300,8 @@ def _named(
 ) -> tuple[str | None, list[str]]:
     """The name a command begins with and the rest; None after help was printed."""
     if arguments and arguments[0] in ("-h", "--help"):
-        OUT.print(f"usage: steersman {command} {what} [OPTIONS]\n\n{what} is one of: {', '.join(known)}")
+        more = "; or path.py:function for one of your own" if also in ".py:" else ""
+        OUT.print(f"usage: steersman {command} {what} [OPTIONS]\n\n{what} is one of: {', '.join(known)}{more}")
         OUT.print(f"steersman {command} {next(iter(known))} --help lists its options.")
         return None, []
     if not arguments or arguments[0].startswith("-"):

@@ -74,7 +74,14 @@ def _example(record: Record, inputs, targets, prepare, key, cache, once) -> Exam
     if not len(stream):
         raise UserError(f"record {record.name!r} is empty")
     pictures = len(stream.values.shape) == 4
-    x = cached(stream.values, prepare, key, cache) if pictures else prepare(np.asarray(stream.values))
+    if pictures:
+        x = cached(stream.values, prepare, key, cache)
+    else:
+        values = np.asarray(stream.values)
+        x = prepare(values[:, None] if values.ndim == 1 else values)  # A plain number is one feature.
+    for target in targets:
+        if len(shape := record[target].values.shape) != 1:
+            raise UserError(f"record {record.name!r}: target {target!r} has shape {shape}; give a stream a number")
     y = np.stack([record[target].at(stream.time_s) for target in targets], -1).astype(np.float32)
     for name, values in (("input", x if not pictures else x[:0]), ("target", y)):
         if not np.isfinite(values).all():
@@ -104,6 +111,11 @@ class Split(Spec):
         """`train`, `validation` and `test`."""
         if not records:
             raise UserError("the data holds no record")
+        if min(self.validation, self.test) == 0 or self.validation + self.test >= 1:
+            raise UserError(
+                f"--split.validation {self.validation:g} and --split.test {self.test:g} must both be above 0 "
+                "and leave something to train on"
+            )
         parts = self._by_record(records) if self.by == "record" else self._by_time(records)
         for name, part in parts.items():
             if not part:

@@ -100,15 +100,20 @@ class Classification(Spec):
 
 
 class ClassificationHead(Head):
+    counts: Tensor
+    """How often the training data held each class: the baseline that needs no model."""
+
     def __init__(self, spec: Classification, features: int):
         super().__init__()
         self.targets, self.classes, self.smoothing = spec.targets, spec.classes, spec.smoothing
         self.linear = nn.Linear(features, spec.classes)
+        self.register_buffer("counts", torch.zeros(spec.classes))
 
     def fit(self, y: np.ndarray) -> None:
         worst = y.max() if y.max() >= self.classes else y.min()
         if not 0 <= worst < self.classes:
             raise UserError(f"label {worst:g} is not one of the {self.classes} classes; set --head.classes")
+        self.counts.copy_(torch.bincount(torch.as_tensor(y).flatten().long(), minlength=self.classes))
 
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
         return self.linear(feature)

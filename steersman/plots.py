@@ -212,10 +212,10 @@ def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]])
         labels = [f"{_bin(row)}\n{_count(row['steps'], is_wide)}" for row in bins]
         axes.set_xticks(range(len(bins)), labels, fontsize=12 if is_wide else 10.5)
         axes.tick_params(axis="x", length=0)
-        axes.set_title("RMSE of the steering, by how sharply the truth steers")
+        axes.set_title("RMSE, by the size of the true value")
 
     return draw(
-        "Straight stretches fill most of a drive and are easy; the bins to the right are the bends. Beneath "
+        "Small values fill most of a drive and are easy; the bins to the right are the bends. Beneath "
         "each bin stands how many steps fell into it.",
         paint,
         270,
@@ -277,7 +277,7 @@ def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
     height = 26 + 30 * len(rows)
     return draw(
         "RMSE, the shorter the better. Zero always steers straight; mean is the training data's average; "
-        "persistence repeats the true steering of so many steps ago, which no camera model is told.",
+        "persistence repeats the true value of so many steps ago, which no model is told.",
         paint,
         height,
         height,

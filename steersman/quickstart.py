@@ -1,14 +1,10 @@
 """The main job: record an expert, train with and without a memory, drive tracks never seen, say how it went."""
 
-import json
-import subprocess
-import sys
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.table import Table
 
 from .checkpoints import write_json
@@ -19,7 +15,7 @@ from .page import write_report
 from .progress import Watch
 from .recipes import RECIPES
 from .report import regression_sections, run_sections
-from .runs import Recipe, Run, fit
+from .runs import Run, fit
 from .scoring import drive_table, film, report_drives, report_run
 from .train import read_log
 
@@ -34,7 +30,7 @@ PUBLISHED = (
 
 
 @dataclass(frozen=True)
-class Quickstart:
+class Quickstart(Spec):
     """Records drives of the expert, trains a driver with a memory and one without, and lets both drive."""
 
     folder: str = "runs/quickstart"
@@ -48,14 +44,16 @@ class Quickstart:
     seed: int = 2000
     """Of the first of them."""
 
+    BOUNDS = {"episodes": (3, math.inf), "steps": (1, math.inf), "tracks": (1, math.inf), "seed": (0, math.inf)}
+
     def go(self, say: Callable[[str], None], watch: Watch) -> tuple[Table, dict[str, Path]]:
         """The closing table, and where things are."""
         folder = Path(self.folder)
         source = Recorded(episodes=self.episodes, folder=str(folder / "drives"))
         say("1. The expert drives and is recorded: what the camera saw, what the expert did.")
         source.record(watch=watch)
-        say("2. A CNN + LSTM learns from the recording; beside it, the same CNN without a memory.")
-        runs = self._train({name: _recipe(name, source, self.steps) for name in ("steer", "steer-frame")}, say, watch)
+        say("2. A CNN + LSTM learns from the recording; after it, the same CNN without a memory.")
+        runs = {name: self._train(name, source, say, watch) for name in ("steer", "steer-frame")}
         say(f"3. Both drive {self.tracks} tracks they never saw, and so does the expert.")
         drivers, episodes = {}, {}
         for title, name in _titles(runs).items():
@@ -73,50 +71,16 @@ class Quickstart:
         places = {"run": runs["steer"].folder, "report": folder / "report.html", "film": folder / "drive.mp4"}
         return drive_table(drivers, PUBLISHED), places
 
-    def _train(self, recipes: dict[str, Recipe], say, watch: Watch) -> dict[str, Run]:
-        """The second model in a process of its own, each on its share of the cores."""
-        (first, recipe), (second, other) = recipes.items()
-        folder, threads = Path(self.folder), max(1, num_cores() // 2)
-        request = {
-            "name": second,
-            "recipe": to_json(other),
-            "folder": str(folder / second),
-            "threads": threads,
-        }
-        with open(folder / f"{second}.log", "w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "steersman.quickstart", json.dumps(request)], stdout=log, stderr=log
-            )
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            try:
-                run = fit(first, recipe, folder / first, say=say, watch=watch)
-                code = process.wait()
-            finally:
-                process.terminate()
-                torch.set_num_threads(before)
-        if code:
-            raise RuntimeError(f"training {second} failed:\n{(folder / f'{second}.log').read_text()}")
-        return {first: run, second: Run.open(folder / second)}
+    def _train(self, name: str, source: Recorded, say: Callable[[str], None], watch: Watch) -> Run:
+        recipe = RECIPES[name]([])
+        recipe = replace(recipe, source=source, training=replace(recipe.training, steps=self.steps))
+
+        def named(what: str, done: int, total: int, note: str = "") -> None:
+            watch(f"{name}: {what}", done, total, note)
+
+        return fit(name, recipe, Path(self.folder) / name, say=say, watch=named)
 
 
 def _titles(runs: dict[str, Run]) -> dict[str, str]:
     names = {"recurrent (one picture a step)": "steer", "single frame": "steer-frame"}
     return {title: str(runs[name].folder) for title, name in names.items()} | {"expert": EXPERT}
-
-
-def _recipe(name: str, source: Spec, steps: int) -> Recipe:
-    recipe = RECIPES[name]([])
-    return replace(recipe, source=source, training=replace(recipe.training, steps=steps))
-
-
-def _train_beside(request: dict[str, Any]) -> None:
-    """What the second process does."""
-    from .config import from_json
-
-    torch.set_num_threads(request["threads"])
-    fit(request["name"], from_json(request["recipe"]), Path(request["folder"]))
-
-
-if __name__ == "__main__":
-    _train_beside(json.loads(sys.argv[1]))

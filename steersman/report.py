@@ -92,12 +92,12 @@ def regression_summary(scores: Mapping[str, Any]) -> str:
     """The outcome in two sentences."""
     rivals = {n: row["rmse"] for n, row in scores["baselines"].items() if not n.startswith("persistence")}
     best = min(rivals, key=lambda name: rivals[name])
-    lag = scores["best_lag_s"]
+    lag, what = scores["best_lag_s"], scores.get("target", "prediction")
     timing = "in step with the truth" if lag == 0 else f"{abs(lag):.2g}{SPACE}s {'late' if lag > 0 else 'early'}"
     return (
-        f"Over {scores['steps']:,} steps the model never trained on, its steering is off by "
+        f"Over {scores['steps']:,} steps of {scores.get('data', 'records kept apart')} its {what} is off by "
         f"{figure(scores['rmse'])} (RMSE); the best of its rivals, {best}, is off by {figure(rivals[best])}. "
-        f"It steers {timing}."
+        f"The prediction comes {timing}."
     )
 
 
@@ -106,7 +106,7 @@ def regression_facts(scores: Mapping[str, Any]) -> list[Fact]:
     lag, zero = scores["best_lag_s"], scores["baselines"]["zero"]["rmse"]
     side = "in step" if lag == 0 else "the model reacts late" if lag > 0 else "the model anticipates"
     return [
-        Fact("RMSE", figure(scores["rmse"]), f"always straight: {figure(zero)}"),
+        Fact("RMSE", figure(scores["rmse"]), f"always zero: {figure(zero)}"),
         Fact("Mean absolute error", figure(scores["mae"])),
         Fact("Variance explained", percent(scores["r2"]) if scores["r2"] is not None else DASH, "R²"),
         Fact("Best lag", f"{lag:.2f} s".replace("-", MINUS), side),
@@ -117,7 +117,7 @@ def driving_summary(drivers: Mapping[str, Mapping[str, Any]]) -> str:
     """The outcome in two sentences; the first driver is the model."""
     (name, scores), *others = drivers.items()
     text = (
-        f"On {scores['episodes']} tracks it never trained on, {name} scores {scores['mean']:.1f} on average "
+        f"On {scores['episodes']} tracks {name} scores {scores['mean']:.1f} on average "
         f"and finishes {scores['laps']} of them. Its worst track gives {scores['min']:.1f}."
     )
     if others:
@@ -146,25 +146,25 @@ def regression_sections(
     others_by_curvature: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     pictures: Pictures | None = None,
 ) -> list[Section]:
-    """Open loop: baselines, the steering itself, bends, lag, records."""
+    """Open loop: baselines, prediction over time, error by size, lag, records."""
     curvature = {"model": scores["by_curvature"], **(others_by_curvature or {})}
     sections = [
         Section(
             "Beside the baselines",
             "A prediction is worth something only if it beats what needs no model. Persistence is told the "
-            "true steering of a moment ago, which the model is not; at short range it is hard to beat.",
+            "true value of a moment ago, which the model is not; at short range it is hard to beat.",
             [error_beside_baselines(scores, "model")],
         )
     ]
     if traces:
-        sections.append(_steering_section(scores, traces))
+        sections.append(_time_section(scores, traces))
     moments = _worst_section(scores, traces, pictures)
     return [
         *sections,
         Section(
-            "Error in bends",
+            "Error by size",
             "Most of any drive is nearly straight, so one average hides the bends. Here the steps are sorted "
-            "by how sharply the driver steered.",
+            "by the size of the true value: of steering, by how sharp the bend is.",
             [error_by_curvature(curvature)],
         ),
         Section(
@@ -249,13 +249,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.{digits}f}{SPACE}%".replace("-", MINUS)
 
 
-def _steering_section(scores: Mapping[str, Any], traces: Sequence[Trace]) -> Section:
+def _time_section(scores: Mapping[str, Any], traces: Sequence[Trace]) -> Section:
     longest = max(traces, key=lambda trace: len(trace.time_s))
     return Section(
-        "The steering itself",
-        "What the model steers, drawn over what the driver steered. Good: the thin line lies on the thick "
+        "Over time",
+        "What the model says, drawn over what was so. Good: the thin line lies on the thick "
         "one. A line that is too flat plays safe; one that comes late follows.",
-        [prediction_over_truth([longest], "The longest record, whole.", "model", "driver")],
+        [prediction_over_truth([longest], "The longest record, whole.", "model", "truth")],
     )
 
 

@@ -205,7 +205,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and dist.is_initialized():
-        name = f"cuda:{dist.get_node_local_rank()}"
+        name = f"cuda:{dist.get_node_local_rank()}"  # pyright: ignore[reportPrivateImportUsage]
     try:
         torch.empty(0, device=name)
         return torch.device(name)

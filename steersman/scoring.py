@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.table import Table
 
 from .checkpoints import write_json
@@ -35,26 +34,25 @@ def score(
 
     `beside` are runs of the same target, such as the single-frame model, that stand among the baselines.
     """
-    model, own = run.model(), run.records(watch)
-    records = read_records(run.recipe, data, watch) if data else own["test"]
+    model = run.model()
+    records = read_records(run.recipe, data, watch) if data else run.records(watch)["test"]
     shown = run.recipe.examples(model, records, watch)
-    train = [np.asarray(record[model.head.targets[0]].values[:]) for record in own["train"]]
     if isinstance(model.head, ClassificationHead):
         last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
         logits = np.concatenate([raw[last].numpy() for raw in model.stream(shown)])
         labels = np.concatenate([e.y.reshape(-1) for e in shown]).astype(int)
-        counts = np.bincount(np.concatenate(train).astype(int), minlength=model.head.classes)
-        return classification_scores(logits, labels, counts), records, shown, [logits]
+        return classification_scores(logits, labels, model.head.counts.numpy()), records, shown, [logits]
     predicted = _scored(model.predict(shown))
     others: dict[str, Sequence[np.ndarray]] = {
         _name(other): _beside(other, model.head.targets[0], records) for other in beside
     }
     rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in shown])))
-    mean, names = float(np.concatenate(train).mean()), [e.name for e in shown]
-    truths = _scored([e.y for e in shown])
+    mean, names = float(model.head.mean[0]), [e.name for e in shown]
+    truths = _scored([np.atleast_2d(e.y) for e in shown])
     scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
     curves = {name: by_curvature(np.concatenate(o), np.concatenate(truths)) for name, o in others.items()}
-    return scores | {"target": model.head.targets[0], "others": curves}, records, shown, predicted
+    kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
+    return scores | {"target": model.head.targets[0], "data": kept, "others": curves}, records, shown, predicted
 
 
 def _scored(values: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -85,7 +83,7 @@ def report_run(
     folder.mkdir(parents=True, exist_ok=True)
     scores, records, shown, predicted = score(run, data, beside, watch)
     log, settings = read_log(run.folder), to_json(run.recipe)
-    title = f"{run.name}: {run.folder.name}"
+    title = f"{run.name}: {run.folder.name}" + (f" on {scores['data']}" if data else "")
     if "confusion" in scores:
         told = classification_report(title, scores, log, settings)
     else:
@@ -117,7 +115,9 @@ def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> P
     streams = {record.name: record[inputs] for record in records}
     if len(next(iter(streams.values())).values.shape) != 4:
         return None
-    seen = [np.asarray(streams[w["record"]].values[w["step"]]) for w in scores["worst"]]
+    # By time, not by step: steps whose picture can't be decoded are left out of what was seen.
+    moments = [(streams[w["record"]], w["time_s"]) for w in scores["worst"]]
+    seen = [np.asarray(s.values[int(np.argmin(np.abs(s.time_s - s.time_s[0] - t)))]) for s, t in moments]
     said = [
         f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}" for w in scores["worst"]
     ]
@@ -127,11 +127,13 @@ def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> P
 def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> Film:
     """One track to an mp4: the picture, the wheel the driver chose and beside it the expert's choice.
 
-    Gives the two wheels over time, and a frame of the film, which is also kept beside it as a PNG.
+    Gives the two wheels over time, and a frame of the film.
     """
     from .video import DriveVideo
 
-    rows, still = [], path.with_suffix(".png")
+    rows: list[tuple[float, float, float, bool]] = []
+    still: list[np.ndarray] = []
+    path.parent.mkdir(parents=True, exist_ok=True)
     with DriveVideo(path) as video:
 
         def frame(world, picture, prediction, info, total: float) -> None:
@@ -139,12 +141,12 @@ def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -
             video.add(world.render(), picture, prediction, truth, info | {"score": total})
             rows.append((info["time_s"], prediction["steer"], truth["steer"], info["blind"]))
             if world.steps == STILL_STEP:
-                video.still(still)
+                still.append(video.frame())
             watch("filming", world.steps, config.max_steps)
 
         drive(config, name, seed, frame)
     time_s, prediction, truth, blind = np.array(rows).T
-    picture = np.asarray(Image.open(still)) if len(rows) > STILL_STEP else None
+    picture = still[0] if still else None
     return Trace(f"track {seed}", time_s, prediction, truth, blind.astype(bool)), picture
 
 

@@ -340,6 +340,8 @@ def choose_precision(trainer: Trainer) -> str:
         for dtype in seconds:
             began = time.perf_counter()
             trainer.forward(batch, dtype)[0].backward()
+            if trainer.model.device.type == "cuda":
+                torch.cuda.synchronize()
             seconds[dtype] = min(seconds[dtype], time.perf_counter() - began)
     trainer.optimiser.zero_grad(set_to_none=True)
     torch.set_rng_state(generator)

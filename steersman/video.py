@@ -69,10 +69,14 @@ class DriveVideo:
         yuv = self.reformatter.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709)
         self.film.mux(self.stream.encode(yuv))
 
+    def frame(self) -> np.ndarray:
+        """The last step's picture (row, column, 3)."""
+        assert self.last is not None, "nothing has been added yet"
+        return self.last
+
     def still(self, path: Path) -> None:
         """The last step as a PNG."""
-        assert self.last is not None, "nothing has been added yet"
-        Image.fromarray(self.last).save(path, "PNG", optimize=True)
+        Image.fromarray(self.frame()).save(path, "PNG", optimize=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

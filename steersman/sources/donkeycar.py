@@ -46,7 +46,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Record]:
-    """A tub, cut where frames were deleted, a session ends or the car stood still for over a second.
+    """A tub without its deleted frames, cut where a session ends or over a second is missing.
 
     UserError where over 5 % of its frames are unreadable.
     """
