@@ -2,7 +2,7 @@
 
     python benchmarks/recurrence.py [--folder runs/recurrence] [--seeds 3] [--tracks 30] [--minutes 4]
 
-Trains every recipe with every seed on drives with blackouts, one thread each, two at a time, for so many CPU minutes
+Trains every recipe with every seed on drives with and without blackouts, one thread each, two at a time, for so many CPU minutes
 of training steps as measured at the start; lets each drive clear tracks, tracks with blackouts, and tracks in colours
 never trained on; prints the table. What is done already is not done again.
 """
@@ -24,7 +24,7 @@ from steersman.recipes import RECIPES
 from steersman.runs import fit
 from steersman.worlds import CarRacing
 
-NAMES = ("steer-frame", "steer-stack", "steer")
+NAMES = ("steer", "steer-stack", "steer-frame")
 WORLDS = {
     "clear": CarRacing(),
     "blackouts": CarRacing(blackouts=0.2),
@@ -33,11 +33,16 @@ WORLDS = {
 FIRST_TRACK = 30_000
 
 
-def recipe(name: str, seed: int, folder: Path, episodes: int, steps: int):
-    source = Recorded(CarRacing(blackouts=0.2), episodes, folder=str(folder / "drives"))
+def recorded(folder: Path, episodes: int) -> list[str]:
+    """Drives with blackouts and as many without, other tracks in each."""
+    black = Recorded(CarRacing(blackouts=0.2), episodes, folder=str(folder / "drives-blackouts"))
+    clear = Recorded(CarRacing(), episodes, seed=150_000, folder=str(folder / "drives-clear"))
+    return [str(source.record()) for source in (black, clear)]
+
+
+def recipe(name: str, seed: int, steps: int):
     chosen = RECIPES[name]([])
-    training = replace(chosen.training, steps=steps, seed=seed)
-    return replace(chosen, source=source, training=training)
+    return replace(chosen, training=replace(chosen.training, steps=steps, seed=seed))
 
 
 def tracks(title: str, num: int) -> range:
@@ -48,10 +53,10 @@ def tracks(title: str, num: int) -> range:
 def step_seconds(name: str, folder: Path, episodes: int) -> float:
     """CPU seconds of one training step on one thread, once the first few are done."""
     marks = []
-    trial = recipe(name, 0, folder, episodes, steps=60)
+    trial = recipe(name, 0, steps=60)
     trial = replace(trial, training=replace(trial.training, precision="bfloat16", validate_every=1000))
     place = folder / f"trial-{name}-{time.time_ns()}"
-    fit(name, trial, place, watch=lambda *_: marks.append(time.process_time()))
+    fit(name, trial, place, recorded(folder, episodes), watch=lambda *_: marks.append(time.process_time()))
     return float(np.median(np.diff(marks[-50:])))
 
 
@@ -62,7 +67,7 @@ def cell(options, name: str, seed: int) -> None:
     steps = json.loads((folder / "steps.json").read_text())[name]
     place = folder / f"{name}-{seed}"
     began = time.process_time()
-    fit(name, recipe(name, seed, folder, options.episodes, steps), place)
+    fit(name, recipe(name, seed, steps), place, recorded(folder, options.episodes))
     done = {"name": name, "seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}
     for title, world in WORLDS.items():
         done[title] = driving_scores(list(drives(world, str(place), tracks(title, options.tracks))))
@@ -103,14 +108,15 @@ def main() -> None:
         return
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    Recorded(CarRacing(blackouts=0.2), options.episodes, folder=str(folder / "drives")).record()
+    recorded(folder, options.episodes)
     torch.set_num_threads(1)
     if not (folder / "steps.json").exists():
         seconds = {name: step_seconds(name, folder, options.episodes) for name in NAMES}
         steps = {name: round(60 * options.minutes / s) for name, s in seconds.items()}
         (folder / "steps.json").write_text(json.dumps(steps))
     print((folder / "steps.json").read_text(), flush=True)
-    waiting = [(n, s) for s in range(options.seeds) for n in NAMES if not (folder / f"{n}-{s}.json").exists()]
+    cells = [(n, s) for s in range(options.seeds) for n in NAMES[:2]] + [(NAMES[2], s) for s in range(options.seeds)]
+    waiting = [(n, s) for n, s in cells if not (folder / f"{n}-{s}.json").exists()]
     running: list[subprocess.Popen] = []
     while waiting or running:
         while waiting and len(running) < 2:
@@ -118,6 +124,8 @@ def main() -> None:
             running.append(subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--cell", name, str(seed)]))
         time.sleep(1)
         if any(p.poll() for p in running):
+            for process in running:
+                process.terminate()
             sys.exit("a cell failed")
         running = [p for p in running if p.poll() is None]
     print(table(folder, options.seeds, options.tracks))

@@ -27,6 +27,7 @@ from .progress import Watch, silent
 from .records import Record
 from .runs import OWN, Recipe, Run, find, fit, join_processes, load, own_file
 from .sources import lerobot, read
+from .sources.frames import locked
 from .worlds import CarRacing
 
 Driver = Callable[[np.ndarray, Any], tuple[dict[str, float], Any]]
@@ -149,12 +150,13 @@ def record(
     about = {"world": to_json(config), "driver": _identity(name), "expert": repr(world.expert()), "seed": seed}
     scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
     streams = {"picture": ("uint8", world.observation_space.shape)} | scalars
-    writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
-    tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
-    watch("recording", writer.num_episodes, episodes)
-    for episode in in_parallel(partial(recorded_drive, config, name), tasks, workers):
-        writer.add(episode)
+    with locked(folder):
+        writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
+        tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
         watch("recording", writer.num_episodes, episodes)
+        for episode in in_parallel(partial(recorded_drive, config, name), tasks, workers):
+            writer.add(episode)
+            watch("recording", writer.num_episodes, episodes)
     return folder
 
 

@@ -4,7 +4,8 @@ import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,24 @@ def cached(
     identity = getattr(values, "fingerprint", None) or _digest(values)
     path = Path(folder) / (hashlib.sha256(f"{identity}|{key}".encode()).hexdigest() + ".npy")
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         # One process at a time, so that the ranks of one training don't all do the same work.
-        with open(path.parent / "lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(path.parent):
             if not path.exists():
                 _write(path, values, prepare, progress)
     return np.load(path, mmap_mode="r")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Waits until no other process works in a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "wb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"can't write into {folder}: {error.strerror}; make it writable") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _write(path: Path, values: Values, prepare, progress) -> None:
