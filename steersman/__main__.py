@@ -191,7 +191,7 @@ def train(arguments: list[str]) -> None:
     )
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
-        raise UserError("processes of torchrun share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
+        raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
     run = Path(options.run or new_folder(name))
     try:
         with bars() as watch:

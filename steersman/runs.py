@@ -168,7 +168,10 @@ def fit(
     rank, ranks = join_processes()
     torch.manual_seed(recipe.training.seed)
     with _first_alone(rank, ranks):
-        records = recipe.split.divide(read_records(recipe, data, watch))
+        everything = read_records(recipe, data, watch)
+        for fault in faults(everything) if rank == 0 else ():
+            say(fault)
+        records = recipe.split.divide(everything)
         records["train"] += read_records(recipe, extra, watch) if extra else []
         raw = tuple(records["train"][0][recipe.inputs].values.shape[1:]) or (1,)
         run = Run(folder, name, recipe, raw, data, extra)
@@ -189,6 +192,18 @@ def fit(
     validate = partial(Model.held_out_loss, examples=shown["validation"])
     Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch).run()
     return run
+
+
+def faults(records: Sequence[Record]) -> list[str]:
+    """What their logs held that could not be read and was left out, a line a log."""
+    lines = {}
+    for record in records:
+        if number := record.about.get("num_faults", 0):
+            first = record.about["faults"][0]
+            lines.setdefault(
+                str(record.about["faults"]), f"{record.name}: {number} frames left out, the first: {first}"
+            )
+    return list(lines.values())
 
 
 def fit_normalisers(model: Model, shown: Sequence[Example]) -> None:

@@ -87,7 +87,9 @@ def report_run(
     if "confusion" in scores:
         told = classification_report(title, scores, log, settings)
     else:
-        traces = [Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in zip(shown, predicted, strict=True)]
+        # A record with one answer has nothing to draw over time.
+        lines = [(e, p) for e, p in zip(shown, predicted, strict=True) if e.y.ndim == 2]
+        traces = [Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in lines]
         pictures = _worst_pictures(scores, records, run.recipe.inputs)
         told = regression_report(title, scores, log, settings, traces, scores["others"], pictures)
     write_json(folder / "metrics.json", scores)
