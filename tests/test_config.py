@@ -25,9 +25,11 @@ KINDS = st.sampled_from([*Spec.KINDS, "Nonsense"])
 NAMES = st.sampled_from(["hidden", "layers", "rows", "steps", "targets", "encoder", "training", "rate", "by"])
 JSON = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=3)
-    | st.builds(lambda kind, rest: {"kind": kind} | rest, KINDS, st.dictionaries(NAMES, inner, max_size=3)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=3)
+        | st.builds(lambda kind, rest: {"kind": kind} | rest, KINDS, st.dictionaries(NAMES, inner, max_size=3))
+    ),
     max_leaves=12,
 )
 

@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT = {
     "quickstart": "--episodes 4 --steps 6 --tracks 1",
     "record": "--episodes 3 --max-steps 60",
-    "train steer": "--training.steps 4",
-    "train steer-frame": "--training.steps 4",
+    "train steer --data": "--training.steps 4",
+    "train steer-frame --data": "--training.steps 4",
+    "train steer": "--training.steps 4 --source.episodes 4 --source.world.max-steps 80",
     "train digits": "--training.steps 4",
     "train echo": "--training.steps 4",
     "train pendulum.py:pendulum": "--training.steps 4",
@@ -37,7 +38,7 @@ def commands(page: str) -> list[str]:
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader")
     # The command that most others need, so that they can run in any order.
-    drives = "record car-racing --episodes 4 --max-steps 80 --folder drives/car-racing-100000"
+    drives = "record car-racing --episodes 4 --max-steps 80"
     subprocess.run([sys.executable, "-m", "steersman", *drives.split()], cwd=folder, check=True)
     return folder
 
@@ -75,7 +76,7 @@ def test_the_recipe_of_the_documentation_trains(place):
 @pytest.fixture
 def shared_or_own(place):
     """Puts a small drive of the reader's own in the place of LOG."""
-    return lambda line: line.replace("LOG", str(place / "drives" / "car-racing-100000"))
+    return lambda line: line.replace("LOG", str(place / "drives" / "car-racing-80-steps-100000"))
 
 
 def test_links_between_pages_lead_somewhere():
