@@ -222,13 +222,11 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
             'starts work at its top level (put that under `if __name__ == "__main__":`)'
         ) from None
     except BaseException:
-        for future in running:
-            future.cancel()
         for process in list(pool._processes.values()):
             process.terminate()
         raise
     finally:
-        pool.shutdown(wait=False)
+        pool.shutdown()
 
 
 @contextmanager
