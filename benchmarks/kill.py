@@ -61,7 +61,7 @@ def killed(
     while True:
         folder = below / f"{what}-{number}"
         process = start(command.format(folder=folder, data=below / "recording"))
-        moment_s = random.uniform(0.2, 1.1) * life_s
+        moment_s = random.uniform(0.3, 0.75) * life_s
         try:
             process.wait(moment_s if kills else None)
         except subprocess.TimeoutExpired:

@@ -75,6 +75,27 @@ def test_a_full_disk_stops_training_and_the_old_checkpoint_stays_good(tmp_path, 
     assert outcome(tmp_path / "full") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("moves", range(1, 26, 4))
+def test_a_cut_between_any_two_moves_of_files_leaves_whole_checkpoints(tmp_path, monkeypatch, moves):
+    replace, left = os.replace, [moves]
+
+    def cut(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut)
+        with pytest.raises(Killed):
+            trainer(small("steer"), tmp_path / "cut", **SHORT).run()
+    checkpoints = Checkpoints(tmp_path / "cut" / "checkpoints")
+    assert all(len(checkpoints.read(step)[0]) == 4 for step in checkpoints.steps())
+    trainer(small("steer"), tmp_path / "cut", **SHORT).run()
+    trainer(small("steer"), tmp_path / "whole", **SHORT).run()
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system of 700 kB that is full of nothing."""

@@ -321,18 +321,21 @@ def test_ctrl_c_leaves_a_run_to_go_on_with_and_says_how(place, steersman):
     assert outcome(place / "runs" / "stopped") == outcome(place / "runs" / "whole")
 
 
-def test_ctrl_c_while_recording_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("moment", ["workers start", "workers drive"])
+def test_ctrl_c_while_recording_says_how_to_go_on(tmp_path, moment):
     pytest.importorskip("gymnasium")
     line = "record car-racing --episodes 40 --max-steps 200 --folder drives"
-    running = process(line, tmp_path, start_new_session=True)
-    while not list(tmp_path.glob("drives/meta/episodes/*/*.parquet")):
+    running = process(f"{line} --workers 2", tmp_path, start_new_session=True)
+    ready = "drives/meta/steersman.json" if moment == "workers start" else "drives/meta/episodes/*/*.parquet"
+    while not list(tmp_path.glob(ready)):
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
+    time.sleep(1)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers too
     code, _, err = finished(running)
     assert code == 130
     assert "Traceback" not in err
-    assert f"go on with: steersman {line}" in err
+    assert f"go on with: steersman {line} --workers 2" in err
 
 
 def test_processes_of_torchrun_share_one_run(tmp_path):

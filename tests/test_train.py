@@ -152,6 +152,17 @@ def test_a_rollback_across_an_epoch_shows_the_same_batches_again(tmp_path):
     assert losses(tmp_path)[:3] != []
 
 
+def test_the_usual_loss_is_a_slow_average(tmp_path):
+    made = trainer(small("steer"), tmp_path, **SHORT)
+    made.run()
+    first, *rest = losses(tmp_path)
+    usual = first
+    for loss in rest:
+        usual = 0.98 * usual + 0.02 * loss
+    assert made.at.first == first
+    assert made.at.smooth == pytest.approx(usual)
+
+
 def test_one_hard_example_late_in_training_is_no_explosion(tmp_path):
     made, said = trainer(small("steer"), tmp_path, **SHORT), []
     made.say = said.append
