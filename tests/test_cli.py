@@ -303,19 +303,19 @@ def test_the_simulator_needs_no_display_and_its_json_is_alone_on_stdout(tmp_path
 
 
 def test_ctrl_c_leaves_a_run_to_go_on_with_and_says_how(place, steersman):
-    options = "--training.steps 200 --training.validate-every 80 --training.checkpoint-every 70"
+    options = "--training.steps 90 --training.validate-every 40 --training.checkpoint-every 35"
     running = process(f"train echo {options} --run runs/stopped", place)
     log = place / "runs" / "stopped" / "log.jsonl"
-    while not log.exists() or len(log.read_text().splitlines()) < 20:
+    while not log.exists() or len(log.read_text().splitlines()) < 10:
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     code, _, err = finished(running)
     assert code == 130
     assert "Traceback" not in err
-    said = re.search(r"stopped at step (\d+) of 200; go on with: steersman (.*)", err)
+    said = re.search(r"stopped at step (\d+) of 90; go on with: steersman (.*)", err)
     assert said, err
-    assert 20 <= int(said[1]) < 200
+    assert 10 <= int(said[1]) < 90
     assert steersman(said[2])[0] == 0
     assert steersman(f"train echo {options} --run runs/whole")[0] == 0
     assert outcome(place / "runs" / "stopped") == outcome(place / "runs" / "whole")

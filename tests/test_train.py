@@ -284,17 +284,17 @@ import torch
 from pathlib import Path
 from small import deep, trainer
 torch.set_num_threads(1)
-made = trainer(deep(), Path({folder!r}), steps=250, warmup=9, checkpoint_every=7, validate_every=16)
+made = trainer(deep(), Path({folder!r}), steps=150, warmup=9, checkpoint_every=7, validate_every=16)
 print("begun", flush=True)
 made.run()
 """
 
 
 def test_kill_9_at_any_moment_costs_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
-    trainer(deep(), tmp_path / "whole", steps=250, warmup=9, checkpoint_every=7, validate_every=16).run()
+    trainer(deep(), tmp_path / "whole", steps=150, warmup=9, checkpoint_every=7, validate_every=16).run()
     folder = tmp_path / "killed"
     code = KILLED.format(folder=str(folder))
-    for moment_s in (*(random.uniform(0.0, 1.2) for _ in range(3)), None):
+    for moment_s in (*(random.uniform(0.0, 1.0) for _ in range(2)), None):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=TESTS, stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
