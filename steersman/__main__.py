@@ -70,7 +70,7 @@ class Record:
     world: Annotated[CarRacing, tyro.conf.arg(name="")]
     folder: str = ""
     """Where the drives go; empty: below `drives`, named after what they are."""
-    episodes: int = 30
+    episodes: int = 60
     """Drives in all."""
     seed: int = 100_000
     """Of the first track; the others follow."""

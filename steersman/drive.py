@@ -172,7 +172,7 @@ class Recorded(Spec):
     """Drives of a world's expert, recorded when first asked for."""
 
     world: CarRacing = CarRacing()
-    episodes: int = 30
+    episodes: int = 60
     seed: int = 100_000
     """Of the first track; the others follow."""
     folder: str = ""

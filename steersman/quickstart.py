@@ -35,9 +35,9 @@ class Quickstart(Spec):
 
     folder: str = "runs/quickstart"
     """Where all of it goes; one cut short is gone on with."""
-    episodes: int = 30
+    episodes: int = 60
     """Drives to record."""
-    steps: int = 3000
+    steps: int = 3500
     """Training steps of each model."""
     tracks: int = 10
     """New tracks to drive."""

@@ -23,7 +23,7 @@ def steer(data: Sequence[str] = ()) -> Recipe:
     """CNN + LSTM that steers from one picture a step.
 
     Command: `steersman train steer`, then `steersman drive RUN`; or `steersman train steer --data LOG`
-    Data:    30 drives of the scripted expert in CarRacing, recorded when first asked for; or camera logs
+    Data:    60 drives of the scripted expert in CarRacing, recorded when first asked for; or camera logs
     """
     return _simulated() if not data or _has_labels(data) else _logged()
 
