@@ -16,9 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from steersman.train import read_log
 
 RECORD = "record car-racing --episodes 24 --max-steps 80 --workers 2 --folder {folder}"
@@ -53,9 +50,11 @@ def last_checkpoint(folder: Path) -> str:
     return f"{len(read_log(folder))} steps, {steps[-1] if steps else 'no checkpoint'}"
 
 
-def killed(
-    table: Table, what: str, command: str, below: Path, whole: Path, life_s: float, kills: int, state: Callable
-) -> list[str]:
+def say(what: str, after: str, state: str, outcome: str) -> None:
+    print(f"{what:10} {after:>9}  {state:29} {outcome}", flush=True)
+
+
+def killed(what: str, command: str, below: Path, whole: Path, life_s: float, kills: int, state: Callable) -> list[str]:
     """Kills and restarts, in a new folder whenever one is finished; names of the files that differ."""
     differing, number = [], 0
     while True:
@@ -68,13 +67,13 @@ def killed(
             process.kill()
             process.wait()
             kills -= 1
-            table.add_row(what, f"{moment_s:.1f} s", state(folder), "killed")
+            say(what, f"{moment_s:.1f} s", state(folder), "killed")
             continue
         assert process.returncode == 0, process.communicate()[1].decode()
         found, expected = digests(folder), digests(whole)
         different = [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]
         outcome = f"differs: {', '.join(different)}" if different else f"all {len(expected)} files identical"
-        table.add_row(what, "finished", state(folder), outcome)
+        say(what, "finished", state(folder), outcome)
         differing += different
         number += 1
         if not kills:
@@ -87,7 +86,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     random.seed(options.seed)
-    table = Table("work", "after", "was there", "outcome", box=None)
+    say("work", "after", "was there", "outcome")
     differing = []
     with tempfile.TemporaryDirectory() as name:
         below = Path(name)
@@ -99,9 +98,8 @@ def main() -> None:
             began = time.monotonic()
             assert start(command.format(folder=whole, data=below / "recording")).wait() == 0
             life_s = time.monotonic() - began
-            table.add_row(what, f"{life_s:.1f} s", state(whole), "never cut")
-            differing += killed(table, what, command, below, whole, life_s, options.kills, state)
-    Console(soft_wrap=True, highlight=False).print(table)
+            say(what, f"{life_s:.1f} s", state(whole), "never cut")
+            differing += killed(what, command, below, whole, life_s, options.kills, state)
     sys.exit(1 if differing else 0)
 
 
