@@ -81,5 +81,6 @@ def shared_or_own(place):
 
 def test_links_between_pages_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text()):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", prose):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
