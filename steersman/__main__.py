@@ -258,7 +258,7 @@ def drive(arguments: list[str]) -> None:
 
 
 def quickstart(arguments: list[str]) -> None:
-    """record, train and drive: the whole way in ten minutes"""
+    """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
     try:
         with bars() as watch:
