@@ -13,7 +13,7 @@ from .data import Example
 from .drive import drive
 from .errors import UserError
 from .evaluate import Scores, by_curvature, classification_scores, driving_scores, regression_scores
-from .heads import ClassificationHead
+from .heads import ClassificationHead, RegressionHead
 from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
@@ -47,6 +47,7 @@ def score(
         _name(other): _beside(other, model.head.targets[0], records) for other in beside
     }
     rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in shown])))
+    assert isinstance(model.head, RegressionHead)
     mean, names = float(model.head.mean[0]), [e.name for e in shown]
     truths = _scored([np.atleast_2d(e.y) for e in shown])
     scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
