@@ -1,6 +1,5 @@
-"""Folders that are either whole or not there: tensors in safetensors, the rest JSON; nothing is unpickled."""
+"""Weights and checkpoints: tensors in safetensors, the rest JSON; nothing is unpickled."""
 
-import errno
 import json
 import os
 import shutil
@@ -14,21 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .errors import UserError
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes to a temporary name, flushes, then renames: a reader sees the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from None
-    sync_folder(path.parent)
+from .files import disk_error, sync_folder, write_file
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -43,18 +28,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing: {path.parent} is not a whole run; train it again") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} can't be read ({error}); take another copy of the run") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder last through a power cut."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise disk_error(error, folder) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -130,14 +103,3 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
-
-
-def disk_error(error: OSError, path: Path) -> Exception:
-    """What a full disk or a missing permission means to the user; another error is given back as it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            f"the disk is full: {path} was not written, what was there before is unharmed; free some space"
-        )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return UserError(f"{path} can't be written ({error.strerror}); choose a folder you may write to")
-    return error

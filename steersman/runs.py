@@ -15,11 +15,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from .checkpoints import load_weights, read_json, write_file, write_json
+from .checkpoints import load_weights, read_json, write_json
 from .config import Spec, to_json, value
 from .data import Batches, Example, Lanes, Split, Windows, examples
 from .encoders import prepare_batch
 from .errors import UserError
+from .files import write_file
 from .model import Flavour, Model, Network
 from .progress import Watch, silent
 from .records import Record

@@ -15,11 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .checkpoints import Checkpoints, disk_error, load_optimiser, optimiser_tensors, write_file, write_tensors
+from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_tensors
 from .config import Spec
 from .cores import detach, map_state, state_tensors
 from .data import Batch, Batches
 from .errors import UserError
+from .files import disk_error, write_file
 from .model import Model
 from .progress import Watch, silent
 

@@ -22,11 +22,11 @@ from steersman.checkpoints import (
     optimiser_tensors,
     read_json,
     read_tensors,
-    write_file,
     write_json,
     write_tensors,
 )
 from steersman.errors import UserError
+from steersman.files import write_file
 from steersman.runs import FORMAT, Run, fit, load
 
 SHORT = {"steps": 12, "warmup": 2, "checkpoint_every": 4, "validate_every": 6}

@@ -186,7 +186,7 @@ class Cut(BaseException):
 
 def cut_at(monkeypatch, step: int, half: bool) -> None:
     """Ends the process at the `step`-th file written, before it or with half of it in its temporary file."""
-    publish, number = lerobot_writer.publish, count()
+    write, number = lerobot_writer.write_file, count()
 
     def cut(path: Path, content: bytes) -> None:
         if next(number) == step:
@@ -194,9 +194,9 @@ def cut_at(monkeypatch, step: int, half: bool) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_name(path.name + ".part").write_bytes(content[: len(content) // 2])
             raise Cut
-        publish(path, content)
+        write(path, content)
 
-    monkeypatch.setattr(lerobot_writer, "publish", cut)
+    monkeypatch.setattr(lerobot_writer, "write_file", cut)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match="the disk is full"):
         record_up_to(tmp_path, 3)
     assert files(tmp_path) == before
 

@@ -466,7 +466,7 @@ def test_a_cache_cut_short_is_never_used(frames, tmp_path):
     whole = cached(frames, halves, "k", tmp_path / "cache")
     (path,) = (tmp_path / "cache").glob("*.npy")
     # As `kill -9` leaves it: half of the temporary file.
-    path.with_suffix(".part").write_bytes(path.read_bytes()[:1000])
+    path.with_name(path.name + ".part").write_bytes(path.read_bytes()[:1000])
     path.unlink()
     assert np.array_equal(cached(frames, halves, "k", tmp_path / "cache"), whole)
     assert not list((tmp_path / "cache").glob("*.part"))

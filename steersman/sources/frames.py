@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from steersman.errors import UserError
+from steersman.files import written_whole
 from steersman.records import Values
 
 CHUNK = 256
@@ -148,25 +149,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, values: Values, prepare, progress) -> None:
-    temporary = path.with_suffix(".part")
-    try:
-        with open(temporary, "wb") as file:
-            for start in range(0, len(values), CHUNK):
-                batch = prepare(np.asarray(values[start : start + CHUNK]))
-                assert batch.dtype == np.uint8, batch.dtype
-                assert len(batch) == min(CHUNK, len(values) - start), batch.shape
-                if start == 0:
-                    _write_header(file, (len(values), *batch.shape[1:]))
-                file.write(np.ascontiguousarray(batch).data)
-                if progress:
-                    progress(start + len(batch), len(values))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"can't write the cache {path}: {error.strerror}; make room there") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        for start in range(0, len(values), CHUNK):
+            batch = prepare(np.asarray(values[start : start + CHUNK]))
+            assert batch.dtype == np.uint8, batch.dtype
+            assert len(batch) == min(CHUNK, len(values) - start), batch.shape
+            if start == 0:
+                _write_header(file, (len(values), *batch.shape[1:]))
+            file.write(np.ascontiguousarray(batch).data)
+            if progress:
+                progress(start + len(batch), len(values))
 
 
 def _write_header(file, shape: tuple[int, ...]) -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from steersman.errors import UserError
+from steersman.files import write_file
 
 from . import lerobot_layout as layout
 from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS, VERSION, Kind
@@ -71,8 +71,8 @@ class Writer:
         }
         stats = {feature: statistics(values) for feature, values in columns.items()}
         # The data comes first: an episode counts from the moment its row is there.
-        publish(self._path(DATA, number), _parquet(_frames_table(columns, self.features)))
-        publish(self._path(EPISODES, number), _parquet(self._episode_table(number, length, name, stats)))
+        write_file(self._path(DATA, number), _parquet(_frames_table(columns, self.features)))
+        write_file(self._path(EPISODES, number), _parquet(self._episode_table(number, length, name, stats)))
         self._count(name, length, stats)
         self._write_totals()
 
@@ -82,8 +82,8 @@ class Writer:
             self._compare(layout.json_of(path), recording)
         elif any(file.suffix == ".parquet" for file in self.folder.rglob("*")):
             raise UserError(f"{self.folder} holds a dataset of another origin; choose another folder")
-        publish(path, _text(recording))
-        publish(self.folder / TASKS, _parquet(_tasks_table(self.task)))
+        write_file(path, _text(recording))
+        write_file(self.folder / TASKS, _parquet(_tasks_table(self.task)))
         while (path := self._path(EPISODES, self.num_episodes)).exists():
             self._count(*_recorded(path))
         self._path(DATA, self.num_episodes).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ class Writer:
 
     def _write_totals(self) -> None:
         if self.stats:
-            publish(self.folder / STATS, _text(_plain(self.stats)))
+            write_file(self.folder / STATS, _text(_plain(self.stats)))
         info = {
             "codebase_version": VERSION,
             "robot_type": None,
@@ -156,7 +156,7 @@ class Writer:
             "video_path": None,
             "features": self.features,
         }
-        publish(self.folder / INFO, _text(info))
+        write_file(self.folder / INFO, _text(info))
 
 
 def _columns(streams: Mapping[str, Kind], episode: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -284,28 +284,3 @@ def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="snappy", row_group_size=max(1, len(table)))
     return sink.getvalue().to_pybytes()
-
-
-def publish(path: Path, content: bytes) -> None:
-    """Puts a file in its place whole, or leaves there what was. UserError where there is no room."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync(path.parent)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"can't write {path}: {error.strerror}; what was recorded before is whole") from error
-
-
-def _sync(folder: Path) -> None:
-    """The folder's list of names, too, must reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
