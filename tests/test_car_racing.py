@@ -197,3 +197,21 @@ def test_disturbances_leave_the_labels_alone_and_without_strength_hardly_touch_t
         assert labels == kept
         assert action[0] == pytest.approx(labels["steer"], abs=1e-6)
         world.step(action)
+
+
+def test_pedals_stick_now_and_then_and_nothing_is_disturbed_while_blind():
+    world = CarRacing(blackouts=0.3).build(render=False)
+    world.reset(seed=7)
+    expert, disturbance = world.expert(), world.disturbance(np.random.default_rng(7), 0.12)
+    seen, blind, stuck = 0, 0, 0
+    for step in range(300):
+        labels = expert.act(world)
+        action = disturbance.apply(labels, world)
+        if world.blind:
+            assert np.array_equal(action, world.controls(labels))
+        elif not np.isnan(pace := disturbance.stuck[step]):
+            assert np.array_equal(action[1:], world.controls({"steer": 0.0, "pace": pace})[1:])
+            stuck += 1
+        blind, seen = blind + world.blind, seen + (not world.blind)
+        world.step(action)
+    assert blind > 30 and seen > 100 and stuck > 20
