@@ -214,4 +214,4 @@ def test_pedals_stick_now_and_then_and_nothing_is_disturbed_while_blind():
             stuck += 1
         blind, seen = blind + world.blind, seen + (not world.blind)
         world.step(action)
-    assert blind > 30 and seen > 100 and stuck > 20
+    assert min(blind, seen, stuck) > 20
