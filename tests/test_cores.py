@@ -4,9 +4,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from steersman.cores import GRU, LSTM, RNN, Memoryless, Stack, detach, map_state, reset, state_tensors
+from steersman.cores import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCore,
+    LSTMCore,
+    Memoryless,
+    Stack,
+    detach,
+    map_state,
+    reset,
+    state_tensors,
+)
 from steersman.errors import UserError
 
 CORES = [Memoryless(), RNN(5), GRU(5), LSTM(5), Stack((LSTM(5), GRU(4), Memoryless(), RNN(3)), dropout=0.5)]
@@ -60,7 +71,7 @@ def test_a_fresh_row_begins_anew_and_the_others_go_on(spec):
 
 def test_lstm_is_the_formula_of_its_paper():
     core = built(LSTM(4, forget_bias=1.5))
-    w, u, b = (core.parameter(n) for n in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
+    w, u, b = (getattr(core, n) for n in ("weight_ih", "weight_hh", "bias_ih"))
     x = torch.randn(2, 7, 3)
     h = c = torch.zeros(2, 4)
     outs = []
@@ -77,7 +88,7 @@ def test_lstm_is_the_formula_of_its_paper():
 
 def test_gru_is_the_formula_in_pytorchs_form():
     core = built(GRU(4))
-    w, u = (core.parameter(n) for n in ("weight_ih_l0", "weight_hh_l0"))
+    w, u = (getattr(core, n) for n in ("weight_ih", "weight_hh"))
     x, h = torch.randn(2, 5, 3), torch.zeros(2, 4)
     for t in range(5):
         (r, z, n), (hr, hz, hn) = (x[:, t] @ w.T).chunk(3, 1), (h @ u.T).chunk(3, 1)
@@ -88,7 +99,7 @@ def test_gru_is_the_formula_in_pytorchs_form():
 
 @pytest.mark.parametrize("spec", [RNN(6), GRU(6), LSTM(6)])
 def test_recurrent_weights_start_orthogonal(spec):
-    for block in built(spec).parameter("weight_hh_l0").split(6):
+    for block in built(spec).weight_hh.split(6):
         torch.testing.assert_close(block @ block.T, torch.eye(6), atol=1e-5, rtol=0)
 
 
@@ -100,7 +111,7 @@ def test_a_stack_is_its_layers_one_upon_the_other():
     top, second = stack.cores[1](middle, stack.cores[1].initial(2))
     assert torch.equal(y, top)
     torch.testing.assert_close((low, high), (first, second))
-    assert [type(core.layer) for core in stack.cores] == [nn.LSTM, nn.GRU]
+    assert [type(core) for core in stack.cores] == [LSTMCore, GRUCore]
 
 
 def test_dropout_is_between_layers_and_only_in_training():

@@ -1,0 +1,268 @@
+"""Recurrences over whole sequences: in C++ where the tensors are float32 on a CPU, else in PyTorch.
+
+`inputs` are the projected inputs W x + b of every step, (batch time gates*hidden). Rows end at their `lengths`:
+later outputs are 0 and the state that is given back is that of each row's own last step.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import twins
+
+try:
+    from . import native
+except ImportError:  # Built without a compiler: the twins give the same numbers.
+    native: Any = None
+
+
+def available() -> list[str]:
+    """Instruction sets the kernels can use here, slowest first; empty where they were not built."""
+    return native.levels() if native else []
+
+
+FEW = 8
+"""Steps of all rows below which the kernels' packing of the weights costs more than it saves."""
+
+
+def usable(inputs: Tensor, *others: Tensor | None) -> bool:
+    """Whether the C++ kernels take these tensors, and are worth it for so few steps."""
+    if native is None or len(inputs) * inputs.shape[1] < FEW:
+        return False
+    given = [inputs, *(t for t in others if t is not None)]
+    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in given)
+
+
+def lstm(
+    inputs: Float[Tensor, "batch time 4*hidden"],
+    recurrent: Float[Tensor, "4*hidden out"],
+    h: Float[Tensor, "batch out"],
+    c: Float[Tensor, "batch hidden"],
+    lengths: Int[Tensor, "batch"],
+    projection: Float[Tensor, "out hidden"] | None = None,
+    peepholes: Float[Tensor, "3 hidden"] | None = None,
+    normal: tuple[Tensor, Tensor, Tensor] | None = None,
+    epsilon: float = 1e-5,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, h and c. Gates in the order i f g o; `peepholes` of i, f, o (Gers & Schmidhuber 2000).
+
+    `normal` is (gain of the normalised U h (4*hidden), gain and bias of the normalised cell (hidden))
+    (Ba et al. 2016, equations 20 to 22; the bias of U h is that of `inputs`).
+    """
+    if not usable(inputs, recurrent, h, c, projection, peepholes, *(normal or ())):
+        return twins.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
+    return _Lstm.apply(inputs, recurrent, h, c, lengths, projection, peepholes, *(normal or (None,) * 3), epsilon)
+
+
+def gru(
+    inputs: Float[Tensor, "batch time 3*hidden"],
+    recurrent: Float[Tensor, "3*hidden hidden"],
+    bias: Float[Tensor, "3*hidden"],
+    h: Float[Tensor, "batch hidden"],
+    lengths: Int[Tensor, "batch"],
+    reset_after: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Outputs and h. Gates in the order r z n; the reset gate acts after the product (cuDNN) or before (Cho 2014)."""
+    if not usable(inputs, recurrent, bias, h):
+        return twins.gru(inputs, recurrent, bias, h, lengths, reset_after)
+    return _Gru.apply(inputs, recurrent, bias, h, lengths, reset_after)
+
+
+def rnn(
+    inputs: Float[Tensor, "batch time hidden"],
+    recurrent: Float[Tensor, "hidden hidden"],
+    h: Float[Tensor, "batch hidden"],
+    lengths: Int[Tensor, "batch"],
+    relu: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Outputs and h of h = tanh(inputs + U h), or relu."""
+    if not usable(inputs, recurrent, h):
+        return twins.rnn(inputs, recurrent, h, lengths, relu)
+    return _Rnn.apply(inputs, recurrent, h, lengths, relu)
+
+
+def scan(
+    a: Float[Tensor, "batch time hidden"],
+    b: Float[Tensor, "batch time hidden"],
+    h: Float[Tensor, "batch hidden"],
+    lengths: Int[Tensor, "batch"],
+) -> tuple[Tensor, Tensor]:
+    """Outputs and h of h = a h + b, element by element."""
+    if not usable(a, b, h):
+        return twins.scan(a, b, h, lengths)
+    return _Scan.apply(a, b, h, lengths, False)
+
+
+def min_gru(
+    gate: Float[Tensor, "batch time hidden"],
+    candidate: Float[Tensor, "batch time hidden"],
+    h: Float[Tensor, "batch hidden"],
+    lengths: Int[Tensor, "batch"],
+) -> tuple[Tensor, Tensor]:
+    """Outputs and h of h = (1 - z) h + z g(candidate), z = sigmoid(gate) (Feng et al. 2024, appendix B)."""
+    if not usable(gate, candidate, h):
+        return twins.min_gru(gate, candidate, h, lengths)
+    return _Scan.apply(gate, candidate, h, lengths, True)
+
+
+def rotate(
+    rotation: Float[Tensor, "2 hidden"],
+    inputs: Float[Tensor, "batch time 2*hidden"],
+    h: Float[Tensor, "batch 2*hidden"],
+    lengths: Int[Tensor, "batch"],
+) -> tuple[Tensor, Tensor]:
+    """Outputs and h of h = r h + input with a complex number r a unit: real parts first, then imaginary ones."""
+    if not usable(inputs, rotation, h):
+        return twins.rotate(rotation, inputs, h, lengths)
+    return _Rotate.apply(rotation, inputs, h, lengths)
+
+
+def _ready(*tensors: Tensor | None) -> list[Tensor | None]:
+    """As the kernels take them: without a graph, contiguous."""
+    return [None if t is None else t.detach().contiguous() for t in tensors]
+
+
+def _weight_gradient(gradient: Tensor, states: Tensor) -> Tensor:
+    """Sum over batch and time of the outer products."""
+    return gradient.flatten(0, 1).t() @ states.flatten(0, 1)
+
+
+def _before(h0: Tensor, y: Tensor) -> Tensor:
+    """The state before each step."""
+    past = torch.empty_like(y)
+    past[:, :1], past[:, 1:] = h0.unsqueeze(1), y[:, :-1]
+    return past
+
+
+class _Lstm(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, inputs, recurrent, h0, c0, lengths, projection, peepholes, gain, cell_gain, cell_bias, epsilon
+    ):
+        inputs, h0, c0, lengths, recurrent, _, _, gain, _, _ = given = _ready(
+            inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias
+        )
+        batch, time, hidden = *inputs.shape[:2], c0.shape[1]
+        y, h, c = inputs.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
+        saved = None
+        if any(ctx.needs_input_grad):
+            saved = inputs.new_empty(batch, time, native.lstm_saved(hidden, gain is not None))
+        native.lstm_forward(*given, epsilon, y, h, c, saved, torch.get_num_threads())
+        ctx.save_for_backward(*given, saved, y)
+        ctx.epsilon = epsilon
+        return y, h, c
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
+        *given, saved, y = ctx.saved_tensors
+        inputs, h0, c0, _, _, projection, peepholes, gain, cell_gain, cell_bias = given
+        dinputs, dh0, dc0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(c0)
+        dproduct = None if gain is None else torch.empty_like(inputs)
+        dprojected = cells = None
+        if projection is not None:
+            dprojected, cells = torch.empty_like(y), y.new_empty(*y.shape[:2], c0.shape[1])
+        extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
+        native.lstm_backward(
+            *given, ctx.epsilon, saved, *_ready(dy, dh, dc),
+            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, torch.get_num_threads(),
+        )  # fmt: skip
+        drecurrent = _weight_gradient(dinputs if dproduct is None else dproduct, _before(h0, y))
+        dprojection = None if projection is None else _weight_gradient(dprojected, cells)
+        return dinputs, drecurrent, dh0, dc0, None, dprojection, *extra, None
+
+
+class _Gru(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs, recurrent, bias, h0, lengths, reset_after):  # pyright: ignore[reportIncompatibleMethodOverride]
+        inputs, h0, lengths, recurrent, bias = given = _ready(inputs, h0, lengths, recurrent, bias)
+        y, h = inputs.new_empty(*inputs.shape[:2], h0.shape[1]), torch.empty_like(h0)
+        saved = None
+        if any(ctx.needs_input_grad):
+            saved = inputs.new_empty(*inputs.shape[:2], native.gru_saved(h0.shape[1]))
+        native.gru_forward(*given, reset_after, y, h, saved, torch.get_num_threads())
+        ctx.save_for_backward(*given, saved, y)
+        ctx.reset_after = reset_after
+        return y, h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
+        *given, saved, y = ctx.saved_tensors
+        inputs, h0 = given[:2]
+        dinputs, dproduct, dh0 = torch.empty_like(inputs), torch.empty_like(inputs), torch.empty_like(h0)
+        dreset = None if ctx.reset_after else torch.empty_like(y)
+        native.gru_backward(
+            *given, ctx.reset_after, saved, y, *_ready(dy, dh),
+            dinputs, dproduct, dreset, dh0, torch.get_num_threads(),
+        )  # fmt: skip
+        past = _before(h0, y)
+        if dreset is None:
+            drecurrent = _weight_gradient(dproduct, past)
+        else:
+            size = 2 * h0.shape[1]
+            parts = _weight_gradient(dproduct[..., :size], past), _weight_gradient(dproduct[..., size:], dreset)
+            drecurrent = torch.cat(parts)
+        return dinputs, drecurrent, dproduct.sum((0, 1)), dh0, None, None
+
+
+class _Rnn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs, recurrent, h0, lengths, relu):  # pyright: ignore[reportIncompatibleMethodOverride]
+        inputs, h0, lengths, recurrent = given = _ready(inputs, h0, lengths, recurrent)
+        y, h = torch.empty_like(inputs), torch.empty_like(h0)
+        native.rnn_forward(*given, relu, y, h, torch.get_num_threads())
+        ctx.save_for_backward(*given, y)
+        ctx.relu = relu
+        return y, h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
+        *given, y = ctx.saved_tensors
+        h0 = given[1]
+        dinputs, dh0 = torch.empty_like(y), torch.empty_like(h0)
+        native.rnn_backward(*given, ctx.relu, y, *_ready(dy, dh), dinputs, dh0, torch.get_num_threads())
+        return dinputs, _weight_gradient(dinputs, _before(h0, y)), dh0, None, None
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b, h0, lengths, gated):  # pyright: ignore[reportIncompatibleMethodOverride]
+        a, b, h0, lengths = given = _ready(a, b, h0, lengths)
+        y, h = torch.empty_like(a), torch.empty_like(h0)
+        native.scan_forward(*given, gated, y, h, torch.get_num_threads())
+        ctx.save_for_backward(*given, y)
+        ctx.gated = gated
+        return y, h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
+        *given, y = ctx.saved_tensors
+        a, b, h0, _ = given
+        da, db, dh0 = torch.empty_like(a), torch.empty_like(b), torch.empty_like(h0)
+        native.scan_backward(*given, ctx.gated, y, *_ready(dy, dh), da, db, dh0, torch.get_num_threads())
+        return da, db, dh0, None, None
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rotation, inputs, h0, lengths):  # pyright: ignore[reportIncompatibleMethodOverride]
+        rotation, inputs, h0, lengths = given = _ready(rotation, inputs, h0, lengths)
+        y, h = torch.empty_like(inputs), torch.empty_like(h0)
+        native.rotate_forward(*given, y, h, torch.get_num_threads())
+        ctx.save_for_backward(*given, y)
+        return y, h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
+        *given, y = ctx.saved_tensors
+        rotation, inputs, h0, _ = given
+        drotation, dinputs, dh0 = torch.zeros_like(rotation), torch.empty_like(inputs), torch.empty_like(h0)
+        native.rotate_backward(*given, y, *_ready(dy, dh), dinputs, dh0, drotation, torch.get_num_threads())
+        return drotation, dinputs, dh0, None

@@ -1,0 +1,105 @@
+// What every instruction set's build of the kernels offers. All arrays are C-contiguous floats, batch first.
+// `rows` lists the batch rows to do, longest first; `lengths` is by batch row. A null pointer means: not there.
+#pragma once
+
+#include <cstdint>
+
+struct Lstm {
+  int64_t steps, hidden, out;  // out == hidden where there is no projection
+  const float *inputs;         // (batch, steps, 4 hidden) W x + b, gates i f g o
+  const float *recurrent;      // (4 hidden, out)
+  const float *projection;     // (out, hidden)
+  const float *peepholes;      // (3, hidden) of i, f, o
+  const float *gain;           // (4 hidden) of the normalised U h
+  const float *cell_gain, *cell_bias;  // (hidden) of the normalised cell
+  float epsilon;
+  const float *h0, *c0;        // (batch, out), (batch, hidden)
+  const int64_t *lengths;
+};
+
+struct LstmForward {
+  float *y;       // (batch, steps, out)
+  float *h, *c;   // the states after each row's last step
+  float *saved;   // (batch, steps, lstm_saved) for the way back, or null
+};
+
+struct LstmBackward {
+  const float *saved;
+  const float *dy, *dh, *dc;
+  float *dinputs;               // (batch, steps, 4 hidden)
+  float *drecurrent;            // the same before the normalisation of U h, where there is one
+  float *dprojected, *cells;    // (batch, steps, out) and (batch, steps, hidden), for the projection's gradient
+  float *dh0, *dc0;
+  float *dpeepholes, *dgain, *dcell_gain, *dcell_bias;  // added to
+};
+
+struct Gru {
+  int64_t steps, hidden;
+  bool reset_after;        // PyTorch's and cuDNN's form; else the reset gate acts before the product
+  const float *inputs;     // (batch, steps, 3 hidden) W x + b, gates r z n
+  const float *recurrent;  // (3 hidden, hidden)
+  const float *bias;       // (3 hidden) of the recurrent product
+  const float *h0;
+  const int64_t *lengths;
+};
+
+struct GruForward {
+  float *y, *h, *saved;  // saved: (batch, steps, gru_saved)
+};
+
+struct GruBackward {
+  const float *saved, *y, *dy, *dh;
+  float *dinputs, *drecurrent;  // (batch, steps, 3 hidden)
+  float *dreset;                // (batch, steps, hidden) r h, where the reset gate acts before; else unused
+  float *dh0;
+};
+
+struct Rnn {
+  int64_t steps, hidden;
+  bool relu;
+  const float *inputs, *recurrent, *h0;  // (batch, steps, hidden), (hidden, hidden), (batch, hidden)
+  const int64_t *lengths;
+};
+
+// h_t = a_t h_(t-1) + b_t, element by element; or minGRU (Feng et al. 2024), whose gates are fused in:
+// a = 1 - sigmoid(z), b = sigmoid(z) g(v).
+struct Scan {
+  int64_t steps, hidden;
+  bool gated;
+  const float *a, *b;  // (batch, steps, hidden)
+  const float *h0;
+  const int64_t *lengths;
+};
+
+// h_t = r h_(t-1) + b_t with one complex number r a unit; states and inputs are real parts, then imaginary ones.
+struct Rotation {
+  int64_t steps, hidden;
+  const float *factor;  // (2, hidden)
+  const float *inputs;  // (batch, steps, 2 hidden)
+  const float *h0;      // (batch, 2 hidden)
+  const int64_t *lengths;
+};
+
+struct Kernels {
+  const char *name;
+  int64_t width;
+  int64_t (*lstm_saved)(const Lstm &);
+  void (*lstm_forward)(const Lstm &, const LstmForward &, const int64_t *rows, int64_t num_rows);
+  void (*lstm_backward)(const Lstm &, const LstmBackward &, const int64_t *rows, int64_t num_rows);
+  int64_t (*gru_saved)(const Gru &);
+  void (*gru_forward)(const Gru &, const GruForward &, const int64_t *rows, int64_t num_rows);
+  void (*gru_backward)(const Gru &, const GruBackward &, const int64_t *rows, int64_t num_rows);
+  void (*rnn_forward)(const Rnn &, float *y, float *h, const int64_t *rows, int64_t num_rows);
+  void (*rnn_backward)(const Rnn &, const float *y, const float *dy, const float *dh, float *dinputs, float *dh0,
+                       const int64_t *rows, int64_t num_rows);
+  void (*scan_forward)(const Scan &, float *y, float *h, const int64_t *rows, int64_t num_rows);
+  void (*scan_backward)(const Scan &, const float *y, const float *dy, const float *dh, float *da, float *db,
+                        float *dh0, const int64_t *rows, int64_t num_rows);
+  void (*rotate_forward)(const Rotation &, float *y, float *h, const int64_t *rows, int64_t num_rows);
+  void (*rotate_backward)(const Rotation &, const float *y, const float *dy, const float *dh, float *dinputs,
+                          float *dh0, float *dfactor, const int64_t *rows, int64_t num_rows);
+};
+
+namespace generic { extern const Kernels kernels; }
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }

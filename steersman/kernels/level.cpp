@@ -1,0 +1,732 @@
+// The kernels, compiled once for each instruction set: LEVEL names it and the compiler's flags choose it.
+//
+// A tile is a few rows of the batch that go through time together: the recurrent product is a small dense
+// multiplication whose accumulators stay in registers, then the gates are applied to the tile while it is in the
+// nearest cache. Widths are padded to whole vectors inside; padding holds zeros or is masked.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "kernels.hpp"
+#include "vectors.hpp"
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+
+namespace LEVEL {
+namespace {
+
+constexpr int64_t TILE = 6;    // Rows: 6 x 4 accumulators, 4 weights and a broadcast fill 32 registers.
+constexpr int64_t PANEL = 4;   // Vectors of columns in a panel of packed weights.
+
+int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
+
+// Zeroed floats that begin on a cache line.
+class Buffer {
+ public:
+  explicit Buffer(int64_t size) : data_(make(size)) {}
+  operator float *() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(float *p) const { std::free(p); }
+  };
+  static float *make(int64_t size) {
+    size_t bytes = (std::max<int64_t>(size, 1) * sizeof(float) + 63) / 64 * 64;
+    void *p = nullptr;
+    if (posix_memalign(&p, 64, bytes)) throw std::bad_alloc();
+    std::memset(p, 0, bytes);
+    return static_cast<float *>(p);
+  }
+  std::unique_ptr<float, Free> data_;
+};
+
+// A matrix (depth, columns) in panels, [panel][depth][up to 4 vectors], for products from the left.
+class Packed {
+ public:
+  template <class At>
+  Packed(int64_t depth, int64_t columns, At at)
+      : depth_(depth), vectors_(columns / WIDTH), data_(depth * columns) {
+    float *out = data_;
+    for (int64_t first = 0; first < vectors_; first += PANEL) {
+      int64_t wide = std::min(PANEL, vectors_ - first) * WIDTH;
+      for (int64_t k = 0; k < depth; ++k)
+        for (int64_t n = 0; n < wide; ++n) *out++ = at(k, first * WIDTH + n);
+    }
+  }
+
+  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there.
+  void multiply(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
+    const float *w = data_;
+    for (int64_t first = 0; first < vectors_; first += PANEL) {
+      int64_t wide = std::min(PANEL, vectors_ - first);
+      float *o = out + first * WIDTH;
+      switch (wide) {
+        case 4: by_rows<4>(a, stride_a, rows, w, o, stride_out, add); break;
+        case 3: by_rows<3>(a, stride_a, rows, w, o, stride_out, add); break;
+        case 2: by_rows<2>(a, stride_a, rows, w, o, stride_out, add); break;
+        default: by_rows<1>(a, stride_a, rows, w, o, stride_out, add);
+      }
+      w += wide * WIDTH * depth_;
+    }
+  }
+
+ private:
+  template <int V>
+  void by_rows(const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add) const {
+    switch (rows) {
+      case 6: product<6, V>(a, sa, w, out, so, add); break;
+      case 5: product<5, V>(a, sa, w, out, so, add); break;
+      case 4: product<4, V>(a, sa, w, out, so, add); break;
+      case 3: product<3, V>(a, sa, w, out, so, add); break;
+      case 2: product<2, V>(a, sa, w, out, so, add); break;
+      default: product<1, V>(a, sa, w, out, so, add);
+    }
+  }
+
+  template <int R, int V>
+  void product(const float *a, int64_t sa, const float *w, float *out, int64_t so, bool add) const {
+    // Few rows leave the multipliers waiting for one another: then even and odd depths are summed apart.
+    constexpr int WAYS = R * V <= 8 ? 2 : 1;
+    Floats sums[WAYS][R][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        sums[0][r][v] = add ? load(out + r * so + v * WIDTH) : Floats{};
+        if (WAYS == 2) sums[WAYS - 1][r][v] = Floats{};
+      }
+    int64_t k = 0;
+    for (; k + WAYS <= depth_; k += WAYS)
+#pragma GCC unroll 2
+      for (int way = 0; way < WAYS; ++way) {
+        Floats column[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) column[v] = load(w + ((k + way) * V + v) * WIDTH);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          Floats value = all(a[r * sa + k + way]);
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) sums[way][r][v] += value * column[v];
+        }
+      }
+    for (; k < depth_; ++k)
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sums[0][r][v] += all(a[r * sa + k]) * load(w + (k * V + v) * WIDTH);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        if (WAYS == 2) sums[0][r][v] += sums[WAYS - 1][r][v];
+        store(out + r * so + v * WIDTH, sums[0][r][v]);
+      }
+  }
+
+  int64_t depth_, vectors_;
+  Buffer data_;
+};
+
+// (gates x width) rows of `matrix`, each gate padded, as columns: for h U^T.
+Packed pack_transposed(const float *matrix, int64_t gates, int64_t width, int64_t depth) {
+  int64_t wide = padded(width);
+  return Packed(depth, gates * wide, [=](int64_t k, int64_t n) {
+    int64_t gate = n / wide, j = n % wide;
+    return j < width ? matrix[(gate * width + j) * depth + k] : 0.0f;
+  });
+}
+
+// (gates x width, columns) as it stands, each gate padded: for dgates U.
+Packed pack(const float *matrix, int64_t gates, int64_t width, int64_t columns) {
+  int64_t wide = padded(width);
+  return Packed(gates * wide, padded(columns), [=](int64_t k, int64_t n) {
+    int64_t gate = k / wide, j = k % wide;
+    return j < width && n < columns ? matrix[(gate * width + j) * columns + n] : 0.0f;
+  });
+}
+
+// From rows of `gates` runs of `width` floats to padded ones, and back.
+void spread(const float *from, float *to, int64_t gates, int64_t width) {
+  int64_t wide = padded(width);
+  for (int64_t g = 0; g < gates; ++g) std::memcpy(to + g * wide, from + g * width, width * sizeof(float));
+}
+
+void gather(const float *from, float *to, int64_t gates, int64_t width) {
+  int64_t wide = padded(width);
+  for (int64_t g = 0; g < gates; ++g) std::memcpy(to + g * width, from + g * wide, width * sizeof(float));
+}
+
+Buffer spread_copy(const float *from, int64_t gates, int64_t width) {
+  Buffer to(gates * padded(width));
+  if (from) spread(from, to, gates, width);
+  return to;
+}
+
+void clear(float *p, int64_t size) { std::memset(p, 0, size * sizeof(float)); }
+
+void gather_added(const float *from, float *to, int64_t gates, int64_t width) {
+  int64_t wide = padded(width);
+  for (int64_t g = 0; g < gates; ++g)
+    for (int64_t j = 0; j < width; ++j) to[g * width + j] += from[g * wide + j];
+}
+
+// 1 where a padded row holds something, 0 in its padding.
+Buffer mask_of(int64_t gates, int64_t width) {
+  Buffer mask(gates * padded(width));
+  for (int64_t g = 0; g < gates; ++g) std::fill_n(mask + g * padded(width), width, 1.0f);
+  return mask;
+}
+
+// x to (x - mean) / sqrt(variance + epsilon) in place, over `count` floats of `size`; gives 1 / sqrt.
+float normalise(float *x, const float *mask, int64_t size, int64_t count, float epsilon) {
+  Floats total{}, squares{};
+  for (int64_t j = 0; j < size; j += WIDTH) total += load(x + j);
+  Floats mean = all(sum(total) / count);
+  for (int64_t j = 0; j < size; j += WIDTH) {
+    Floats d = (load(x + j) - mean) * load(mask + j);
+    store(x + j, d);
+    squares += d * d;
+  }
+  float scale = 1.0f / std::sqrt(sum(squares) / count + epsilon);
+  for (int64_t j = 0; j < size; j += WIDTH) store(x + j, load(x + j) * all(scale));
+  return scale;
+}
+
+// The gradient before `normalise` from the one after it, in place.
+void unnormalise(float *d, const float *normal, const float *mask, float scale, int64_t size, int64_t count) {
+  Floats total{}, with{};
+  for (int64_t j = 0; j < size; j += WIDTH) {
+    Floats g = load(d + j);
+    total += g;
+    with += g * load(normal + j);
+  }
+  Floats mean = all(sum(total) / count), slope = all(sum(with) / count);
+  for (int64_t j = 0; j < size; j += WIDTH)
+    store(d + j, (load(d + j) - mean - load(normal + j) * slope) * all(scale) * load(mask + j));
+}
+
+// Rows in tiles as even as can be, each with its longest length; `work(rows, number, longest)`.
+template <class Work>
+void in_tiles(const int64_t *rows, int64_t num_rows, const int64_t *lengths, Work work) {
+  int64_t tiles = (num_rows + TILE - 1) / TILE, done = 0;
+  for (int64_t i = 0; i < tiles; ++i) {
+    int64_t number = (num_rows - done + tiles - i - 1) / (tiles - i);
+    work(rows + done, number, lengths[rows[done]]);
+    done += number;
+  }
+}
+
+// How many of a tile's rows, longest first, go on beyond step t.
+int64_t running(const int64_t *rows, int64_t number, const int64_t *lengths, int64_t t) {
+  while (number > 0 && lengths[rows[number - 1]] <= t) --number;
+  return number;
+}
+
+// LSTM. Saved for each step: i f g o c; with normalisation U h normalised (4) and the cell (1), and two scales.
+
+int64_t lstm_saved(const Lstm &p) {
+  int64_t wide = padded(p.hidden);
+  return p.gain ? 10 * wide + WIDTH : 5 * wide;
+}
+
+void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
+  Packed recurrent = pack_transposed(p.recurrent, 4, H, P);
+  std::unique_ptr<Packed> projection;
+  if (p.projection) projection.reset(new Packed(pack_transposed(p.projection, 1, P, H)));
+  Buffer peep = spread_copy(p.peepholes, 3, H), gain = spread_copy(p.gain, 4, H);
+  Buffer cell_gain = spread_copy(p.cell_gain, 1, H), cell_bias = spread_copy(p.cell_bias, 1, H);
+  Buffer mask = mask_of(4, H);
+  Buffer h(TILE * PW), c(TILE * W), u(TILE * 4 * W), v(TILE * 4 * W), m(TILE * W), spare(S);
+  const bool peeps = p.peepholes, normal = p.gain;
+
+  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
+    for (int64_t r = 0; r < number; ++r) {
+      std::memcpy(h + r * PW, p.h0 + tile[r] * P, P * sizeof(float));
+      std::memcpy(c + r * W, p.c0 + tile[r] * H, H * sizeof(float));
+    }
+    for (int64_t t = 0; t < longest; ++t) {
+      number = running(tile, number, p.lengths, t);
+      for (int64_t r = 0; r < number; ++r) spread(p.inputs + (tile[r] * T + t) * 4 * H, u + r * 4 * W, 4, H);
+      recurrent.multiply(h, PW, number, normal ? v : u, 4 * W, !normal);
+      for (int64_t r = 0; r < number; ++r) {
+        float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
+        float *ur = u + r * 4 * W, *cr = c + r * W, *mr = projection ? m + r * W : h + r * PW;
+        if (normal) {
+          float *vr = v + r * 4 * W, *unit = saved + 5 * W;
+          saved[10 * W] = normalise(vr, mask, 4 * W, 4 * H, p.epsilon);
+          std::memcpy(unit, vr, 4 * W * sizeof(float));
+          for (int64_t j = 0; j < 4 * W; j += WIDTH) store(ur + j, load(ur + j) + load(vr + j) * load(gain + j));
+        }
+        for (int64_t j = 0; j < W; j += WIDTH) {
+          Floats before = load(cr + j), in = load(ur + j), forget = load(ur + W + j), out = load(ur + 3 * W + j);
+          if (peeps) in += load(peep + j) * before, forget += load(peep + W + j) * before;
+          in = sigmoid(in), forget = sigmoid(forget);
+          Floats update = tanh(load(ur + 2 * W + j)), now = forget * before + in * update;
+          if (peeps) out += load(peep + 2 * W + j) * now;
+          out = sigmoid(out);
+          store(cr + j, now);
+          store(saved + j, in), store(saved + W + j, forget), store(saved + 2 * W + j, update);
+          store(saved + 3 * W + j, out), store(saved + 4 * W + j, now);
+          if (!normal) store(mr + j, out * tanh(now));
+        }
+        if (normal) {
+          float *unit = saved + 9 * W;
+          for (int64_t j = 0; j < W; j += WIDTH) store(unit + j, load(cr + j) * load(mask + j));
+          saved[10 * W + 1] = normalise(unit, mask, W, H, p.epsilon);
+          for (int64_t j = 0; j < W; j += WIDTH)
+            store(mr + j, load(saved + 3 * W + j) *
+                              tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j)));
+        }
+      }
+      if (projection) projection->multiply(m, W, number, h, PW, false);
+      for (int64_t r = 0; r < number; ++r)
+        std::memcpy(to.y + (tile[r] * T + t) * P, h + r * PW, P * sizeof(float));
+      for (int64_t r = 0; r < number; ++r)
+        if (t + 1 == p.lengths[tile[r]]) {
+          std::memcpy(to.h + tile[r] * P, h + r * PW, P * sizeof(float));
+          std::memcpy(to.c + tile[r] * H, c + r * W, H * sizeof(float));
+        }
+    }
+  });
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    clear(to.y + (row * T + length) * P, (T - length) * P);
+    if (length == 0) {
+      std::memcpy(to.h + row * P, p.h0 + row * P, P * sizeof(float));
+      std::memcpy(to.c + row * H, p.c0 + row * H, H * sizeof(float));
+    }
+  }
+}
+
+void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
+  Packed recurrent = pack(p.recurrent, 4, H, P);
+  std::unique_ptr<Packed> projection;
+  if (p.projection) projection.reset(new Packed(pack(p.projection, 1, P, H)));
+  Buffer peep = spread_copy(p.peepholes, 3, H), gain = spread_copy(p.gain, 4, H);
+  Buffer cell_gain = spread_copy(p.cell_gain, 1, H), cell_bias = spread_copy(p.cell_bias, 1, H);
+  Buffer mask = mask_of(4, H), start(TILE * W);
+  Buffer dh(TILE * PW), dc(TILE * W), d(TILE * 4 * W), dm(TILE * W), dt(W);
+  Buffer dpeep(3 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
+  const bool peeps = p.peepholes, normal = p.gain;
+
+  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
+    for (int64_t r = 0; r < whole; ++r) {
+      std::memcpy(dh + r * PW, to.dh + tile[r] * P, P * sizeof(float));
+      std::memcpy(dc + r * W, to.dc + tile[r] * H, H * sizeof(float));
+      std::memcpy(start + r * W, p.c0 + tile[r] * H, H * sizeof(float));
+    }
+    for (int64_t t = longest - 1; t >= 0; --t) {
+      int64_t number = running(tile, whole, p.lengths, t);
+      for (int64_t r = 0; r < number; ++r) {
+        const float *given = to.dy + (tile[r] * T + t) * P;
+        float *dr = dh + r * PW;
+        for (int64_t j = 0; j < P; ++j) dr[j] += given[j];
+        if (projection) std::memcpy(to.dprojected + (tile[r] * T + t) * P, dr, P * sizeof(float));
+      }
+      if (projection) projection->multiply(dh, PW, number, dm, W, false);
+      for (int64_t r = 0; r < number; ++r) {
+        const float *saved = to.saved + (tile[r] * T + t) * S;
+        const float *before = t ? saved - S + 4 * W : start + r * W;
+        float *dr = d + r * 4 * W, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
+        float *cells = projection ? to.cells + (tile[r] * T + t) * H : nullptr;
+        for (int64_t j = 0; j < W; j += WIDTH) {
+          Floats out = load(saved + 3 * W + j), now = load(saved + 4 * W + j), shown = now;
+          if (normal) shown = load(saved + 9 * W + j) * load(cell_gain + j) + load(cell_bias + j);
+          Floats bent = tanh(shown), grad = load(dmr + j), dbent = grad * out * (1.0f - bent * bent);
+          if (cells) {
+            Floats m = out * bent;
+            std::memcpy(cells + j, &m, std::min<int64_t>(WIDTH, H - j) * sizeof(float));
+          }
+          store(dr + 3 * W + j, grad * bent * out * (1.0f - out));
+          store(dt + j, dbent);
+        }
+        if (normal) {
+          const float *unit = saved + 9 * W;
+          for (int64_t j = 0; j < W; j += WIDTH) {
+            Floats g = load(dt + j) * load(mask + j);
+            store(dcell_gain + j, load(dcell_gain + j) + g * load(unit + j));
+            store(dcell_bias + j, load(dcell_bias + j) + g);
+            store(dt + j, g * load(cell_gain + j));
+          }
+          unnormalise(dt, unit, mask, saved[10 * W + 1], W, H);
+        }
+        for (int64_t j = 0; j < W; j += WIDTH) {
+          Floats in = load(saved + j), forget = load(saved + W + j), update = load(saved + 2 * W + j);
+          Floats past = load(before + j), total = load(dcr + j) + load(dt + j), dout = load(dr + 3 * W + j);
+          if (peeps) {
+            total += dout * load(peep + 2 * W + j);
+            store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * load(saved + 4 * W + j));
+          }
+          Floats din = total * update * in * (1.0f - in), dforget = total * past * forget * (1.0f - forget);
+          store(dr + j, din), store(dr + W + j, dforget);
+          store(dr + 2 * W + j, total * in * (1.0f - update * update));
+          total *= forget;
+          if (peeps) {
+            total += din * load(peep + j) + dforget * load(peep + W + j);
+            store(dpeep + j, load(dpeep + j) + din * past);
+            store(dpeep + W + j, load(dpeep + W + j) + dforget * past);
+          }
+          store(dcr + j, total);
+        }
+        gather(dr, to.dinputs + (tile[r] * T + t) * 4 * H, 4, H);
+        if (normal) {
+          const float *unit = saved + 5 * W;
+          for (int64_t j = 0; j < 4 * W; j += WIDTH) {
+            Floats g = load(dr + j) * load(mask + j);
+            store(dgain + j, load(dgain + j) + g * load(unit + j));
+            store(dr + j, g * load(gain + j));
+          }
+          unnormalise(dr, unit, mask, saved[10 * W], 4 * W, 4 * H);
+          gather(dr, to.drecurrent + (tile[r] * T + t) * 4 * H, 4, H);
+        }
+      }
+      recurrent.multiply(d, 4 * W, number, dh, PW, false);
+    }
+    for (int64_t r = 0; r < whole; ++r) {
+      std::memcpy(to.dh0 + tile[r] * P, dh + r * PW, P * sizeof(float));
+      std::memcpy(to.dc0 + tile[r] * H, dc + r * W, H * sizeof(float));
+    }
+  });
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row], rest = T - length;
+    clear(to.dinputs + (row * T + length) * 4 * H, rest * 4 * H);
+    if (normal) clear(to.drecurrent + (row * T + length) * 4 * H, rest * 4 * H);
+    if (projection) {
+      clear(to.dprojected + (row * T + length) * P, rest * P);
+      clear(to.cells + (row * T + length) * H, rest * H);
+    }
+  }
+  if (peeps) gather_added(dpeep, to.dpeepholes, 3, H);
+  if (normal) {
+    gather_added(dgain, to.dgain, 4, H);
+    gather_added(dcell_gain, to.dcell_gain, 1, H);
+    gather_added(dcell_bias, to.dcell_bias, 1, H);
+  }
+}
+
+// GRU. Saved for each step: r z n, and U h + b of n (reset after) or r h (reset before).
+
+int64_t gru_saved(const Gru &p) { return 4 * padded(p.hidden); }
+
+void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_saved(p);
+  const bool after = p.reset_after;
+  Packed recurrent = pack_transposed(p.recurrent, after ? 3 : 2, H, H);
+  std::unique_ptr<Packed> candidate;
+  if (!after) candidate.reset(new Packed(pack_transposed(p.recurrent + 2 * H * H, 1, H, H)));
+  Buffer bias = spread_copy(p.bias, 3, H), h(TILE * W), x(TILE * 3 * W), u(TILE * 3 * W), rh(TILE * W), spare(S);
+
+  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
+    for (int64_t r = 0; r < number; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
+    for (int64_t t = 0; t < longest; ++t) {
+      number = running(tile, number, p.lengths, t);
+      for (int64_t r = 0; r < number; ++r) {
+        spread(p.inputs + (tile[r] * T + t) * 3 * H, x + r * 3 * W, 3, H);
+        std::memcpy(u + r * 3 * W, bias, 3 * W * sizeof(float));
+      }
+      recurrent.multiply(h, W, number, u, 3 * W, true);
+      for (int64_t r = 0; r < number; ++r) {
+        float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
+        float *xr = x + r * 3 * W, *ur = u + r * 3 * W, *hr = h + r * W;
+        for (int64_t j = 0; j < W; j += WIDTH) {
+          Floats reset = sigmoid(load(xr + j) + load(ur + j)), keep = sigmoid(load(xr + W + j) + load(ur + W + j));
+          store(saved + j, reset), store(saved + W + j, keep);
+          Floats before = load(hr + j);
+          if (after) {
+            Floats product = load(ur + 2 * W + j), fresh = tanh(load(xr + 2 * W + j) + reset * product);
+            store(saved + 2 * W + j, fresh), store(saved + 3 * W + j, product);
+            store(hr + j, fresh + keep * (before - fresh));
+          } else {
+            store(rh + r * W + j, reset * before), store(saved + 3 * W + j, reset * before);
+            store(ur + j, keep);
+          }
+        }
+      }
+      if (!after) {
+        candidate->multiply(rh, W, number, u + 2 * W, 3 * W, true);
+        for (int64_t r = 0; r < number; ++r) {
+          float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
+          float *xr = x + r * 3 * W, *ur = u + r * 3 * W, *hr = h + r * W;
+          for (int64_t j = 0; j < W; j += WIDTH) {
+            Floats fresh = tanh(load(xr + 2 * W + j) + load(ur + 2 * W + j)), keep = load(ur + j);
+            store(saved + 2 * W + j, fresh);
+            store(hr + j, fresh + keep * (load(hr + j) - fresh));
+          }
+        }
+      }
+      for (int64_t r = 0; r < number; ++r) {
+        std::memcpy(to.y + (tile[r] * T + t) * H, h + r * W, H * sizeof(float));
+        if (t + 1 == p.lengths[tile[r]]) std::memcpy(to.h + tile[r] * H, h + r * W, H * sizeof(float));
+      }
+    }
+  });
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    clear(to.y + (row * T + length) * H, (T - length) * H);
+    if (length == 0) std::memcpy(to.h + row * H, p.h0 + row * H, H * sizeof(float));
+  }
+}
+
+void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_saved(p);
+  const bool after = p.reset_after;
+  Packed recurrent = pack(p.recurrent, after ? 3 : 2, H, H);
+  std::unique_ptr<Packed> candidate;
+  if (!after) candidate.reset(new Packed(pack(p.recurrent + 2 * H * H, 1, H, H)));
+  Buffer dh(TILE * W), carried(TILE * W), d(TILE * 3 * W), du(TILE * 3 * W), drh(TILE * W), past(W);
+
+  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, to.dh + tile[r] * H, H * sizeof(float));
+    for (int64_t t = longest - 1; t >= 0; --t) {
+      int64_t number = running(tile, whole, p.lengths, t);
+      for (int64_t r = 0; r < number; ++r) {
+        int64_t at = tile[r] * T + t;
+        const float *given = to.dy + at * H, *saved = to.saved + at * S;
+        std::memcpy(past, t ? to.y + (at - 1) * H : p.h0 + tile[r] * H, H * sizeof(float));
+        float *dhr = dh + r * W, *dr = d + r * 3 * W, *dur = du + r * 3 * W;
+        for (int64_t j = 0; j < H; ++j) dhr[j] += given[j];
+        for (int64_t j = 0; j < W; j += WIDTH) {
+          Floats reset = load(saved + j), keep = load(saved + W + j), fresh = load(saved + 2 * W + j);
+          Floats other = load(saved + 3 * W + j), grad = load(dhr + j);
+          Floats dfresh = grad * (1.0f - keep) * (1.0f - fresh * fresh);
+          Floats dkeep = grad * (load(past + j) - fresh) * keep * (1.0f - keep);
+          store(dr + 2 * W + j, dfresh), store(dr + W + j, dkeep), store(dur + W + j, dkeep);
+          store(dhr + j, grad * keep);
+          if (after) {
+            Floats dreset = dfresh * other * reset * (1.0f - reset);
+            store(dr + j, dreset), store(dur + j, dreset), store(dur + 2 * W + j, dfresh * reset);
+          }
+        }
+      }
+      if (!after) {
+        candidate->multiply(d + 2 * W, 3 * W, number, drh, W, false);
+        for (int64_t r = 0; r < number; ++r) {
+          int64_t at = tile[r] * T + t;
+          const float *saved = to.saved + at * S;
+          std::memcpy(past, t ? to.y + (at - 1) * H : p.h0 + tile[r] * H, H * sizeof(float));
+          float *dhr = dh + r * W, *dr = d + r * 3 * W, *dur = du + r * 3 * W;
+          for (int64_t j = 0; j < W; j += WIDTH) {
+            Floats reset = load(saved + j), grad = load(drh + r * W + j);
+            Floats dreset = grad * load(past + j) * reset * (1.0f - reset);
+            store(dr + j, dreset), store(dur + j, dreset), store(dur + 2 * W + j, load(dr + 2 * W + j));
+            store(dhr + j, load(dhr + j) + grad * reset);
+          }
+          gather(saved + 3 * W, to.dreset + at * H, 1, H);
+        }
+      }
+      for (int64_t r = 0; r < number; ++r) {
+        int64_t at = tile[r] * T + t;
+        gather(d + r * 3 * W, to.dinputs + at * 3 * H, 3, H);
+        gather(du + r * 3 * W, to.drecurrent + at * 3 * H, 3, H);
+      }
+      recurrent.multiply(du, 3 * W, number, dh, W, true);
+    }
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(to.dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
+  });
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], from = row * T + p.lengths[row], rest = T - p.lengths[row];
+    clear(to.dinputs + from * 3 * H, rest * 3 * H);
+    clear(to.drecurrent + from * 3 * H, rest * 3 * H);
+    if (!after) clear(to.dreset + from * H, rest * H);
+  }
+}
+
+// Plain RNN: all that the way back needs is y.
+
+void rnn_forward(const Rnn &p, float *y, float *h_last, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps, W = padded(H);
+  Packed recurrent = pack_transposed(p.recurrent, 1, H, H);
+  Buffer h(TILE * W), u(TILE * W);
+  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
+    for (int64_t r = 0; r < number; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
+    for (int64_t t = 0; t < longest; ++t) {
+      number = running(tile, number, p.lengths, t);
+      for (int64_t r = 0; r < number; ++r) spread(p.inputs + (tile[r] * T + t) * H, u + r * W, 1, H);
+      recurrent.multiply(h, W, number, u, W, true);
+      for (int64_t j = 0; j < number * W; j += WIDTH) {
+        Floats x = load(u + j);
+        store(h + j, p.relu ? (x > 0.0f ? x : (x == x ? Floats{} : x)) : tanh(x));
+      }
+      for (int64_t r = 0; r < number; ++r) {
+        std::memcpy(y + (tile[r] * T + t) * H, h + r * W, H * sizeof(float));
+        if (t + 1 == p.lengths[tile[r]]) std::memcpy(h_last + tile[r] * H, h + r * W, H * sizeof(float));
+      }
+    }
+  });
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    clear(y + (row * T + length) * H, (T - length) * H);
+    if (length == 0) std::memcpy(h_last + row * H, p.h0 + row * H, H * sizeof(float));
+  }
+}
+
+void rnn_backward(const Rnn &p, const float *y, const float *dy, const float *dh_last, float *dinputs, float *dh0,
+                  const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps, W = padded(H);
+  Packed recurrent = pack(p.recurrent, 1, H, H);
+  Buffer dh(TILE * W), d(TILE * W), now(W);
+  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, dh_last + tile[r] * H, H * sizeof(float));
+    for (int64_t t = longest - 1; t >= 0; --t) {
+      int64_t number = running(tile, whole, p.lengths, t);
+      for (int64_t r = 0; r < number; ++r) {
+        int64_t at = (tile[r] * T + t) * H;
+        std::memcpy(now, y + at, H * sizeof(float));
+        float *dhr = dh + r * W, *dr = d + r * W;
+        for (int64_t j = 0; j < H; ++j) dhr[j] += dy[at + j];
+        for (int64_t j = 0; j < W; j += WIDTH) {
+          Floats h = load(now + j);
+          store(dr + j, p.relu ? (h > 0.0f ? load(dhr + j) : Floats{}) : load(dhr + j) * (1.0f - h * h));
+        }
+        std::memcpy(dinputs + at, dr, H * sizeof(float));
+      }
+      recurrent.multiply(d, W, number, dh, W, false);
+    }
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
+  });
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    clear(dinputs + (row * T + length) * H, (T - length) * H);
+  }
+}
+
+// Linear recurrences.
+
+Floats part(const float *p, int64_t left) {
+  Floats v{};
+  std::memcpy(&v, p, std::min<int64_t>(WIDTH, left) * sizeof(float));
+  return v;
+}
+
+void put(float *p, Floats v, int64_t left) { std::memcpy(p, &v, std::min<int64_t>(WIDTH, left) * sizeof(float)); }
+
+// g of minGRU: x + 1/2 above nought, sigmoid(x) below: positive, so that its logarithm exists.
+Floats positive(Floats x) { return x >= 0.0f ? x + 0.5f : sigmoid(x); }
+
+template <bool GATED, bool WHOLE>
+void scan_column(const Scan &p, int64_t row, int64_t j, float *y, float *h_last) {
+  const int64_t H = p.hidden, left = H - j;
+  Floats h = part(p.h0 + row * H + j, left);
+  int64_t at = row * p.steps * H + j;
+  for (int64_t t = 0; t < p.lengths[row]; ++t, at += H) {
+    Floats a = WHOLE ? load(p.a + at) : part(p.a + at, left), b = WHOLE ? load(p.b + at) : part(p.b + at, left);
+    if (GATED) {
+      Floats z = sigmoid(a), g = positive(b);
+      h = h + z * (g - h);
+    } else {
+      h = a * h + b;
+    }
+    if (WHOLE) store(y + at, h);
+    else put(y + at, h, left);
+  }
+  put(h_last + row * H + j, h, left);
+}
+
+void scan_forward(const Scan &p, float *y, float *h_last, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    for (int64_t j = 0; j < H; j += WIDTH) {
+      bool whole = H - j >= WIDTH;
+      if (p.gated) whole ? scan_column<true, true>(p, row, j, y, h_last) : scan_column<true, false>(p, row, j, y, h_last);
+      else whole ? scan_column<false, true>(p, row, j, y, h_last) : scan_column<false, false>(p, row, j, y, h_last);
+    }
+    clear(y + (row * p.steps + length) * H, (p.steps - length) * H);
+  }
+}
+
+void scan_backward(const Scan &p, const float *y, const float *dy, const float *dh_last, float *da, float *db,
+                   float *dh0, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    for (int64_t j = 0; j < H; j += WIDTH) {
+      int64_t left = H - j;
+      Floats d = part(dh_last + row * H + j, left);
+      for (int64_t t = length - 1; t >= 0; --t) {
+        int64_t at = (row * T + t) * H + j;
+        d += part(dy + at, left);
+        Floats before = t ? part(y + at - H, left) : part(p.h0 + row * H + j, left);
+        Floats a = part(p.a + at, left);
+        if (p.gated) {
+          Floats x = part(p.b + at, left), z = sigmoid(a), low = sigmoid(x), g = x >= 0.0f ? x + 0.5f : low;
+          put(da + at, d * (g - before) * z * (1.0f - z), left);
+          put(db + at, d * z * (x >= 0.0f ? all(1.0f) : low * (1.0f - low)), left);
+          d = d * (1.0f - z);
+        } else {
+          put(da + at, d * before, left);
+          put(db + at, d, left);
+          d = d * a;
+        }
+      }
+      put(dh0 + row * H + j, d, left);
+    }
+    clear(da + (row * T + length) * H, (T - length) * H);
+    clear(db + (row * T + length) * H, (T - length) * H);
+  }
+}
+
+void rotate_forward(const Rotation &p, float *y, float *h_last, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    for (int64_t j = 0; j < H; j += WIDTH) {
+      int64_t left = H - j, end = row * 2 * H + j;
+      Floats real = part(p.factor + j, left), imaginary = part(p.factor + H + j, left);
+      Floats a = part(p.h0 + end, left), b = part(p.h0 + end + H, left);
+      for (int64_t t = 0; t < length; ++t) {
+        int64_t at = (row * p.steps + t) * 2 * H + j;
+        Floats turned = real * a - imaginary * b + part(p.inputs + at, left);
+        b = real * b + imaginary * a + part(p.inputs + at + H, left);
+        a = turned;
+        put(y + at, a, left), put(y + at + H, b, left);
+      }
+      put(h_last + end, a, left), put(h_last + end + H, b, left);
+    }
+    clear(y + (row * p.steps + length) * 2 * H, (p.steps - length) * 2 * H);
+  }
+}
+
+void rotate_backward(const Rotation &p, const float *y, const float *dy, const float *dh_last, float *dinputs,
+                     float *dh0, float *dfactor, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    int64_t row = rows[i], length = p.lengths[row];
+    for (int64_t j = 0; j < H; j += WIDTH) {
+      int64_t left = H - j, end = row * 2 * H + j;
+      Floats real = part(p.factor + j, left), imaginary = part(p.factor + H + j, left);
+      Floats da = part(dh_last + end, left), db = part(dh_last + end + H, left), dreal{}, dimaginary{};
+      for (int64_t t = length - 1; t >= 0; --t) {
+        int64_t at = (row * T + t) * 2 * H + j;
+        da += part(dy + at, left), db += part(dy + at + H, left);
+        const float *before = t ? y + at - 2 * H : p.h0 + end;
+        Floats a = part(before, left), b = part(before + H, left);
+        dreal += da * a + db * b, dimaginary += db * a - da * b;
+        put(dinputs + at, da, left), put(dinputs + at + H, db, left);
+        Floats turned = real * da + imaginary * db;
+        db = real * db - imaginary * da;
+        da = turned;
+      }
+      put(dh0 + end, da, left), put(dh0 + end + H, db, left);
+      put(dfactor + j, part(dfactor + j, left) + dreal, left);
+      put(dfactor + H + j, part(dfactor + H + j, left) + dimaginary, left);
+    }
+    clear(dinputs + (row * T + length) * 2 * H, (T - length) * 2 * H);
+  }
+}
+
+}  // namespace
+
+const Kernels kernels = {
+    STRING(LEVEL), WIDTH,         lstm_saved,     lstm_forward,   lstm_backward,
+    gru_saved,     gru_forward,   gru_backward,   rnn_forward,    rnn_backward,
+    scan_forward,  scan_backward, rotate_forward, rotate_backward,
+};
+
+}  // namespace LEVEL

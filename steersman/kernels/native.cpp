@@ -1,0 +1,381 @@
+// Python's way to the kernels: sizes are checked here, before any memory is touched; then rows go to threads.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace nb = nanobind;
+using Array = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Lengths = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Maybe = std::optional<Array>;
+
+namespace {
+
+std::vector<const Kernels *> levels() {
+  std::vector<const Kernels *> found{&generic::kernels};
+#ifdef WITH_X86
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+    found.push_back(&avx512::kernels);
+#endif
+  return found;
+}
+
+const Kernels *chosen = levels().back();
+
+std::vector<std::string> level_names() {
+  std::vector<std::string> names;
+  for (const Kernels *level : levels()) names.push_back(level->name);
+  return names;
+}
+
+void choose(const std::string &name) {
+  for (const Kernels *level : levels())
+    if (name == level->name) {
+      chosen = level;
+      return;
+    }
+  throw nb::value_error(("this machine has no instruction set " + name).c_str());
+}
+
+std::string shape_of(const Array &array) {
+  std::string text = "(";
+  for (size_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
+  return text + ")";
+}
+
+// The array's floats, once its shape is what it must be.
+float *floats(const char *name, const Array &array, std::initializer_list<int64_t> shape) {
+  bool good = array.ndim() == shape.size();
+  size_t i = 0;
+  for (int64_t size : shape) good = good && static_cast<int64_t>(array.shape(i++)) == size;
+  if (!good) {
+    std::string expected = "(";
+    for (int64_t size : shape) expected += (expected.size() > 1 ? ", " : "") + std::to_string(size);
+    throw nb::value_error((std::string(name) + ": expected shape " + expected + "), got " + shape_of(array)).c_str());
+  }
+  return array.data();
+}
+
+float *floats(const char *name, const Maybe &array, std::initializer_list<int64_t> shape) {
+  return array ? floats(name, *array, shape) : nullptr;
+}
+
+int64_t size_at(const char *name, const Array &array, size_t axis) {
+  if (axis >= array.ndim())
+    throw nb::value_error((std::string(name) + ": too few axes in " + shape_of(array)).c_str());
+  return static_cast<int64_t>(array.shape(axis));
+}
+
+const int64_t *checked(const Lengths &lengths, int64_t batch, int64_t steps) {
+  if (static_cast<int64_t>(lengths.shape(0)) != batch)
+    throw nb::value_error(("lengths: expected " + std::to_string(batch) + ", got " +
+                           std::to_string(lengths.shape(0))).c_str());
+  for (int64_t i = 0; i < batch; ++i)
+    if (lengths.data()[i] < 0 || lengths.data()[i] > steps)
+      throw nb::value_error(("lengths: expected 0 to " + std::to_string(steps) + ", got " +
+                             std::to_string(lengths.data()[i])).c_str());
+  return lengths.data();
+}
+
+// Every thread does its share of the rows, longest first: `work(rows, number, thread)`.
+template <class Work>
+void in_threads(const int64_t *lengths, int64_t batch, int threads, Work work) {
+  std::vector<int64_t> order(batch);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+  nb::gil_scoped_release unlocked;
+  int64_t num = std::max<int64_t>(1, std::min<int64_t>(threads, batch));
+  std::vector<std::vector<int64_t>> shares(num);
+  for (int64_t i = 0; i < batch; ++i) shares[i % num].push_back(order[i]);
+  std::vector<std::thread> others;
+  for (int64_t k = 1; k < num; ++k)
+    others.emplace_back([&, k] { work(shares[k].data(), static_cast<int64_t>(shares[k].size()), k); });
+  work(shares[0].data(), static_cast<int64_t>(shares[0].size()), 0);
+  for (auto &thread : others) thread.join();
+}
+
+// A gradient that all threads add to: each to its own part, summed at the end in a fixed order.
+class Shared {
+ public:
+  Shared(float *to, int64_t size, int64_t threads) : to_(to), size_(size), parts_(to ? size * threads : 0) {}
+  float *part(int64_t thread) { return to_ ? parts_.data() + thread * size_ : nullptr; }
+  ~Shared() {
+    for (size_t i = 0; i < parts_.size(); ++i) to_[i % size_] += parts_[i];
+  }
+
+ private:
+  float *to_;
+  int64_t size_;
+  std::vector<float> parts_;
+};
+
+
+Lstm lstm(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths, const Array &recurrent,
+          const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,
+          const Maybe &cell_bias, float epsilon) {
+  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1);
+  int64_t hidden = size_at("c0", c0, 1), out = size_at("h0", h0, 1);
+  if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias))
+    throw nb::value_error("gain, cell_gain and cell_bias: give all or none");
+  if (!projection && hidden != out) throw nb::value_error("h0: as wide as c0 where there is no projection");
+  Lstm p;
+  p.steps = steps, p.hidden = hidden, p.out = out, p.epsilon = epsilon;
+  p.inputs = floats("inputs", inputs, {batch, steps, 4 * hidden});
+  p.recurrent = floats("recurrent", recurrent, {4 * hidden, out});
+  p.projection = floats("projection", projection, {out, hidden});
+  p.peepholes = floats("peepholes", peepholes, {3, hidden});
+  p.gain = floats("gain", gain, {4 * hidden});
+  p.cell_gain = floats("cell_gain", cell_gain, {hidden});
+  p.cell_bias = floats("cell_bias", cell_bias, {hidden});
+  p.h0 = floats("h0", h0, {batch, out});
+  p.c0 = floats("c0", c0, {batch, hidden});
+  p.lengths = checked(lengths, batch, steps);
+  return p;
+}
+
+int64_t lstm_saved(int64_t hidden, bool normal) {
+  Lstm p{};
+  float any = 0;
+  p.hidden = hidden, p.gain = normal ? &any : nullptr;
+  return chosen->lstm_saved(p);
+}
+
+void lstm_forward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
+                  const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
+                  const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &y, const Array &h,
+                  const Array &c, const Maybe &saved, int threads) {
+  Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
+  int64_t batch = size_at("inputs", inputs, 0);
+  LstmForward to;
+  to.y = floats("y", y, {batch, p.steps, p.out});
+  to.h = floats("h", h, {batch, p.out});
+  to.c = floats("c", c, {batch, p.hidden});
+  to.saved = floats("saved", saved, {batch, p.steps, chosen->lstm_saved(p)});
+  in_threads(p.lengths, batch, threads,
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward(p, to, rows, number); });
+}
+
+void lstm_backward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
+                   const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
+                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &saved, const Array &dy,
+                   const Array &dh, const Array &dc, const Array &dinputs, const Maybe &drecurrent,
+                   const Maybe &dprojected, const Maybe &cells, const Array &dh0, const Array &dc0,
+                   const Maybe &dpeepholes, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
+                   int threads) {
+  Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
+  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
+  LstmBackward to;
+  to.saved = floats("saved", saved, {batch, T, chosen->lstm_saved(p)});
+  to.dy = floats("dy", dy, {batch, T, p.out});
+  to.dh = floats("dh", dh, {batch, p.out});
+  to.dc = floats("dc", dc, {batch, H});
+  to.dinputs = floats("dinputs", dinputs, {batch, T, 4 * H});
+  to.drecurrent = floats("drecurrent", drecurrent, {batch, T, 4 * H});
+  to.dprojected = floats("dprojected", dprojected, {batch, T, p.out});
+  to.cells = floats("cells", cells, {batch, T, H});
+  to.dh0 = floats("dh0", dh0, {batch, p.out});
+  to.dc0 = floats("dc0", dc0, {batch, H});
+  float *peep = floats("dpeepholes", dpeepholes, {3, H}), *dg = floats("dgain", dgain, {4 * H});
+  float *dcg = floats("dcell_gain", dcell_gain, {H}), *dcb = floats("dcell_bias", dcell_bias, {H});
+  if ((p.peepholes && !peep) || (p.gain && !(dg && dcg && dcb && to.drecurrent)) ||
+      (p.projection && !(to.dprojected && to.cells)))
+    throw nb::value_error("a gradient's array is missing for a weight that is there");
+  int64_t num = std::max(1, threads);
+  Shared peeps(peep, 3 * H, num), gains(dg, 4 * H, num), cell_gains(dcg, H, num), cell_biases(dcb, H, num);
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t thread) {
+    LstmBackward own = to;
+    own.dpeepholes = peeps.part(thread), own.dgain = gains.part(thread);
+    own.dcell_gain = cell_gains.part(thread), own.dcell_bias = cell_biases.part(thread);
+    chosen->lstm_backward(p, own, rows, number);
+  });
+}
+
+Gru gru(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, const Array &bias,
+        bool reset_after) {
+  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1), hidden = size_at("h0", h0, 1);
+  Gru p;
+  p.steps = steps, p.hidden = hidden, p.reset_after = reset_after;
+  p.inputs = floats("inputs", inputs, {batch, steps, 3 * hidden});
+  p.recurrent = floats("recurrent", recurrent, {3 * hidden, hidden});
+  p.bias = floats("bias", bias, {3 * hidden});
+  p.h0 = floats("h0", h0, {batch, hidden});
+  p.lengths = checked(lengths, batch, steps);
+  return p;
+}
+
+int64_t gru_saved(int64_t hidden) {
+  Gru p{};
+  p.hidden = hidden;
+  return chosen->gru_saved(p);
+}
+
+void gru_forward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent,
+                 const Array &bias, bool reset_after, const Array &y, const Array &h, const Maybe &saved,
+                 int threads) {
+  Gru p = gru(inputs, h0, lengths, recurrent, bias, reset_after);
+  int64_t batch = size_at("inputs", inputs, 0);
+  GruForward to;
+  to.y = floats("y", y, {batch, p.steps, p.hidden});
+  to.h = floats("h", h, {batch, p.hidden});
+  to.saved = floats("saved", saved, {batch, p.steps, chosen->gru_saved(p)});
+  in_threads(p.lengths, batch, threads,
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_forward(p, to, rows, number); });
+}
+
+void gru_backward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent,
+                  const Array &bias, bool reset_after, const Array &saved, const Array &y, const Array &dy,
+                  const Array &dh, const Array &dinputs, const Array &drecurrent, const Maybe &dreset,
+                  const Array &dh0, int threads) {
+  Gru p = gru(inputs, h0, lengths, recurrent, bias, reset_after);
+  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
+  GruBackward to;
+  to.saved = floats("saved", saved, {batch, T, chosen->gru_saved(p)});
+  to.y = floats("y", y, {batch, T, H});
+  to.dy = floats("dy", dy, {batch, T, H});
+  to.dh = floats("dh", dh, {batch, H});
+  to.dinputs = floats("dinputs", dinputs, {batch, T, 3 * H});
+  to.drecurrent = floats("drecurrent", drecurrent, {batch, T, 3 * H});
+  to.dreset = floats("dreset", dreset, {batch, T, H});
+  to.dh0 = floats("dh0", dh0, {batch, H});
+  if (!reset_after && !to.dreset) throw nb::value_error("dreset is missing: the reset gate acts before the product");
+  in_threads(p.lengths, batch, threads,
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_backward(p, to, rows, number); });
+}
+
+Rnn rnn(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu) {
+  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1), hidden = size_at("h0", h0, 1);
+  Rnn p;
+  p.steps = steps, p.hidden = hidden, p.relu = relu;
+  p.inputs = floats("inputs", inputs, {batch, steps, hidden});
+  p.recurrent = floats("recurrent", recurrent, {hidden, hidden});
+  p.h0 = floats("h0", h0, {batch, hidden});
+  p.lengths = checked(lengths, batch, steps);
+  return p;
+}
+
+void rnn_forward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu,
+                 const Array &y, const Array &h, int threads) {
+  Rnn p = rnn(inputs, h0, lengths, recurrent, relu);
+  int64_t batch = size_at("inputs", inputs, 0);
+  float *to_y = floats("y", y, {batch, p.steps, p.hidden}), *to_h = floats("h", h, {batch, p.hidden});
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
+    chosen->rnn_forward(p, to_y, to_h, rows, number);
+  });
+}
+
+void rnn_backward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu,
+                  const Array &y, const Array &dy, const Array &dh, const Array &dinputs, const Array &dh0,
+                  int threads) {
+  Rnn p = rnn(inputs, h0, lengths, recurrent, relu);
+  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
+  const float *from_y = floats("y", y, {batch, T, H}), *from_dy = floats("dy", dy, {batch, T, H});
+  const float *from_dh = floats("dh", dh, {batch, H});
+  float *to = floats("dinputs", dinputs, {batch, T, H}), *to_h0 = floats("dh0", dh0, {batch, H});
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
+    chosen->rnn_backward(p, from_y, from_dy, from_dh, to, to_h0, rows, number);
+  });
+}
+
+Scan scan(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated) {
+  int64_t batch = size_at("a", a, 0), steps = size_at("a", a, 1), hidden = size_at("h0", h0, 1);
+  Scan p;
+  p.steps = steps, p.hidden = hidden, p.gated = gated;
+  p.a = floats("a", a, {batch, steps, hidden});
+  p.b = floats("b", b, {batch, steps, hidden});
+  p.h0 = floats("h0", h0, {batch, hidden});
+  p.lengths = checked(lengths, batch, steps);
+  return p;
+}
+
+void scan_forward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated,
+                  const Array &y, const Array &h, int threads) {
+  Scan p = scan(a, b, h0, lengths, gated);
+  int64_t batch = size_at("a", a, 0);
+  float *to_y = floats("y", y, {batch, p.steps, p.hidden}), *to_h = floats("h", h, {batch, p.hidden});
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
+    chosen->scan_forward(p, to_y, to_h, rows, number);
+  });
+}
+
+void scan_backward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated,
+                   const Array &y, const Array &dy, const Array &dh, const Array &da, const Array &db,
+                   const Array &dh0, int threads) {
+  Scan p = scan(a, b, h0, lengths, gated);
+  int64_t batch = size_at("a", a, 0), H = p.hidden, T = p.steps;
+  const float *from_y = floats("y", y, {batch, T, H}), *from_dy = floats("dy", dy, {batch, T, H});
+  const float *from_dh = floats("dh", dh, {batch, H});
+  float *to_a = floats("da", da, {batch, T, H}), *to_b = floats("db", db, {batch, T, H});
+  float *to_h0 = floats("dh0", dh0, {batch, H});
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
+    chosen->scan_backward(p, from_y, from_dy, from_dh, to_a, to_b, to_h0, rows, number);
+  });
+}
+
+Rotation rotation(const Array &factor, const Array &inputs, const Array &h0, const Lengths &lengths) {
+  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1), hidden = size_at("factor", factor, 1);
+  Rotation p;
+  p.steps = steps, p.hidden = hidden;
+  p.factor = floats("factor", factor, {2, hidden});
+  p.inputs = floats("inputs", inputs, {batch, steps, 2 * hidden});
+  p.h0 = floats("h0", h0, {batch, 2 * hidden});
+  p.lengths = checked(lengths, batch, steps);
+  return p;
+}
+
+void rotate_forward(const Array &factor, const Array &inputs, const Array &h0, const Lengths &lengths, const Array &y,
+                    const Array &h, int threads) {
+  Rotation p = rotation(factor, inputs, h0, lengths);
+  int64_t batch = size_at("inputs", inputs, 0);
+  float *to_y = floats("y", y, {batch, p.steps, 2 * p.hidden}), *to_h = floats("h", h, {batch, 2 * p.hidden});
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
+    chosen->rotate_forward(p, to_y, to_h, rows, number);
+  });
+}
+
+void rotate_backward(const Array &factor, const Array &inputs, const Array &h0, const Lengths &lengths, const Array &y,
+                     const Array &dy, const Array &dh, const Array &dinputs, const Array &dh0, const Array &dfactor,
+                     int threads) {
+  Rotation p = rotation(factor, inputs, h0, lengths);
+  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
+  const float *from_y = floats("y", y, {batch, T, 2 * H}), *from_dy = floats("dy", dy, {batch, T, 2 * H});
+  const float *from_dh = floats("dh", dh, {batch, 2 * H});
+  float *to = floats("dinputs", dinputs, {batch, T, 2 * H}), *to_h0 = floats("dh0", dh0, {batch, 2 * H});
+  Shared factors(floats("dfactor", dfactor, {2, H}), 2 * H, std::max(1, threads));
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t thread) {
+    chosen->rotate_backward(p, from_y, from_dy, from_dh, to, to_h0, factors.part(thread), rows, number);
+  });
+}
+
+}  // namespace
+
+NB_MODULE(native, m) {
+  m.doc() = "Recurrences on raw buffers.";
+  m.def("levels", level_names, "Instruction sets that this machine has, slowest first.");
+  m.def("level", [] { return std::string(chosen->name); }, "The one in use.");
+  m.def("choose", choose, nb::arg("name"));
+  m.def("lstm_saved", lstm_saved, nb::arg("hidden"), nb::arg("normal"));
+  m.def("lstm_forward", lstm_forward);
+  m.def("lstm_backward", lstm_backward);
+  m.def("gru_saved", gru_saved, nb::arg("hidden"));
+  m.def("gru_forward", gru_forward);
+  m.def("gru_backward", gru_backward);
+  m.def("rnn_forward", rnn_forward);
+  m.def("rnn_backward", rnn_backward);
+  m.def("scan_forward", scan_forward);
+  m.def("scan_backward", scan_backward);
+  m.def("rotate_forward", rotate_forward);
+  m.def("rotate_backward", rotate_backward);
+}
