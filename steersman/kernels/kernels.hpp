@@ -80,6 +80,27 @@ struct Rotation {
   const int64_t *lengths;
 };
 
+// A layer for one step at a time, its weights packed.
+struct Layer {
+  virtual ~Layer() = default;
+  virtual int64_t state_size() const = 0;
+  virtual int64_t out() const = 0;
+  // The output, which is the first part of the state; no memory is taken.
+  virtual const float *step(const float *x, float *state) = 0;
+};
+
+struct LayerWeights {
+  enum Kind { LSTM, GRU, RNN } kind;
+  int64_t features;
+  bool half;               // weights in bfloat16
+  const float *input;      // (gates hidden, features)
+  const float *bias;       // (gates hidden) of the input, and of the state too where they act as one
+  const float *input_gain; // (4 hidden) of the normalised W x
+  Lstm lstm;
+  Gru gru;
+  Rnn rnn;
+};
+
 struct Kernels {
   const char *name;
   int64_t width;
@@ -98,6 +119,7 @@ struct Kernels {
   void (*rotate_forward)(const Rotation &, float *y, float *h, const int64_t *rows, int64_t num_rows);
   void (*rotate_backward)(const Rotation &, const float *y, const float *dy, const float *dh, float *dinputs,
                           float *dh0, float *dfactor, const int64_t *rows, int64_t num_rows);
+  Layer *(*make_layer)(const LayerWeights &);
 };
 
 namespace generic { extern const Kernels kernels; }

@@ -233,16 +233,58 @@ int64_t lstm_saved(const Lstm &p) {
   return p.gain ? 10 * wide + WIDTH : 5 * wide;
 }
 
+// From a step's sums to its cell and output.
+struct LstmGates {
+  explicit LstmGates(const Lstm &p)
+      : hidden(p.hidden), wide(padded(p.hidden)), peeps(p.peepholes), normal(p.gain), epsilon(p.epsilon),
+        peep(spread_copy(p.peepholes, 3, p.hidden)), gain(spread_copy(p.gain, 4, p.hidden)),
+        cell_gain(spread_copy(p.cell_gain, 1, p.hidden)), cell_bias(spread_copy(p.cell_bias, 1, p.hidden)),
+        mask(mask_of(4, p.hidden)) {}
+
+  // sums += gain * normalised product, which is changed.
+  void add_normal(float *product, float *sums, float *saved) const {
+    saved[10 * wide] = normalise(product, mask, 4 * wide, 4 * hidden, epsilon);
+    std::memcpy(saved + 5 * wide, product, 4 * wide * sizeof(float));
+    for (int64_t j = 0; j < 4 * wide; j += WIDTH) store(sums + j, load(sums + j) + load(product + j) * load(gain + j));
+  }
+
+  // Takes the sums of i f g o and the cell, which becomes the new one; gives o tanh(cell).
+  void apply(const float *sums, float *cell, float *out, float *saved) const {
+    const int64_t W = wide;
+    for (int64_t j = 0; j < W; j += WIDTH) {
+      Floats before = load(cell + j), in = load(sums + j), forget = load(sums + W + j), show = load(sums + 3 * W + j);
+      if (peeps) in += load(peep + j) * before, forget += load(peep + W + j) * before;
+      in = sigmoid(in), forget = sigmoid(forget);
+      Floats update = tanh(load(sums + 2 * W + j)), now = forget * before + in * update;
+      if (peeps) show += load(peep + 2 * W + j) * now;
+      show = sigmoid(show);
+      store(cell + j, now);
+      store(saved + j, in), store(saved + W + j, forget), store(saved + 2 * W + j, update);
+      store(saved + 3 * W + j, show), store(saved + 4 * W + j, now);
+      if (!normal) store(out + j, show * tanh(now));
+    }
+    if (!normal) return;
+    float *unit = saved + 9 * W;
+    for (int64_t j = 0; j < W; j += WIDTH) store(unit + j, load(cell + j) * load(mask + j));
+    saved[10 * W + 1] = normalise(unit, mask, W, hidden, epsilon);
+    for (int64_t j = 0; j < W; j += WIDTH)
+      store(out + j, load(saved + 3 * W + j) * tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j)));
+  }
+
+  int64_t hidden, wide;
+  bool peeps, normal;
+  float epsilon;
+  Buffer peep, gain, cell_gain, cell_bias, mask;
+};
+
 void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
   Packed recurrent = pack_transposed(p.recurrent, 4, H, P);
   std::unique_ptr<Packed> projection;
   if (p.projection) projection.reset(new Packed(pack_transposed(p.projection, 1, P, H)));
-  Buffer peep = spread_copy(p.peepholes, 3, H), gain = spread_copy(p.gain, 4, H);
-  Buffer cell_gain = spread_copy(p.cell_gain, 1, H), cell_bias = spread_copy(p.cell_bias, 1, H);
-  Buffer mask = mask_of(4, H);
+  LstmGates gates(p);
   Buffer h(TILE * PW), c(TILE * W), u(TILE * 4 * W), v(TILE * 4 * W), m(TILE * W), spare(S);
-  const bool peeps = p.peepholes, normal = p.gain;
+  const bool normal = p.gain;
 
   in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
     for (int64_t r = 0; r < number; ++r) {
@@ -256,32 +298,8 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
       for (int64_t r = 0; r < number; ++r) {
         float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
         float *ur = u + r * 4 * W, *cr = c + r * W, *mr = projection ? m + r * W : h + r * PW;
-        if (normal) {
-          float *vr = v + r * 4 * W, *unit = saved + 5 * W;
-          saved[10 * W] = normalise(vr, mask, 4 * W, 4 * H, p.epsilon);
-          std::memcpy(unit, vr, 4 * W * sizeof(float));
-          for (int64_t j = 0; j < 4 * W; j += WIDTH) store(ur + j, load(ur + j) + load(vr + j) * load(gain + j));
-        }
-        for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats before = load(cr + j), in = load(ur + j), forget = load(ur + W + j), out = load(ur + 3 * W + j);
-          if (peeps) in += load(peep + j) * before, forget += load(peep + W + j) * before;
-          in = sigmoid(in), forget = sigmoid(forget);
-          Floats update = tanh(load(ur + 2 * W + j)), now = forget * before + in * update;
-          if (peeps) out += load(peep + 2 * W + j) * now;
-          out = sigmoid(out);
-          store(cr + j, now);
-          store(saved + j, in), store(saved + W + j, forget), store(saved + 2 * W + j, update);
-          store(saved + 3 * W + j, out), store(saved + 4 * W + j, now);
-          if (!normal) store(mr + j, out * tanh(now));
-        }
-        if (normal) {
-          float *unit = saved + 9 * W;
-          for (int64_t j = 0; j < W; j += WIDTH) store(unit + j, load(cr + j) * load(mask + j));
-          saved[10 * W + 1] = normalise(unit, mask, W, H, p.epsilon);
-          for (int64_t j = 0; j < W; j += WIDTH)
-            store(mr + j, load(saved + 3 * W + j) *
-                              tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j)));
-        }
+        if (normal) gates.add_normal(v + r * 4 * W, ur, saved);
+        gates.apply(ur, cr, mr, saved);
       }
       if (projection) projection->multiply(m, W, number, h, PW, false);
       for (int64_t r = 0; r < number; ++r)
@@ -721,12 +739,249 @@ void rotate_backward(const Rotation &p, const float *y, const float *dy, const f
   }
 }
 
+// One step of one sequence, weights packed once: [input and state][gates], in float32 or in bfloat16.
+
+// Weights in bfloat16, two vectors to a word: a shift and a mask give them back as floats.
+class PackedHalf {
+ public:
+  template <class At>
+  PackedHalf(int64_t depth, int64_t columns, At at)
+      : depth_(depth), vectors_(columns / WIDTH), data_(depth * ((vectors_ + 1) / 2) * WIDTH) {
+    uint32_t *out = reinterpret_cast<uint32_t *>(static_cast<float *>(data_));
+    for (int64_t first = 0; first < vectors_; first += PANEL) {
+      int64_t wide = std::min(PANEL, vectors_ - first);
+      for (int64_t k = 0; k < depth; ++k)
+        for (int64_t v = 0; v < wide; v += 2)
+          for (int64_t n = 0; n < WIDTH; ++n) {
+            uint32_t low = rounded(at(k, (first + v) * WIDTH + n));
+            uint32_t high = v + 1 < wide ? rounded(at(k, (first + v + 1) * WIDTH + n)) : 0;
+            *out++ = low | high << 16;
+          }
+    }
+  }
+
+  void multiply(const float *a, float *out) const {
+    const float *w = data_;
+    for (int64_t first = 0; first < vectors_; first += PANEL) {
+      int64_t wide = std::min(PANEL, vectors_ - first);
+      float *o = out + first * WIDTH;
+      switch (wide) {
+        case 4: product<4>(a, w, o); break;
+        case 3: product<3>(a, w, o); break;
+        case 2: product<2>(a, w, o); break;
+        default: product<1>(a, w, o);
+      }
+      w += (wide + 1) / 2 * WIDTH * depth_;
+    }
+  }
+
+ private:
+  // To the nearest, ties to even; NaN stays NaN.
+  static uint32_t rounded(float value) {
+    uint32_t word;
+    std::memcpy(&word, &value, sizeof word);
+    if (value != value) return (word >> 16) | 0x40;
+    return (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+  }
+
+  template <int V>
+  void product(const float *a, const float *w, float *out) const {
+    constexpr int WORDS = (V + 1) / 2;
+    Floats sums[2][V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sums[0][v] = load(out + v * WIDTH), sums[1][v] = Floats{};
+    int64_t k = 0;
+    for (; k + 2 <= depth_; k += 2)
+#pragma GCC unroll 2
+      for (int way = 0; way < 2; ++way) add<V>(a[k + way], w + (k + way) * WORDS * WIDTH, sums[way]);
+    if (k < depth_) add<V>(a[k], w + k * WORDS * WIDTH, sums[0]);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(out + v * WIDTH, sums[0][v] + sums[1][v]);
+  }
+
+  template <int V>
+  static void add(float a, const float *w, Floats *sums) {
+    Floats value = all(a);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      Ints word;
+      std::memcpy(&word, w + v / 2 * WIDTH, sizeof word);
+      sums[v] += value * bits(v % 2 ? word & static_cast<int32_t>(0xffff0000) : word << 16);
+    }
+  }
+
+  int64_t depth_, vectors_;
+  Buffer data_;
+};
+
+// Either kind of weights.
+class StepWeights {
+ public:
+  template <class At>
+  StepWeights(int64_t depth, int64_t columns, bool half, At at) {
+    if (half) half_.reset(new PackedHalf(depth, columns, at));
+    else whole_.reset(new Packed(depth, columns, at));
+  }
+  void add_product(const float *a, float *out) const {
+    if (half_) half_->multiply(a, out);
+    else whole_->multiply(a, 0, 1, out, 0, true);
+  }
+
+ private:
+  std::unique_ptr<Packed> whole_;
+  std::unique_ptr<PackedHalf> half_;
+};
+
+// Input weights, then recurrent ones below them, gates padded: for [x; h].
+StepWeights both(const float *input, const float *recurrent, int64_t gates, int64_t width, int64_t features,
+                 int64_t out, bool half) {
+  int64_t wide = padded(width);
+  return StepWeights(features + out, gates * wide, half, [=](int64_t k, int64_t n) {
+    int64_t row = n / wide * width + n % wide;
+    if (n % wide >= width) return 0.0f;
+    return k < features ? input[row * features + k] : recurrent[row * out + k - features];
+  });
+}
+
+class LstmLayer : public Layer {
+ public:
+  explicit LstmLayer(const LayerWeights &l)
+      : gates_(l.lstm), features_(l.features), hidden_(l.lstm.hidden), out_(l.lstm.out), wide_(padded(hidden_)),
+        normal_(l.lstm.gain), bias_(spread_copy(l.bias, 4, hidden_)), input_gain_(spread_copy(l.input_gain, 4, hidden_)),
+        weights_(normal_ ? both(l.input, nullptr, 4, hidden_, features_, 0, l.half)
+                         : both(l.input, l.lstm.recurrent, 4, hidden_, features_, out_, l.half)),
+        given_(features_ + out_ + WIDTH), sums_(4 * wide_), product_(4 * wide_), shown_(std::max(wide_, padded(out_))),
+        saved_(lstm_saved(l.lstm)) {
+    if (normal_) recurrent_.reset(new StepWeights(both(l.lstm.recurrent, nullptr, 4, hidden_, out_, 0, l.half)));
+    if (l.lstm.projection)
+      projection_.reset(new StepWeights(both(l.lstm.projection, nullptr, 1, out_, hidden_, 0, l.half)));
+  }
+
+  // h and c; padded, so that the cell can be worked on in place.
+  int64_t state_size() const override { return padded(out_) + wide_; }
+  int64_t out() const override { return out_; }
+
+  const float *step(const float *x, float *state) override {
+    float *h = state, *c = state + padded(out_);
+    std::memcpy(given_, x, features_ * sizeof(float));
+    std::memcpy(given_ + features_, h, out_ * sizeof(float));
+    if (normal_) {
+      clear(sums_, 4 * wide_), clear(product_, 4 * wide_);
+      weights_.add_product(x, sums_);
+      normalise(sums_, gates_.mask, 4 * wide_, 4 * hidden_, gates_.epsilon);
+      for (int64_t j = 0; j < 4 * wide_; j += WIDTH)
+        store(sums_ + j, load(sums_ + j) * load(input_gain_ + j) + load(bias_ + j));
+      recurrent_->add_product(h, product_);
+      gates_.add_normal(product_, sums_, saved_);
+    } else {
+      std::memcpy(sums_, bias_, 4 * wide_ * sizeof(float));
+      weights_.add_product(given_, sums_);
+    }
+    gates_.apply(sums_, c, projection_ ? shown_ : h, saved_);
+    if (projection_) {
+      clear(h, padded(out_));
+      projection_->add_product(shown_, h);
+    }
+    return h;
+  }
+
+ private:
+  LstmGates gates_;
+  int64_t features_, hidden_, out_, wide_;
+  bool normal_;
+  Buffer bias_, input_gain_;
+  StepWeights weights_;
+  std::unique_ptr<StepWeights> recurrent_, projection_;
+  Buffer given_, sums_, product_, shown_, saved_;
+};
+
+class GruLayer : public Layer {
+ public:
+  explicit GruLayer(const LayerWeights &l)
+      : features_(l.features), hidden_(l.gru.hidden), wide_(padded(hidden_)), after_(l.gru.reset_after),
+        input_bias_(spread_copy(l.bias, 3, hidden_)), bias_(spread_copy(l.gru.bias, 3, hidden_)),
+        input_(both(l.input, nullptr, 3, hidden_, features_, 0, l.half)),
+        recurrent_(both(l.gru.recurrent, nullptr, after_ ? 3 : 2, hidden_, hidden_, 0, l.half)), sums_(3 * wide_),
+        product_(3 * wide_), held_(wide_) {
+    if (!after_)
+      candidate_.reset(
+          new StepWeights(both(l.gru.recurrent + 2 * hidden_ * hidden_, nullptr, 1, hidden_, hidden_, 0, l.half)));
+  }
+
+  int64_t state_size() const override { return wide_; }
+  int64_t out() const override { return hidden_; }
+
+  const float *step(const float *x, float *h) override {
+    const int64_t W = wide_;
+    std::memcpy(sums_, input_bias_, 3 * W * sizeof(float));
+    std::memcpy(product_, bias_, 3 * W * sizeof(float));
+    input_.add_product(x, sums_);
+    recurrent_.add_product(h, product_);
+    if (!after_) {
+      for (int64_t j = 0; j < W; j += WIDTH) store(held_ + j, sigmoid(load(sums_ + j) + load(product_ + j)) * load(h + j));
+      candidate_->add_product(held_, product_ + 2 * W);
+    }
+    for (int64_t j = 0; j < W; j += WIDTH) {
+      Floats reset = after_ ? sigmoid(load(sums_ + j) + load(product_ + j)) : all(1.0f);
+      Floats keep = sigmoid(load(sums_ + W + j) + load(product_ + W + j));
+      Floats fresh = tanh(load(sums_ + 2 * W + j) + reset * load(product_ + 2 * W + j));
+      store(h + j, fresh + keep * (load(h + j) - fresh));
+    }
+    return h;
+  }
+
+ private:
+  int64_t features_, hidden_, wide_;
+  bool after_;
+  Buffer input_bias_, bias_;
+  StepWeights input_, recurrent_;
+  std::unique_ptr<StepWeights> candidate_;
+  Buffer sums_, product_, held_;
+};
+
+class RnnLayer : public Layer {
+ public:
+  explicit RnnLayer(const LayerWeights &l)
+      : features_(l.features), hidden_(l.rnn.hidden), wide_(padded(hidden_)), relu_(l.rnn.relu),
+        bias_(spread_copy(l.bias, 1, hidden_)),
+        weights_(both(l.input, l.rnn.recurrent, 1, hidden_, features_, hidden_, l.half)), given_(features_ + hidden_),
+        sums_(wide_) {}
+
+  int64_t state_size() const override { return wide_; }
+  int64_t out() const override { return hidden_; }
+
+  const float *step(const float *x, float *h) override {
+    std::memcpy(given_, x, features_ * sizeof(float));
+    std::memcpy(given_ + features_, h, hidden_ * sizeof(float));
+    std::memcpy(sums_, bias_, wide_ * sizeof(float));
+    weights_.add_product(given_, sums_);
+    for (int64_t j = 0; j < wide_; j += WIDTH) {
+      Floats x1 = load(sums_ + j);
+      store(h + j, relu_ ? (x1 > 0.0f ? x1 : (x1 == x1 ? Floats{} : x1)) : tanh(x1));
+    }
+    return h;
+  }
+
+ private:
+  int64_t features_, hidden_, wide_;
+  bool relu_;
+  Buffer bias_;
+  StepWeights weights_;
+  Buffer given_, sums_;
+};
+
+Layer *make_layer(const LayerWeights &l) {
+  if (l.kind == LayerWeights::LSTM) return new LstmLayer(l);
+  if (l.kind == LayerWeights::GRU) return new GruLayer(l);
+  return new RnnLayer(l);
+}
+
 }  // namespace
 
 const Kernels kernels = {
     STRING(LEVEL), WIDTH,         lstm_saved,     lstm_forward,   lstm_backward,
     gru_saved,     gru_forward,   gru_backward,   rnn_forward,    rnn_backward,
-    scan_forward,  scan_backward, rotate_forward, rotate_backward,
+    scan_forward,  scan_backward, rotate_forward, rotate_backward, make_layer,
 };
 
 }  // namespace LEVEL

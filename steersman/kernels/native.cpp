@@ -8,6 +8,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -359,6 +361,144 @@ void rotate_backward(const Array &factor, const Array &inputs, const Array &h0, 
   });
 }
 
+using Vector = nb::ndarray<float, nb::numpy, nb::ndim<1>>;
+
+// Layers one after the other, shared by any number of sessions.
+class Steps {
+ public:
+  explicit Steps(bool half) : half_(half) {}
+  Steps(const Steps &) = delete;
+
+  void add_lstm(const Array &input, const Array &bias, const Array &recurrent, const Maybe &input_gain,
+                const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,
+                const Maybe &cell_bias, float epsilon) {
+    LayerWeights l = begin(LayerWeights::LSTM, input, bias, 4);
+    int64_t hidden = size_at("bias", bias, 0) / 4, out = size_at("recurrent", recurrent, 1);
+    if (!projection && out != hidden) throw nb::value_error("recurrent: not as wide as the cell, without a projection");
+    l.lstm.hidden = hidden, l.lstm.out = out, l.lstm.epsilon = epsilon;
+    l.lstm.recurrent = floats("recurrent", recurrent, {4 * hidden, out});
+    l.lstm.projection = floats("projection", projection, {out, hidden});
+    l.lstm.peepholes = floats("peepholes", peepholes, {3, hidden});
+    l.lstm.gain = floats("gain", gain, {4 * hidden});
+    l.lstm.cell_gain = floats("cell_gain", cell_gain, {hidden});
+    l.lstm.cell_bias = floats("cell_bias", cell_bias, {hidden});
+    l.input_gain = floats("input_gain", input_gain, {4 * hidden});
+    if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
+      throw nb::value_error("input_gain, gain, cell_gain and cell_bias: give all or none");
+    add(l);
+  }
+
+  void add_gru(const Array &input, const Array &bias, const Array &recurrent, const Array &recurrent_bias,
+               bool reset_after) {
+    LayerWeights l = begin(LayerWeights::GRU, input, bias, 3);
+    l.gru.hidden = size_at("bias", bias, 0) / 3, l.gru.reset_after = reset_after;
+    l.gru.recurrent = floats("recurrent", recurrent, {3 * l.gru.hidden, l.gru.hidden});
+    l.gru.bias = floats("recurrent_bias", recurrent_bias, {3 * l.gru.hidden});
+    add(l);
+  }
+
+  void add_rnn(const Array &input, const Array &bias, const Array &recurrent, bool relu) {
+    LayerWeights l = begin(LayerWeights::RNN, input, bias, 1);
+    l.rnn.hidden = size_at("bias", bias, 0), l.rnn.relu = relu;
+    l.rnn.recurrent = floats("recurrent", recurrent, {l.rnn.hidden, l.rnn.hidden});
+    add(l);
+  }
+
+  int64_t features() const { return features_; }
+  int64_t out() const { return layers_.empty() ? 0 : layers_.back()->out(); }
+
+  std::vector<int64_t> sizes() const {
+    std::vector<int64_t> found;
+    for (auto &layer : layers_) found.push_back((layer->state_size() * 4 + 63) / 64 * 16);  // Whole cache lines.
+    return found;
+  }
+
+  const float *step(const float *x, float *state, const std::vector<int64_t> &sizes) {
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      x = layers_[i]->step(x, state);
+      state += sizes[i];
+    }
+    return x;
+  }
+
+ private:
+  LayerWeights begin(LayerWeights::Kind kind, const Array &input, const Array &bias, int64_t gates) {
+    LayerWeights l{};
+    l.kind = kind, l.half = half_, l.features = size_at("input", input, 1);
+    int64_t rows = size_at("bias", bias, 0);
+    if (rows % gates || rows == 0) throw nb::value_error("bias: not a whole number of units");
+    if (!layers_.empty() && l.features != out()) throw nb::value_error("input: not as wide as the layer below");
+    l.input = floats("input", input, {rows, l.features});
+    l.bias = floats("bias", bias, {rows});
+    return l;
+  }
+
+  void add(const LayerWeights &l) {
+    if (layers_.empty()) features_ = l.features;
+    layers_.emplace_back(chosen->make_layer(l));
+  }
+
+  bool half_;
+  int64_t features_ = 0;
+  std::vector<std::unique_ptr<Layer>> layers_;
+};
+
+struct Free {
+  void operator()(float *p) const { std::free(p); }
+};
+
+// One sequence under way: its state, and the output that every step overwrites.
+class Session {
+ public:
+  Session(nb::object steps) : owner_(steps), steps_(nb::cast<Steps *>(steps)), sizes_(steps_->sizes()) {
+    if (sizes_.empty()) throw nb::value_error("steps: no layer has been added");
+    for (int64_t size : sizes_) total_ += size;
+    void *p = nullptr;
+    if (posix_memalign(&p, 64, total_ * sizeof(float))) throw std::bad_alloc();
+    state_.reset(static_cast<float *>(p));
+    reset();
+    y_.resize(steps_->out());
+    shown_ = nb::cast(Vector(y_.data(), {y_.size()}, nb::handle()), nb::rv_policy::reference);
+  }
+
+  Session(const Session &) = delete;
+
+  void reset() { std::fill_n(state_.get(), total_, 0.0f); }
+
+  nb::object step(nb::handle x) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(x.ptr(), &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)) throw nb::python_error();
+    bool good = view.ndim == 1 && view.shape[0] == steps_->features() && view.format && view.format[0] == 'f' &&
+                view.format[1] == 0;
+    if (good) {
+      const float *y = steps_->step(static_cast<const float *>(view.buf), state_.get(), sizes_);
+      std::memcpy(y_.data(), y, y_.size() * sizeof(float));
+    }
+    PyBuffer_Release(&view);
+    if (!good)
+      throw nb::value_error(("x: expected " + std::to_string(steps_->features()) +
+                             " float32 numbers in one contiguous row").c_str());
+    return shown_;
+  }
+
+  nb::bytes state() const { return nb::bytes(reinterpret_cast<const char *>(state_.get()), total_ * sizeof(float)); }
+
+  void set_state(const nb::bytes &state) {
+    if (static_cast<int64_t>(state.size()) != total_ * static_cast<int64_t>(sizeof(float)))
+      throw nb::value_error("state: of another core");
+    std::memcpy(state_.get(), state.c_str(), state.size());
+  }
+
+ private:
+  nb::object owner_;
+  Steps *steps_;
+  std::vector<int64_t> sizes_;
+  int64_t total_ = 0;
+  std::unique_ptr<float, Free> state_;
+  std::vector<float> y_;
+  nb::object shown_;
+};
+
 }  // namespace
 
 NB_MODULE(native, m) {
@@ -378,4 +518,16 @@ NB_MODULE(native, m) {
   m.def("scan_backward", scan_backward);
   m.def("rotate_forward", rotate_forward);
   m.def("rotate_backward", rotate_backward);
+  nb::class_<Steps>(m, "Steps")
+      .def(nb::init<bool>())
+      .def("add_lstm", &Steps::add_lstm)
+      .def("add_gru", &Steps::add_gru)
+      .def("add_rnn", &Steps::add_rnn)
+      .def_prop_ro("features", &Steps::features)
+      .def_prop_ro("out", &Steps::out);
+  nb::class_<Session>(m, "Session")
+      .def(nb::init<nb::object>())
+      .def("step", &Session::step)
+      .def("reset", &Session::reset)
+      .def_prop_rw("state", &Session::state, &Session::set_state);
 }
