@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .bench import bench_cores, core_table
 from .config import did_you_mean
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
@@ -99,6 +100,18 @@ class Drive:
     """Processes; 0: one a core."""
     json: bool = False
     """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class BenchCores:
+    """Measures the recurrent cores against the peers that are installed: ratios of CPU time on one thread."""
+
+    only: str = ""
+    """Rows with this text in what they measure, their shape or their peer; empty: all."""
+    quick: bool = False
+    """Fewer repeats: a first look, with more spread."""
+    json: bool = False
+    """Print one JSON list of rows and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +284,30 @@ def quickstart(arguments: list[str]) -> None:
         OUT.print(f"{what}: {where}")
 
 
+def bench(arguments: list[str]) -> None:
+    """measure the cores against their peers"""
+    name, rest = _named("bench", "BENCHMARK", arguments, BENCHMARKS)
+    if name is not None:
+        BENCHMARKS[name](rest)
+
+
+def _bench_cores(arguments: list[str]) -> None:
+    options = tyro.cli(BenchCores, args=arguments, prog="steersman bench cores")
+    with bars() as watch:
+        rows, missing = bench_cores(options.only, options.quick, watch)
+    if options.json:
+        print(json.dumps([row.json() for row in rows]))
+    else:
+        OUT.print(core_table(rows), width=None if OUT.is_terminal else 120)
+    if missing:
+        lacking = ", ".join(missing)
+        (ERR if options.json else OUT).print(
+            _escape(f'left out, as not installed: {lacking}; run: pip install "steersman[bench]"')
+        )
+
+
+BENCHMARKS: dict[str, Callable[[list[str]], None]] = {"cores": _bench_cores}
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "quickstart": quickstart,
     "recipes": recipes,
@@ -278,6 +315,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "drive": drive,
+    "bench": bench,
 }
 
 
