@@ -168,7 +168,7 @@ class Cell(Core):
 
     def projected(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """W x + b at every step, in single precision at least: under autocast only the product is in bfloat16."""
-        return F.linear(x, self.weight_ih, bias).to(self.weight_ih.dtype)
+        return kernels.linear(x, self.weight_ih, bias).to(self.weight_ih.dtype)
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         inputs = self.inputs(x)
@@ -328,7 +328,7 @@ class MinCore(Core):
         return (self.linear.weight.new_zeros(batch, self.size),)
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.linear(x).to(self.linear.weight.dtype).split(self.size, 2)
+        return kernels.linear(x, self.linear.weight, self.linear.bias).to(self.linear.weight.dtype).split(self.size, 2)
 
 
 class MinGRUCore(MinCore):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from . import twins
 
@@ -34,6 +35,15 @@ def usable(inputs: Tensor, *others: Tensor | None) -> bool:
         return False
     given = [inputs, *(t for t in others if t is not None)]
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in given)
+
+
+def linear(
+    x: Float[Tensor, "batch time feature"], weight: Float[Tensor, "out feature"], bias: Float[Tensor, "out"] | None
+) -> Float[Tensor, "batch time out"]:
+    """W x + b at every step; about twice as fast as torch's on AMD's CPUs, whose MKL it is slow on."""
+    if not usable(x, weight, bias) or torch.is_autocast_enabled(x.device.type) or 0 in (*x.shape, len(weight)):
+        return F.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias)
 
 
 def lstm(
@@ -125,9 +135,17 @@ def _ready(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.detach().contiguous() for t in tensors]
 
 
+def _product(a: Tensor, b: Tensor, turned: bool) -> Tensor:
+    """a^T b, or a b, of matrices."""
+    out = a.new_empty(a.shape[1 if turned else 0], b.shape[1])
+    multiply = native.multiply_turned if turned else native.multiply_plain
+    multiply(a.contiguous(), b.contiguous(), out, torch.get_num_threads())
+    return out
+
+
 def _weight_gradient(gradient: Tensor, states: Tensor) -> Tensor:
     """Sum over batch and time of the outer products."""
-    return gradient.flatten(0, 1).t() @ states.flatten(0, 1)
+    return _product(gradient.flatten(0, 1), states.flatten(0, 1), turned=True)
 
 
 def _before(h0: Tensor, y: Tensor) -> Tensor:
@@ -135,6 +153,25 @@ def _before(h0: Tensor, y: Tensor) -> Tensor:
     past = torch.empty_like(y)
     past[:, :1], past[:, 1:] = h0.unsqueeze(1), y[:, :-1]
     return past
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, bias = _ready(x, weight, bias)
+        y = x.new_empty(*x.shape[:2], len(weight))
+        native.multiply_transposed(x.flatten(0, 1), weight, bias, y.flatten(0, 1), torch.get_num_threads())
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        to_x, to_weight, to_bias = ctx.needs_input_grad
+        flat = dy.flatten(0, 1)
+        dx = _product(flat, weight, turned=False).view_as(x) if to_x else None
+        return dx, _weight_gradient(dy, x) if to_weight else None, flat.sum(0) if to_bias else None
 
 
 class _Lstm(torch.autograd.Function):

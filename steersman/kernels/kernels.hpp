@@ -80,6 +80,12 @@ struct Rotation {
   const int64_t *lengths;
 };
 
+struct Product {
+  int64_t rows, depth, columns;
+  const float *a, *b, *bias;  // bias (columns) or null
+  float *out;                 // (rows, columns)
+};
+
 // A layer for one step at a time, its weights packed.
 struct Layer {
   virtual ~Layer() = default;
@@ -120,6 +126,9 @@ struct Kernels {
   void (*rotate_backward)(const Rotation &, const float *y, const float *dy, const float *dh, float *dinputs,
                           float *dh0, float *dfactor, const int64_t *rows, int64_t num_rows);
   Layer *(*make_layer)(const LayerWeights &);
+  void (*multiply_transposed)(const Product &, int64_t from, int64_t to);
+  void (*multiply_plain)(const Product &, int64_t from, int64_t to);
+  void (*multiply_turned)(const Product &, int64_t from, int64_t to);
 };
 
 namespace generic { extern const Kernels kernels; }

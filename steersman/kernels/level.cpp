@@ -47,48 +47,97 @@ class Buffer {
 // A matrix (depth, columns) in panels, [panel][depth][up to 4 vectors], for products from the left.
 class Packed {
  public:
-  template <class At>
-  Packed(int64_t depth, int64_t columns, At at)
-      : depth_(depth), vectors_(columns / WIDTH), data_(depth * columns) {
-    float *out = data_;
+  // From its columns: `column(n)` points at floats that follow one another, or is null in padding.
+  template <class Column>
+  static Packed by_columns(int64_t depth, int64_t columns, Column column) {
+    Packed to(depth, columns);
+    for (int64_t n = 0; n < columns; ++n) {
+      int64_t panel = n / (PANEL * WIDTH), wide = to.wide(panel);
+      float *out = to.data_ + panel * PANEL * WIDTH * depth + n % (PANEL * WIDTH);
+      if (const float *from = column(n))
+        for (int64_t k = 0; k < depth; ++k) out[k * wide] = from[k];
+    }
+    return to;
+  }
+
+  // From its rows: `row(k)` points at `real` floats, or is null in padding.
+  template <class Row>
+  static Packed by_rows(int64_t depth, int64_t columns, int64_t real, Row row) {
+    Packed to(depth, columns);
+    for (int64_t k = 0; k < depth; ++k)
+      if (const float *from = row(k))
+        for (int64_t panel = 0; panel * PANEL * WIDTH < real; ++panel) {
+          int64_t first = panel * PANEL * WIDTH, wide = to.wide(panel);
+          std::memcpy(to.data_ + first * depth + k * wide, from + first, std::min(wide, real - first) * sizeof(float));
+        }
+    return to;
+  }
+
+  // The same for many rows: each panel stays in the nearest cache while all rows pass by.
+  void multiply_all(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
+    const float *w = data_;
     for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first) * WIDTH;
-      for (int64_t k = 0; k < depth; ++k)
-        for (int64_t n = 0; n < wide; ++n) *out++ = at(k, first * WIDTH + n);
+      int64_t wide = std::min(PANEL, vectors_ - first);
+      for (int64_t r = 0; r < rows; r += TILE)
+        panel(wide, a + r * stride_a, stride_a, std::min(TILE, rows - r), w, out + r * stride_out + first * WIDTH,
+              stride_out, add, 1);
+      w += wide * WIDTH * depth_;
     }
   }
 
-  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there.
+  // The same where `a` is laid out in tiles, [tile][depth][TILE].
+  void multiply_tiles(const float *a, int64_t rows, float *out, int64_t stride_out, bool add) const {
+    const float *w = data_;
+    for (int64_t first = 0; first < vectors_; first += PANEL) {
+      int64_t wide = std::min(PANEL, vectors_ - first);
+      for (int64_t r = 0; r < rows; r += TILE)
+        panel(wide, a + r * depth_, 1, std::min(TILE, rows - r), w, out + r * stride_out + first * WIDTH, stride_out,
+              add, TILE);
+      w += wide * WIDTH * depth_;
+    }
+  }
+
+  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there. At most TILE rows.
   void multiply(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
     const float *w = data_;
     for (int64_t first = 0; first < vectors_; first += PANEL) {
       int64_t wide = std::min(PANEL, vectors_ - first);
-      float *o = out + first * WIDTH;
-      switch (wide) {
-        case 4: by_rows<4>(a, stride_a, rows, w, o, stride_out, add); break;
-        case 3: by_rows<3>(a, stride_a, rows, w, o, stride_out, add); break;
-        case 2: by_rows<2>(a, stride_a, rows, w, o, stride_out, add); break;
-        default: by_rows<1>(a, stride_a, rows, w, o, stride_out, add);
-      }
+      panel(wide, a, stride_a, rows, w, out + first * WIDTH, stride_out, add, 1);
       w += wide * WIDTH * depth_;
     }
   }
 
  private:
+  Packed(int64_t depth, int64_t columns) : depth_(depth), vectors_(columns / WIDTH), data_(depth * columns) {}
+
+  int64_t wide(int64_t panel) const { return std::min(PANEL, vectors_ - panel * PANEL) * WIDTH; }
+
+  // `next` is the distance in `a` from one depth to the next.
+  void panel(int64_t wide, const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
+             int64_t next) const {
+    switch (wide) {
+      case 4: return by_height<4>(a, sa, rows, w, out, so, add, next);
+      case 3: return by_height<3>(a, sa, rows, w, out, so, add, next);
+      case 2: return by_height<2>(a, sa, rows, w, out, so, add, next);
+      default: return by_height<1>(a, sa, rows, w, out, so, add, next);
+    }
+  }
+
   template <int V>
-  void by_rows(const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add) const {
+  void by_height(const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
+                 int64_t next) const {
     switch (rows) {
-      case 6: product<6, V>(a, sa, w, out, so, add); break;
-      case 5: product<5, V>(a, sa, w, out, so, add); break;
-      case 4: product<4, V>(a, sa, w, out, so, add); break;
-      case 3: product<3, V>(a, sa, w, out, so, add); break;
-      case 2: product<2, V>(a, sa, w, out, so, add); break;
-      default: product<1, V>(a, sa, w, out, so, add);
+      case 6: return product<6, V>(a, sa, w, out, so, add, next);
+      case 5: return product<5, V>(a, sa, w, out, so, add, next);
+      case 4: return product<4, V>(a, sa, w, out, so, add, next);
+      case 3: return product<3, V>(a, sa, w, out, so, add, next);
+      case 2: return product<2, V>(a, sa, w, out, so, add, next);
+      default: return product<1, V>(a, sa, w, out, so, add, next);
     }
   }
 
   template <int R, int V>
-  void product(const float *a, int64_t sa, const float *w, float *out, int64_t so, bool add) const {
+  void product(const float *a, int64_t sa, const float *w, float *out, int64_t so, bool add, int64_t next) const {
     // Few rows leave the multipliers waiting for one another: then even and odd depths are summed apart.
     constexpr int WAYS = R * V <= 8 ? 2 : 1;
     Floats sums[WAYS][R][V];
@@ -108,7 +157,7 @@ class Packed {
         for (int v = 0; v < V; ++v) column[v] = load(w + ((k + way) * V + v) * WIDTH);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-          Floats value = all(a[r * sa + k + way]);
+          Floats value = all(a[r * sa + (k + way) * next]);
 #pragma GCC unroll 4
           for (int v = 0; v < V; ++v) sums[way][r][v] += value * column[v];
         }
@@ -117,7 +166,7 @@ class Packed {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[0][r][v] += all(a[r * sa + k]) * load(w + (k * V + v) * WIDTH);
+        for (int v = 0; v < V; ++v) sums[0][r][v] += all(a[r * sa + k * next]) * load(w + (k * V + v) * WIDTH);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -134,18 +183,18 @@ class Packed {
 // (gates x width) rows of `matrix`, each gate padded, as columns: for h U^T.
 Packed pack_transposed(const float *matrix, int64_t gates, int64_t width, int64_t depth) {
   int64_t wide = padded(width);
-  return Packed(depth, gates * wide, [=](int64_t k, int64_t n) {
+  return Packed::by_columns(depth, gates * wide, [=](int64_t n) {
     int64_t gate = n / wide, j = n % wide;
-    return j < width ? matrix[(gate * width + j) * depth + k] : 0.0f;
+    return j < width ? matrix + (gate * width + j) * depth : nullptr;
   });
 }
 
 // (gates x width, columns) as it stands, each gate padded: for dgates U.
 Packed pack(const float *matrix, int64_t gates, int64_t width, int64_t columns) {
   int64_t wide = padded(width);
-  return Packed(gates * wide, padded(columns), [=](int64_t k, int64_t n) {
+  return Packed::by_rows(gates * wide, padded(columns), columns, [=](int64_t k) {
     int64_t gate = k / wide, j = k % wide;
-    return j < width && n < columns ? matrix[(gate * width + j) * columns + n] : 0.0f;
+    return j < width ? matrix + (gate * width + j) * columns : nullptr;
   });
 }
 
@@ -207,6 +256,65 @@ void unnormalise(float *d, const float *normal, const float *mask, float scale, 
   Floats mean = all(sum(total) / count), slope = all(sum(with) / count);
   for (int64_t j = 0; j < size; j += WIDTH)
     store(d + j, (load(d + j) - mean - load(normal + j) * slope) * all(scale) * load(mask + j));
+}
+
+// Products of whole matrices, for rows or columns `from` to `to` of the result.
+
+constexpr int64_t DEPTH = 128;  // Of a panel in the nearest cache: 32 kB.
+
+// Rows of out (rows, columns) = a (rows, depth) b^T + bias; b (columns, depth).
+void multiply_transposed(const Product &p, int64_t from, int64_t to) {
+  int64_t wide = padded(p.columns);
+  bool direct = wide == p.columns;
+  Buffer sums(direct ? 0 : (to - from) * wide);
+  float *out = direct ? p.out + from * p.columns : sums;
+  for (int64_t r = 0; r < to - from; ++r)
+    if (p.bias) std::memcpy(out + r * wide, p.bias, p.columns * sizeof(float));
+  for (int64_t k = 0; k < p.depth; k += DEPTH) {
+    int64_t depth = std::min(DEPTH, p.depth - k);
+    Packed block = Packed::by_columns(depth, wide, [&](int64_t n) { return n < p.columns ? p.b + n * p.depth + k : nullptr; });
+    block.multiply_all(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0 || p.bias);
+  }
+  if (!direct)
+    for (int64_t r = from; r < to; ++r)
+      std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
+}
+
+// Rows of out (rows, columns) = a (rows, depth) b; b (depth, columns).
+void multiply_plain(const Product &p, int64_t from, int64_t to) {
+  int64_t wide = padded(p.columns);
+  bool direct = wide == p.columns;
+  Buffer sums(direct ? 0 : (to - from) * wide);
+  float *out = direct ? p.out + from * p.columns : sums;
+  for (int64_t k = 0; k < p.depth; k += DEPTH) {
+    int64_t depth = std::min(DEPTH, p.depth - k);
+    Packed block = Packed::by_rows(depth, wide, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; });
+    block.multiply_all(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0);
+  }
+  if (!direct)
+    for (int64_t r = from; r < to; ++r)
+      std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
+}
+
+// Rows of out (rows, columns) = a^T b; a (depth, rows), b (depth, columns): a weight's gradient.
+void multiply_turned(const Product &p, int64_t from, int64_t to) {
+  int64_t wide = padded(p.columns), tiles = (to - from + TILE - 1) / TILE;
+  bool direct = wide == p.columns;
+  Buffer sums(direct ? 0 : (to - from) * wide), turned(tiles * TILE * 2 * DEPTH);
+  float *out = direct ? p.out + from * p.columns : sums;
+  for (int64_t k = 0; k < p.depth; k += 2 * DEPTH) {
+    int64_t depth = std::min(2 * DEPTH, p.depth - k);
+    Packed block = Packed::by_rows(depth, wide, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; });
+    for (int64_t i = 0; i < depth; ++i) {
+      const float *row = p.a + (k + i) * p.rows + from;
+      for (int64_t r = 0; r < to - from; r += TILE)
+        std::memcpy(turned + r * depth + i * TILE, row + r, std::min(TILE, to - from - r) * sizeof(float));
+    }
+    block.multiply_tiles(turned, to - from, out, wide, k > 0);
+  }
+  if (!direct)
+    for (int64_t r = from; r < to; ++r)
+      std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
 }
 
 // Rows in tiles as even as can be, each with its longest length; `work(rows, number, longest)`.
@@ -820,7 +928,10 @@ class StepWeights {
   template <class At>
   StepWeights(int64_t depth, int64_t columns, bool half, At at) {
     if (half) half_.reset(new PackedHalf(depth, columns, at));
-    else whole_.reset(new Packed(depth, columns, at));
+    else whole_.reset(new Packed(Packed::by_columns(depth, columns, [&, column = std::vector<float>(depth)](int64_t n) mutable {
+      for (int64_t k = 0; k < depth; ++k) column[k] = at(k, n);
+      return static_cast<const float *>(column.data());
+    })));
   }
   void add_product(const float *a, float *out) const {
     if (half_) half_->multiply(a, out);
@@ -982,6 +1093,7 @@ const Kernels kernels = {
     STRING(LEVEL), WIDTH,         lstm_saved,     lstm_forward,   lstm_backward,
     gru_saved,     gru_forward,   gru_backward,   rnn_forward,    rnn_backward,
     scan_forward,  scan_backward, rotate_forward, rotate_backward, make_layer,
+    multiply_transposed, multiply_plain, multiply_turned,
 };
 
 }  // namespace LEVEL

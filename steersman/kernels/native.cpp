@@ -20,7 +20,7 @@
 
 namespace nb = nanobind;
 using Array = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
-using Lengths = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Lengths = nb::ndarray<int64_t, nb::c_contig, nb::device::cpu>;
 using Maybe = std::optional<Array>;
 
 namespace {
@@ -52,11 +52,14 @@ void choose(const std::string &name) {
   throw nb::value_error(("this machine has no instruction set " + name).c_str());
 }
 
-std::string shape_of(const Array &array) {
+template <class Any>
+std::string shape_of(const Any &array) {
   std::string text = "(";
   for (size_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
   return text + ")";
 }
+
+float none;  // Where arrays of no size begin, whose pointer may be null: null says that there is no array.
 
 // The array's floats, once its shape is what it must be.
 float *floats(const char *name, const Array &array, std::initializer_list<int64_t> shape) {
@@ -68,7 +71,7 @@ float *floats(const char *name, const Array &array, std::initializer_list<int64_
     for (int64_t size : shape) expected += (expected.size() > 1 ? ", " : "") + std::to_string(size);
     throw nb::value_error((std::string(name) + ": expected shape " + expected + "), got " + shape_of(array)).c_str());
   }
-  return array.data();
+  return array.data() ? array.data() : &none;
 }
 
 float *floats(const char *name, const Maybe &array, std::initializer_list<int64_t> shape) {
@@ -82,9 +85,8 @@ int64_t size_at(const char *name, const Array &array, size_t axis) {
 }
 
 const int64_t *checked(const Lengths &lengths, int64_t batch, int64_t steps) {
-  if (static_cast<int64_t>(lengths.shape(0)) != batch)
-    throw nb::value_error(("lengths: expected " + std::to_string(batch) + ", got " +
-                           std::to_string(lengths.shape(0))).c_str());
+  if (lengths.ndim() != 1 || static_cast<int64_t>(lengths.shape(0)) != batch)
+    throw nb::value_error(("lengths: expected shape (" + std::to_string(batch) + "), got " + shape_of(lengths)).c_str());
   for (int64_t i = 0; i < batch; ++i)
     if (lengths.data()[i] < 0 || lengths.data()[i] > steps)
       throw nb::value_error(("lengths: expected 0 to " + std::to_string(steps) + ", got " +
@@ -361,6 +363,41 @@ void rotate_backward(const Array &factor, const Array &inputs, const Array &h0, 
   });
 }
 
+// The rows of a product are shared out over threads.
+template <class Work>
+void over_rows(int64_t rows, int threads, Work work) {
+  nb::gil_scoped_release unlocked;
+  int64_t num = std::max<int64_t>(1, std::min<int64_t>(threads, rows / 12));
+  std::vector<std::thread> others;
+  for (int64_t k = 1; k < num; ++k) others.emplace_back([&, k] { work(rows * k / num, rows * (k + 1) / num); });
+  work(0, rows / num);
+  for (auto &thread : others) thread.join();
+}
+
+void multiply_transposed(const Array &a, const Array &b, const Maybe &bias, const Array &out, int threads) {
+  Product p{size_at("a", a, 0), size_at("a", a, 1), size_at("b", b, 0), nullptr, nullptr, nullptr, nullptr};
+  p.a = a.data(), p.b = floats("b", b, {p.columns, p.depth}), p.bias = floats("bias", bias, {p.columns});
+  floats("a", a, {p.rows, p.depth});
+  p.out = floats("out", out, {p.rows, p.columns});
+  if (p.depth == 0) throw nb::value_error("a: no columns");
+  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_transposed(p, from, to); });
+}
+
+void multiply_plain(const Array &a, const Array &b, const Array &out, int threads) {
+  Product p{size_at("a", a, 0), size_at("a", a, 1), size_at("b", b, 1), nullptr, nullptr, nullptr, nullptr};
+  p.a = floats("a", a, {p.rows, p.depth}), p.b = floats("b", b, {p.depth, p.columns});
+  p.out = floats("out", out, {p.rows, p.columns});
+  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_plain(p, from, to); });
+}
+
+void multiply_turned(const Array &a, const Array &b, const Array &out, int threads) {
+  Product p{size_at("a", a, 1), size_at("a", a, 0), size_at("b", b, 1), nullptr, nullptr, nullptr, nullptr};
+  p.a = floats("a", a, {p.depth, p.rows}), p.b = floats("b", b, {p.depth, p.columns});
+  p.out = floats("out", out, {p.rows, p.columns});
+  if (p.depth == 0) std::fill_n(p.out, p.rows * p.columns, 0.0f);
+  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_turned(p, from, to); });
+}
+
 using Vector = nb::ndarray<float, nb::numpy, nb::ndim<1>>;
 
 // Layers one after the other, shared by any number of sessions.
@@ -518,6 +555,9 @@ NB_MODULE(native, m) {
   m.def("scan_backward", scan_backward);
   m.def("rotate_forward", rotate_forward);
   m.def("rotate_backward", rotate_backward);
+  m.def("multiply_transposed", multiply_transposed);
+  m.def("multiply_plain", multiply_plain);
+  m.def("multiply_turned", multiply_turned);
   nb::class_<Steps>(m, "Steps")
       .def(nb::init<bool>())
       .def("add_lstm", &Steps::add_lstm)
