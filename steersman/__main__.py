@@ -298,7 +298,8 @@ def _bench_cores(arguments: list[str]) -> None:
     if options.json:
         print(json.dumps([row.json() for row in rows]))
     else:
-        OUT.print(core_table(rows), width=None if OUT.is_terminal else 120)
+        # A file is as wide as the table.
+        (OUT if OUT.is_terminal else Console(highlight=False, width=120)).print(core_table(rows))
     if missing:
         lacking = ", ".join(missing)
         (ERR if options.json else OUT).print(

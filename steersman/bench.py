@@ -502,9 +502,9 @@ def _cpu_s(run: Run, calls: int) -> float:
 
 def core_table(rows: Sequence[Row]) -> Table:
     """For the terminal; a ratio below what it must be stands in red, its quartiles in brackets."""
-    table = Table("what", "batch,time,in,hidden", "peer", box=None)
-    for title in ("ours, us", "peer, us", "times as fast", "must"):
-        table.add_column(title, justify="right")
+    table = Table("what", "shape", "peer", box=None, caption="shape: batch, time, input, hidden; us: CPU microseconds")
+    for title in ("ours, us", "peer, us", "ratio", "must"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         times = (f"{value:,.{0 if value >= 100 else 2}f}" for value in (row.ours_us, row.peer_us))
         ratio = f"{row.ratio:.2f} ({row.quartiles[0]:.2f} to {row.quartiles[1]:.2f})"
