@@ -233,6 +233,22 @@ class Light(Spec):
 
 
 @dataclass(frozen=True)
+class Shift(Spec):
+    """Another mounting of the camera: every pass over a drive sees its pictures moved by a few pixels."""
+
+    pixels: int = 3
+    """Furthest move of the prepared picture, up or down and to a side; the edge is repeated."""
+
+    BOUNDS = {"pixels": (0, inf)}
+
+    def apply(self, x, y, targets, rng):
+        down, right = rng.integers(-self.pixels, self.pixels, 2, endpoint=True)
+        rows = np.clip(np.arange(x.shape[1]) - down, 0, x.shape[1] - 1)
+        columns = np.clip(np.arange(x.shape[2]) - right, 0, x.shape[2] - 1)
+        return x[:, rows][:, :, columns], y
+
+
+@dataclass(frozen=True)
 class Piece:
     """Steps `start` to `stop` of a record, as one row of a batch."""
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steersman.data import Light
+from steersman.data import Light, Shift
 from steersman.drive import drive, drives
 from steersman.errors import UserError
 from steersman.evaluate import driving_scores
@@ -62,3 +62,17 @@ def test_light_changes_pictures_and_never_answers():
     assert all(y2 is y and x2.dtype == np.uint8 for x2, y2 in seen)
     assert len({x2.tobytes() for x2, _ in seen}) == 20
     assert all((np.diff(x2.ravel().astype(int)) >= 0).all() for x2, _ in seen), "brighter stays brighter"
+
+
+def test_shift_moves_all_pictures_of_a_stretch_alike_and_repeats_the_edge():
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 2), np.uint8)
+    y = np.ones((3, 1), np.float32)
+    places = set()
+    for seed in range(40):
+        moved, same = Shift(2).apply(x, y, ("steer",), np.random.default_rng(seed))
+        assert same is y
+        framed = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+        fits = [(i, j) for i in range(5) for j in range(5) if np.array_equal(framed[:, i : i + 8, j : j + 10], moved)]
+        assert len(fits) == 1
+        places.add(fits[0])
+    assert len(places) > 15
