@@ -1,0 +1,317 @@
+"""The kernels against their twins in double precision, on every instruction set; and what they refuse."""
+
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steersman import kernels
+from steersman.kernels import native, twins
+
+pytestmark = pytest.mark.skipif(native is None, reason="the kernels are not built: no C++ compiler was there")
+
+LEVELS = kernels.available()
+OPTIONS = ("projection", "peepholes", "normal")
+LSTMS = [
+    " ".join(("lstm", *(o for o, on in zip(OPTIONS, flags, strict=True) if on))) for flags in product((0, 1), repeat=3)
+]
+CASES = [*LSTMS, "gru after", "gru before", "rnn tanh", "rnn relu", "scan", "min_gru", "rotate"]
+SIZES = [(1, 1, 1), (3, 5, 7), (8, 9, 16), (13, 6, 20), (7, 3, 33), (0, 4, 3), (2, 0, 5)]
+"""Batch, time, hidden."""
+
+
+@contextmanager
+def chosen(level: str, threads: int = 1):
+    """The kernels of one instruction set, however few the steps."""
+    before = native.level(), torch.get_num_threads(), kernels.FEW
+    native.choose(level)
+    torch.set_num_threads(threads)
+    kernels.FEW = 0
+    try:
+        yield
+    finally:
+        native.choose(before[0])
+        torch.set_num_threads(before[1])
+        kernels.FEW = before[2]
+
+
+def arguments(case: str, batch: int, time: int, hidden: int, lengths=None) -> tuple:
+    """What a function of `kernels` is given; lengths with 0, 1 and the whole time among them, unsorted."""
+    name, *options = case.split()
+    draw = torch.Generator().manual_seed(batch + 10 * time + 100 * hidden)
+
+    def r(*shape):
+        return torch.randn(shape, generator=draw)
+
+    if lengths is None:
+        lengths = torch.randint(0, time + 1, (batch,), generator=draw)
+        lengths[:3] = torch.tensor([1, 0, time])[:batch].clamp_max(time)
+    if name == "lstm":
+        out = max(1, hidden // 2) if "projection" in options else hidden
+        return (
+            r(batch, time, 4 * hidden), r(4 * hidden, out) / 3, r(batch, out), r(batch, hidden), lengths,
+            r(out, hidden) if "projection" in options else None,
+            r(3, hidden) if "peepholes" in options else None,
+            (r(4 * hidden), r(hidden), r(hidden)) if "normal" in options else None,
+        )  # fmt: skip
+    if name == "gru":
+        weights = r(3 * hidden, hidden) / 3, r(3 * hidden)
+        return r(batch, time, 3 * hidden), *weights, r(batch, hidden), lengths, options == ["after"]
+    if name == "rnn":
+        return r(batch, time, hidden), r(hidden, hidden) / 3, r(batch, hidden), lengths, options == ["relu"]
+    if name == "rotate":
+        return r(2, hidden) / 2, r(batch, time, 2 * hidden), r(batch, 2 * hidden), lengths
+    return r(batch, time, hidden), r(batch, time, hidden), r(batch, hidden), lengths
+
+
+def changed(given, function):
+    """`function` on every float tensor of the arguments."""
+    if isinstance(given, tuple):
+        return tuple(changed(part, function) for part in given)
+    return function(given) if isinstance(given, torch.Tensor) and given.is_floating_point() else given
+
+
+def results(function, given) -> list[torch.Tensor]:
+    """Outputs, final states and the gradients of all float arguments, whatever weighs the outputs."""
+    leaves = []
+
+    def leaf(tensor):
+        leaves.append(tensor.detach().requires_grad_())
+        return leaves[-1]
+
+    outputs = function(*changed(given, leaf))
+    draw = torch.Generator().manual_seed(1)
+    loss = sum((o * torch.randn(o.shape, generator=draw).to(o)).sum() for o in outputs)
+    return [o.detach() for o in outputs] + list(torch.autograd.grad(loss, leaves, materialize_grads=True))
+
+
+@cache
+def expected(case, size):
+    return results(getattr(twins, case.split()[0]), changed(arguments(case, *size), torch.Tensor.double))
+
+
+def assert_same(found, wanted, what=""):
+    """To 2e-5 of the largest number; the twins in single precision are as far from those in double."""
+    assert len(found) == len(wanted)
+    for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
+        assert a.dtype == torch.float32
+        assert a.shape == b.shape
+        if a.numel():
+            error = (a - b).abs().max() / (1 + b.abs().max())
+            assert error < 2e-5, f"{what} result {i}: error {error:.1e}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+def test_results_and_gradients_equal_the_twins(case, level, threads):
+    with chosen(level, threads):
+        for size in SIZES:
+            found = results(getattr(kernels, case.split()[0]), arguments(case, *size))
+            assert_same(found, expected(case, size), f"{case} {size}:")
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_any_size_and_any_lengths_equal_the_twins(data):
+    case, level = data.draw(st.sampled_from(CASES), "case"), data.draw(st.sampled_from(LEVELS), "level")
+    time, hidden = data.draw(st.integers(0, 7), "time"), data.draw(st.integers(1, 40), "hidden")
+    lengths = torch.tensor(data.draw(st.lists(st.integers(0, time), max_size=15), "lengths"), dtype=torch.int64)
+    given = arguments(case, len(lengths), time, hidden, lengths)
+    name = case.split()[0]
+    with chosen(level, data.draw(st.integers(1, 3), "threads")):
+        found = results(getattr(kernels, name), given)
+    assert_same(found, results(getattr(twins, name), changed(given, torch.Tensor.double)))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernels_are_what_runs(case, level, monkeypatch):
+    name = case.split()[0]
+    monkeypatch.delattr(twins, name)
+    with chosen(level):
+        getattr(kernels, name)(*arguments(case, 3, 5, 7))
+    with pytest.raises(AttributeError):
+        getattr(kernels, name)(*changed(arguments(case, 3, 5, 7), torch.Tensor.double))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+def test_strides_and_the_need_of_gradients_change_nothing(case, level):
+    given, function = arguments(case, 5, 6, 7), getattr(kernels, case.split()[0])
+    strided = changed(given, lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0))
+    with chosen(level):
+        plain = function(*given)
+        for a, b in zip(results(function, strided), results(function, given), strict=True):
+            assert torch.equal(a, b)
+        for a, b in zip(plain, results(function, given), strict=False):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_of_one_output_alone_equal_the_twins(case, level):
+    name = case.split()[0]
+    for which in range(2):
+
+        def one(function, given, which=which):
+            leaves = [t.detach().requires_grad_() for t in given[:2]]
+            return torch.autograd.grad(function(*leaves, *given[2:])[which].sum(), leaves)
+
+        given = arguments(case, 4, 6, 9)
+        with chosen(level):
+            found = one(getattr(kernels, name), given)
+        assert_same(found, one(getattr(twins, name), changed(given, torch.Tensor.double)))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+def test_nan_goes_in_and_nan_comes_out(case, level):
+    for which, bad in spoilt(case, torch.nan):
+        with chosen(level):
+            found = getattr(kernels, case.split()[0])(*bad)
+        for a, b in zip(found, getattr(twins, case.split()[0])(*bad), strict=True):
+            assert torch.equal(a.isnan(), b.isnan()), which
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4, equal_nan=True)
+        assert found[0][0].isnan().any()
+        assert not found[0][1:].isnan().any()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_infinite_inputs_give_what_the_twins_give(case, level, sign):
+    for which, bad in spoilt(case, sign * torch.inf):
+        if which < 3:  # Of states infinity is refused.
+            with chosen(level):
+                found = getattr(kernels, case.split()[0])(*bad)
+            for a, b in zip(found, getattr(twins, case.split()[0])(*bad), strict=True):
+                assert torch.equal(a.isfinite(), b.isfinite()), which
+                torch.testing.assert_close(a[a.isfinite()], b[b.isfinite()], atol=1e-4, rtol=1e-4)
+
+
+def spoilt(case: str, value: float):
+    """Arguments in which every gate of some units of the first row has this value: of inputs or of a state."""
+    sound = arguments(case, 4, 6, 7, torch.tensor([6, 6, 3, 6]))
+    places = [i for i, t in enumerate(sound) if isinstance(t, torch.Tensor) and len(t) == 4 and t.is_floating_point()]
+    for order, i in enumerate(places):
+        bad = sound[i].clone()
+        bad[0, ..., order % 3 :: 5] = value
+        yield (order if bad.ndim == 3 else 3 + order), (*sound[:i], bad, *sound[i + 1 :])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_large_values_saturate(level):
+    given = changed(arguments("lstm", 3, 8, 9), lambda t: 1e6 * t)
+    with chosen(level):
+        found = results(kernels.lstm, given)
+    assert all(t.isfinite().all() for t in found)
+    assert_same(found[:1], twins.lstm(*changed(given, torch.Tensor.double))[:1])
+
+
+def test_an_unknown_instruction_set_is_refused():
+    before = native.level()
+    with pytest.raises(ValueError, match="sse9"):
+        native.choose("sse9")
+    assert native.level() == before
+
+
+# What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Hidden Out Saved.
+LSTM_GIVEN = ("inputs B T 4H", "h0 B O", "c0 B H", "lengths B", "recurrent 4H O", "projection O H", "peepholes 3 H",
+              "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
+GRU_GIVEN = ("inputs B T 3H", "h0 B H", "lengths B", "recurrent 3H H", "bias 3H", False)
+RNN_GIVEN = ("inputs B T H", "h0 B H", "lengths B", "recurrent H H", True)
+SCAN_GIVEN = ("a B T H", "b B T H", "h0 B H", "lengths B", True)
+ROTATE_GIVEN = ("factor 2 H", "inputs B T 2H", "h0 B 2H", "lengths B")
+SIGNATURES = {
+    "lstm_forward": (*LSTM_GIVEN, "y B T O", "h B O", "c B H", "saved B T S"),
+    "lstm_backward": (*LSTM_GIVEN, "saved B T S", "dy B T O", "dh B O", "dc B H", "dinputs B T 4H",
+                      "drecurrent B T 4H", "dprojected B T O", "cells B T H", "dh0 B O", "dc0 B H", "dpeepholes 3 H",
+                      "dgain 4H", "dcell_gain H", "dcell_bias H"),
+    "gru_forward": (*GRU_GIVEN, "y B T H", "h B H", "saved B T S"),
+    "gru_backward": (*GRU_GIVEN, "saved B T S", "y B T H", "dy B T H", "dh B H", "dinputs B T 3H", "drecurrent B T 3H",
+                     "dreset B T H", "dh0 B H"),
+    "rnn_forward": (*RNN_GIVEN, "y B T H", "h B H"),
+    "rnn_backward": (*RNN_GIVEN, "y B T H", "dy B T H", "dh B H", "dinputs B T H", "dh0 B H"),
+    "scan_forward": (*SCAN_GIVEN, "y B T H", "h B H"),
+    "scan_backward": (*SCAN_GIVEN, "y B T H", "dy B T H", "dh B H", "da B T H", "db B T H", "dh0 B H"),
+    "rotate_forward": (*ROTATE_GIVEN, "y B T 2H", "h B 2H"),
+    "rotate_backward": (*ROTATE_GIVEN, "y B T 2H", "dy B T 2H", "dh B 2H", "dinputs B T 2H", "dh0 B 2H",
+                        "dfactor 2 H"),
+}  # fmt: skip
+
+
+def raw(function: str, **sizes: int) -> dict:
+    """Arguments of a raw function by name, sound and of these sizes."""
+    saved = native.lstm_saved(sizes["H"], True) if "lstm" in function else native.gru_saved(sizes["H"])
+    sizes, found = sizes | {"S": saved}, {}
+    for i, what in enumerate(SIGNATURES[function]):
+        if not isinstance(what, str):
+            found[str(i)] = what
+            continue
+        name, *axes = what.split()
+        shape = [int(a[:-1] or 1) * sizes[a[-1]] if a[-1].isalpha() else int(a) for a in axes]
+        found[name] = torch.full(shape, sizes["T"]) if name == "lengths" else torch.zeros(shape)
+    return found
+
+
+def call(function: str, given: dict, threads: int = 1):
+    return getattr(native, function)(*given.values(), threads)
+
+
+few, shapes = st.integers(0, 5), st.lists(st.integers(0, 9), max_size=4)
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+def test_a_wrong_shape_is_a_value_error_that_names_it(data):
+    function, level = data.draw(st.sampled_from([*SIGNATURES]), "function"), data.draw(st.sampled_from(LEVELS), "level")
+    with chosen(level):
+        given = raw(function, **{axis: data.draw(few, axis) for axis in "BTHO"})
+        call(function, given, data.draw(st.integers(-1, 9), "threads"))
+        arrays = [name for name, value in given.items() if isinstance(value, torch.Tensor)]
+        name = data.draw(st.sampled_from(arrays), "which")
+        shape = tuple(data.draw(shapes.filter(lambda s: tuple(s) != given[name].shape), "shape"))
+        given[name] = torch.zeros(shape, dtype=given[name].dtype)
+        with pytest.raises(ValueError, match="^(" + "|".join(arrays) + "): "):
+            call(function, given)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_shapes_at_all_crash_the_interpreter(data):
+    function = data.draw(st.sampled_from([*SIGNATURES]), "function")
+    sizes = {axis: data.draw(few, axis) for axis in "BTHO"}
+    given = raw(function, **sizes)
+    for name, value in given.items():
+        if isinstance(value, torch.Tensor):
+            other = raw(function, **(sizes | {data.draw(st.sampled_from("BTHO")): data.draw(few)}))[name]
+            given[name] = data.draw(st.sampled_from([value, value, other]), name)
+    with suppress(ValueError):
+        call(function, given)
+
+
+@pytest.mark.parametrize("function", SIGNATURES)
+@pytest.mark.parametrize("length", [-1, 6, 2**40])
+def test_lengths_beyond_the_time_are_refused(function, length):
+    given = raw(function, B=3, T=5, H=4, O=4)
+    given["lengths"][1] = length
+    with pytest.raises(ValueError, match=f"lengths: expected 0 to 5, got {length}"):
+        call(function, given)
+
+
+@pytest.mark.parametrize("function", ["lstm_forward", "lstm_backward", "gru_backward"])
+def test_what_is_needed_and_not_there_is_refused(function):
+    given = raw(function, B=3, T=5, H=4, O=3)
+    needed = {
+        "lstm_forward": ["projection", "gain", "cell_gain", "cell_bias"],
+        "lstm_backward": ["drecurrent", "dprojected", "cells", "dpeepholes", "dgain", "dcell_gain", "dcell_bias"],
+        "gru_backward": ["dreset"],
+    }
+    for name in needed[function]:
+        with pytest.raises(ValueError, match="missing|all or none|no projection"):
+            call(function, given | {name: None})
