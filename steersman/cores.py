@@ -285,21 +285,20 @@ class LSTMCore(Cell):
     def initial(self, batch: int) -> State:
         return (self.zeros(batch, self.size), self.zeros(batch, self.hidden))
 
-    def inputs(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         bias = self.bias_ih + self.bias_hh
-        if self.input_gain is None:
-            return self.projected(x, bias)
-        return F.layer_norm(self.projected(x, None), bias.shape, self.input_gain, bias, self.EPSILON)
-
-    def recur(self, inputs: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        normal = None
-        if self.gain is not None:
-            assert self.cell_gain is not None
-            assert self.cell_bias is not None
-            normal = (self.gain, self.cell_gain, self.cell_bias)
-        y, h, c = kernels.lstm(
-            inputs, self.weight_hh, *state, lengths, self.projection, self.peepholes, normal, self.EPSILON
-        )
+        if self.gain is None:
+            options = self.projection, self.peepholes
+            y, h, c = kernels.lstm_layer(x, self.weight_ih, bias, self.weight_hh, *state, lengths, *options)
+            return y, (h, c)
+        assert self.cell_gain is not None
+        assert self.cell_bias is not None
+        product = self.projected(x, None)
+        with torch.autocast(x.device.type, enabled=False):
+            inputs = F.layer_norm(product, bias.shape, self.input_gain, bias, self.EPSILON)
+            normal = self.gain, self.cell_gain, self.cell_bias
+            options = self.projection, self.peepholes, normal, self.EPSILON
+            y, h, c = kernels.lstm(inputs, self.weight_hh, *state, lengths, *options)
         return y, (h, c)
 
 

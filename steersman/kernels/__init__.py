@@ -64,7 +64,28 @@ def lstm(
     """
     if not usable(inputs, recurrent, h, c, projection, peepholes, *(normal or ())):
         return twins.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
-    return _Lstm.apply(inputs, recurrent, h, c, lengths, projection, peepholes, *(normal or (None,) * 3), epsilon)
+    given = recurrent, h, c, lengths, projection, peepholes, *(normal or (None,) * 3), epsilon
+    return _Lstm.apply(inputs, None, None, *given)
+
+
+def lstm_layer(
+    x: Float[Tensor, "batch time feature"],
+    weight: Float[Tensor, "4*hidden feature"],
+    bias: Float[Tensor, "4*hidden"],
+    recurrent: Float[Tensor, "4*hidden out"],
+    h: Float[Tensor, "batch out"],
+    c: Float[Tensor, "batch hidden"],
+    lengths: Int[Tensor, "batch"],
+    projection: Float[Tensor, "out hidden"] | None = None,
+    peepholes: Float[Tensor, "3 hidden"] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`lstm` of `linear(x, weight, bias)`; in the kernels the gradients of all weights come from one pass."""
+    half = torch.is_autocast_enabled(x.device.type)
+    if half or not usable(x, weight, bias, recurrent, h, c, projection, peepholes) or 0 in x.shape:
+        inputs = linear(x, weight, bias).to(weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return lstm(inputs, recurrent, h, c, lengths, projection, peepholes)
+    return _Lstm.apply(x, weight, bias, recurrent, h, c, lengths, projection, peepholes, None, None, None, 0.0)
 
 
 def gru(
@@ -148,6 +169,14 @@ def _weight_gradient(gradient: Tensor, states: Tensor) -> Tensor:
     return _product(gradient.flatten(0, 1), states.flatten(0, 1), turned=True)
 
 
+def _layer_gradients(d: Tensor, x: Tensor, y: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of input weights, recurrent weights and bias, from the gradient of the gates' sums."""
+    gates = d.shape[2]
+    dweight, drecurrent, dbias = d.new_empty(gates, x.shape[2]), d.new_empty(gates, y.shape[2]), d.new_empty(gates)
+    native.layer_gradients(d, x, y, h0, dweight, drecurrent, dbias, torch.get_num_threads())
+    return dweight, drecurrent, dbias
+
+
 def _before(h0: Tensor, y: Tensor) -> Tensor:
     """The state before each step."""
     past = torch.empty_like(y)
@@ -177,39 +206,49 @@ class _Linear(torch.autograd.Function):
 class _Lstm(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx, inputs, recurrent, h0, c0, lengths, projection, peepholes, gain, cell_gain, cell_bias, epsilon
+        ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, gain, cell_gain, cell_bias, epsilon
     ):
-        inputs, h0, c0, lengths, recurrent, _, _, gain, _, _ = given = _ready(
-            inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias
+        x, weight, bias, h0, c0, lengths, recurrent, *options = _ready(
+            x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias
         )
-        batch, time, hidden = *inputs.shape[:2], c0.shape[1]
-        y, h, c = inputs.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
+        batch, time, hidden, threads = *x.shape[:2], c0.shape[1], torch.get_num_threads()
+        inputs = x
+        if weight is not None:
+            inputs = x.new_empty(batch, time, 4 * hidden)
+            native.multiply_transposed(x.flatten(0, 1), weight, bias, inputs.flatten(0, 1), threads)
+        y, h, c = x.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
         saved = None
         if any(ctx.needs_input_grad):
-            saved = inputs.new_empty(batch, time, native.lstm_saved(hidden, gain is not None))
-        native.lstm_forward(*given, epsilon, y, h, c, saved, torch.get_num_threads())
-        ctx.save_for_backward(*given, saved, y)
+            saved = x.new_empty(batch, time, native.lstm_saved(hidden, gain is not None))
+        given = inputs, h0, c0, lengths, recurrent, *options
+        native.lstm_forward(*given, epsilon, y, h, c, saved, threads)
+        ctx.save_for_backward(*given, saved, y, x, weight)
         ctx.epsilon = epsilon
         return y, h, c
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, saved, y = ctx.saved_tensors
-        inputs, h0, c0, _, _, projection, peepholes, gain, cell_gain, cell_bias = given
+        *given, saved, y, x, weight = ctx.saved_tensors
+        inputs, h0, c0, _, recurrent, projection, peepholes, gain, cell_gain, cell_bias = given
         dinputs, dh0, dc0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(c0)
         dproduct = None if gain is None else torch.empty_like(inputs)
         dprojected = cells = None
         if projection is not None:
             dprojected, cells = torch.empty_like(y), y.new_empty(*y.shape[:2], c0.shape[1])
         extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
+        threads = torch.get_num_threads()
         native.lstm_backward(
             *given, ctx.epsilon, saved, *_ready(dy, dh, dc),
-            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, torch.get_num_threads(),
+            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, threads,
         )  # fmt: skip
-        drecurrent = _weight_gradient(dinputs if dproduct is None else dproduct, _before(h0, y))
         dprojection = None if projection is None else _weight_gradient(dprojected, cells)
-        return dinputs, drecurrent, dh0, dc0, None, dprojection, *extra, None
+        if weight is None:
+            drecurrent = _weight_gradient(dinputs if dproduct is None else dproduct, _before(h0, y))
+            return dinputs, None, None, drecurrent, dh0, dc0, None, dprojection, *extra, None
+        dweight, drecurrent, dbias = _layer_gradients(dinputs, x, y, h0)
+        dx = _product(dinputs.flatten(0, 1), weight, turned=False).view_as(x) if ctx.needs_input_grad[0] else None
+        return dx, dweight, dbias, drecurrent, dh0, dc0, None, dprojection, *extra, None
 
 
 class _Gru(torch.autograd.Function):

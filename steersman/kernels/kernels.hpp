@@ -86,6 +86,12 @@ struct Product {
   float *out;                 // (rows, columns)
 };
 
+struct LayerGradients {
+  int64_t batch, steps, gates, features, width;
+  const float *d, *x, *y, *h0;  // (batch, steps, gates), (batch, steps, features), (batch, steps, width), (batch, width)
+  float *dinput, *drecurrent, *dbias;
+};
+
 // A layer for one step at a time, its weights packed.
 struct Layer {
   virtual ~Layer() = default;
@@ -129,6 +135,7 @@ struct Kernels {
   void (*multiply_transposed)(const Product &, int64_t from, int64_t to);
   void (*multiply_plain)(const Product &, int64_t from, int64_t to);
   void (*multiply_turned)(const Product &, int64_t from, int64_t to);
+  void (*layer_gradients)(const LayerGradients &, int64_t from, int64_t to);
 };
 
 namespace generic { extern const Kernels kernels; }

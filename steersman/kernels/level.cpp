@@ -19,8 +19,9 @@
 namespace LEVEL {
 namespace {
 
-constexpr int64_t TILE = 6;    // Rows: 6 x 4 accumulators, 4 weights and a broadcast fill 32 registers.
-constexpr int64_t PANEL = 4;   // Vectors of columns in a panel of packed weights.
+constexpr int64_t TILE = 6;        // Rows: 6 x 4 accumulators, 4 weights and a broadcast nearly fill 32 registers.
+constexpr int64_t PANEL = 4;       // Vectors of columns in a panel of packed weights.
+constexpr int64_t HALF_PANEL = 4;  // The same of weights in bfloat16, which only single rows are multiplied with.
 
 int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
 
@@ -113,49 +114,43 @@ class Packed {
   int64_t wide(int64_t panel) const { return std::min(PANEL, vectors_ - panel * PANEL) * WIDTH; }
 
   // `next` is the distance in `a` from one depth to the next.
+  template <int V = PANEL>
   void panel(int64_t wide, const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
              int64_t next) const {
-    switch (wide) {
-      case 4: return by_height<4>(a, sa, rows, w, out, so, add, next);
-      case 3: return by_height<3>(a, sa, rows, w, out, so, add, next);
-      case 2: return by_height<2>(a, sa, rows, w, out, so, add, next);
-      default: return by_height<1>(a, sa, rows, w, out, so, add, next);
-    }
+    if constexpr (V > 1)
+      if (wide < V) return panel<V - 1>(wide, a, sa, rows, w, out, so, add, next);
+    by_height<V, TILE>(a, sa, rows, w, out, so, add, next);
   }
 
-  template <int V>
+  template <int V, int R>
   void by_height(const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
                  int64_t next) const {
-    switch (rows) {
-      case 6: return product<6, V>(a, sa, w, out, so, add, next);
-      case 5: return product<5, V>(a, sa, w, out, so, add, next);
-      case 4: return product<4, V>(a, sa, w, out, so, add, next);
-      case 3: return product<3, V>(a, sa, w, out, so, add, next);
-      case 2: return product<2, V>(a, sa, w, out, so, add, next);
-      default: return product<1, V>(a, sa, w, out, so, add, next);
-    }
+    if constexpr (R > 1)
+      if (rows < R) return by_height<V, R - 1>(a, sa, rows, w, out, so, add, next);
+    product<R, V>(a, sa, w, out, so, add, next);
   }
 
   template <int R, int V>
   void product(const float *a, int64_t sa, const float *w, float *out, int64_t so, bool add, int64_t next) const {
-    // Few rows leave the multipliers waiting for one another: then even and odd depths are summed apart.
-    constexpr int WAYS = R * V <= 8 ? 2 : 1;
+    // Few rows leave the multipliers waiting for one another: then depths in turn are summed apart.
+    constexpr int WAYS = R * V <= 2 ? 4 : R * V <= 8 ? 2 : 1;
     Floats sums[WAYS][R][V];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         sums[0][r][v] = add ? load(out + r * so + v * WIDTH) : Floats{};
-        if (WAYS == 2) sums[WAYS - 1][r][v] = Floats{};
+#pragma GCC unroll 4
+        for (int way = 1; way < WAYS; ++way) sums[way][r][v] = Floats{};
       }
     int64_t k = 0;
     for (; k + WAYS <= depth_; k += WAYS)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int way = 0; way < WAYS; ++way) {
         Floats column[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) column[v] = load(w + ((k + way) * V + v) * WIDTH);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
           Floats value = all(a[r * sa + (k + way) * next]);
 #pragma GCC unroll 4
@@ -163,15 +158,16 @@ class Packed {
         }
       }
     for (; k < depth_; ++k)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) sums[0][r][v] += all(a[r * sa + k * next]) * load(w + (k * V + v) * WIDTH);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        if (WAYS == 2) sums[0][r][v] += sums[WAYS - 1][r][v];
+#pragma GCC unroll 4
+        for (int way = 1; way < WAYS; ++way) sums[0][r][v] += sums[way][r][v];
         store(out + r * so + v * WIDTH, sums[0][r][v]);
       }
   }
@@ -317,6 +313,35 @@ void multiply_turned(const Product &p, int64_t from, int64_t to) {
       std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
 }
 
+// Rows of out (gates, features + width) = sum over all steps of d^T [x; state before], and of the sum of d: all the
+// gradients of a layer's weights in one pass.
+void layer_gradients(const LayerGradients &p, int64_t from, int64_t to) {
+  const int64_t columns = p.features + p.width, wide = padded(columns), total = p.batch * p.steps;
+  const int64_t tiles = (to - from + TILE - 1) / TILE, most = 2 * DEPTH;
+  Buffer sums((to - from) * wide), turned(tiles * TILE * most), both(most * wide), bias(tiles * TILE);
+  for (int64_t k = 0; k < total; k += most) {
+    int64_t depth = std::min(most, total - k);
+    for (int64_t i = 0; i < depth; ++i) {
+      int64_t at = k + i, row = at / p.steps, t = at % p.steps;
+      const float *before = t ? p.y + (at - 1) * p.width : p.h0 + row * p.width;
+      std::memcpy(both + i * wide, p.x + at * p.features, p.features * sizeof(float));
+      std::memcpy(both + i * wide + p.features, before, p.width * sizeof(float));
+      const float *d = p.d + at * p.gates + from;
+      for (int64_t r = 0; r < to - from; ++r) bias[r] += d[r];
+      for (int64_t r = 0; r < to - from; r += TILE)
+        std::memcpy(turned + r * depth + i * TILE, d + r, std::min(TILE, to - from - r) * sizeof(float));
+    }
+    Packed block = Packed::by_rows(depth, wide, wide, [&](int64_t i) { return both + i * wide; });
+    block.multiply_tiles(turned, to - from, sums, wide, k > 0);
+  }
+  for (int64_t r = from; r < to; ++r) {
+    const float *sum = sums + (r - from) * wide;
+    std::memcpy(p.dinput + r * p.features, sum, p.features * sizeof(float));
+    std::memcpy(p.drecurrent + r * p.width, sum + p.features, p.width * sizeof(float));
+    p.dbias[r] = bias[r - from];
+  }
+}
+
 // Rows in tiles as even as can be, each with its longest length; `work(rows, number, longest)`.
 template <class Work>
 void in_tiles(const int64_t *rows, int64_t num_rows, const int64_t *lengths, Work work) {
@@ -334,11 +359,12 @@ int64_t running(const int64_t *rows, int64_t number, const int64_t *lengths, int
   return number;
 }
 
-// LSTM. Saved for each step: i f g o c; with normalisation U h normalised (4) and the cell (1), and two scales.
+// LSTM. Saved for each step: i f g o, the cell and its tanh; with normalisation U h (4) and the cell (1), normalised,
+// and two scales.
 
 int64_t lstm_saved(const Lstm &p) {
   int64_t wide = padded(p.hidden);
-  return p.gain ? 10 * wide + WIDTH : 5 * wide;
+  return p.gain ? 11 * wide + WIDTH : 6 * wide;
 }
 
 // From a step's sums to its cell and output.
@@ -351,8 +377,8 @@ struct LstmGates {
 
   // sums += gain * normalised product, which is changed.
   void add_normal(float *product, float *sums, float *saved) const {
-    saved[10 * wide] = normalise(product, mask, 4 * wide, 4 * hidden, epsilon);
-    std::memcpy(saved + 5 * wide, product, 4 * wide * sizeof(float));
+    saved[11 * wide] = normalise(product, mask, 4 * wide, 4 * hidden, epsilon);
+    std::memcpy(saved + 6 * wide, product, 4 * wide * sizeof(float));
     for (int64_t j = 0; j < 4 * wide; j += WIDTH) store(sums + j, load(sums + j) + load(product + j) * load(gain + j));
   }
 
@@ -369,14 +395,18 @@ struct LstmGates {
       store(cell + j, now);
       store(saved + j, in), store(saved + W + j, forget), store(saved + 2 * W + j, update);
       store(saved + 3 * W + j, show), store(saved + 4 * W + j, now);
-      if (!normal) store(out + j, show * tanh(now));
+      if (normal) continue;
+      Floats bent = tanh(now);
+      store(saved + 5 * W + j, bent), store(out + j, show * bent);
     }
     if (!normal) return;
-    float *unit = saved + 9 * W;
+    float *unit = saved + 10 * W;
     for (int64_t j = 0; j < W; j += WIDTH) store(unit + j, load(cell + j) * load(mask + j));
-    saved[10 * W + 1] = normalise(unit, mask, W, hidden, epsilon);
-    for (int64_t j = 0; j < W; j += WIDTH)
-      store(out + j, load(saved + 3 * W + j) * tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j)));
+    saved[11 * W + 1] = normalise(unit, mask, W, hidden, epsilon);
+    for (int64_t j = 0; j < W; j += WIDTH) {
+      Floats bent = tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j));
+      store(saved + 5 * W + j, bent), store(out + j, load(saved + 3 * W + j) * bent);
+    }
   }
 
   int64_t hidden, wide;
@@ -462,9 +492,8 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
         float *dr = d + r * 4 * W, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
         float *cells = projection ? to.cells + (tile[r] * T + t) * H : nullptr;
         for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats out = load(saved + 3 * W + j), now = load(saved + 4 * W + j), shown = now;
-          if (normal) shown = load(saved + 9 * W + j) * load(cell_gain + j) + load(cell_bias + j);
-          Floats bent = tanh(shown), grad = load(dmr + j), dbent = grad * out * (1.0f - bent * bent);
+          Floats out = load(saved + 3 * W + j), bent = load(saved + 5 * W + j);
+          Floats grad = load(dmr + j), dbent = grad * out * (1.0f - bent * bent);
           if (cells) {
             Floats m = out * bent;
             std::memcpy(cells + j, &m, std::min<int64_t>(WIDTH, H - j) * sizeof(float));
@@ -473,14 +502,14 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
           store(dt + j, dbent);
         }
         if (normal) {
-          const float *unit = saved + 9 * W;
+          const float *unit = saved + 10 * W;
           for (int64_t j = 0; j < W; j += WIDTH) {
             Floats g = load(dt + j) * load(mask + j);
             store(dcell_gain + j, load(dcell_gain + j) + g * load(unit + j));
             store(dcell_bias + j, load(dcell_bias + j) + g);
             store(dt + j, g * load(cell_gain + j));
           }
-          unnormalise(dt, unit, mask, saved[10 * W + 1], W, H);
+          unnormalise(dt, unit, mask, saved[11 * W + 1], W, H);
         }
         for (int64_t j = 0; j < W; j += WIDTH) {
           Floats in = load(saved + j), forget = load(saved + W + j), update = load(saved + 2 * W + j);
@@ -502,13 +531,13 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
         }
         gather(dr, to.dinputs + (tile[r] * T + t) * 4 * H, 4, H);
         if (normal) {
-          const float *unit = saved + 5 * W;
+          const float *unit = saved + 6 * W;
           for (int64_t j = 0; j < 4 * W; j += WIDTH) {
             Floats g = load(dr + j) * load(mask + j);
             store(dgain + j, load(dgain + j) + g * load(unit + j));
             store(dr + j, g * load(gain + j));
           }
-          unnormalise(dr, unit, mask, saved[10 * W], 4 * W, 4 * H);
+          unnormalise(dr, unit, mask, saved[11 * W], 4 * W, 4 * H);
           gather(dr, to.drecurrent + (tile[r] * T + t) * 4 * H, 4, H);
         }
       }
@@ -856,8 +885,8 @@ class PackedHalf {
   PackedHalf(int64_t depth, int64_t columns, At at)
       : depth_(depth), vectors_(columns / WIDTH), data_(depth * ((vectors_ + 1) / 2) * WIDTH) {
     uint32_t *out = reinterpret_cast<uint32_t *>(static_cast<float *>(data_));
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first);
+    for (int64_t first = 0; first < vectors_; first += HALF_PANEL) {
+      int64_t wide = std::min(HALF_PANEL, vectors_ - first);
       for (int64_t k = 0; k < depth; ++k)
         for (int64_t v = 0; v < wide; v += 2)
           for (int64_t n = 0; n < WIDTH; ++n) {
@@ -870,8 +899,8 @@ class PackedHalf {
 
   void multiply(const float *a, float *out) const {
     const float *w = data_;
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first);
+    for (int64_t first = 0; first < vectors_; first += HALF_PANEL) {
+      int64_t wide = std::min(HALF_PANEL, vectors_ - first);
       float *o = out + first * WIDTH;
       switch (wide) {
         case 4: product<4>(a, w, o); break;
@@ -1093,7 +1122,7 @@ const Kernels kernels = {
     STRING(LEVEL), WIDTH,         lstm_saved,     lstm_forward,   lstm_backward,
     gru_saved,     gru_forward,   gru_backward,   rnn_forward,    rnn_backward,
     scan_forward,  scan_backward, rotate_forward, rotate_backward, make_layer,
-    multiply_transposed, multiply_plain, multiply_turned,
+    multiply_transposed, multiply_plain, multiply_turned, layer_gradients,
 };
 
 }  // namespace LEVEL

@@ -398,6 +398,19 @@ void multiply_turned(const Array &a, const Array &b, const Array &out, int threa
   over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_turned(p, from, to); });
 }
 
+void layer_gradients(const Array &d, const Array &x, const Array &y, const Array &h0, const Array &dinput,
+                     const Array &drecurrent, const Array &dbias, int threads) {
+  LayerGradients p{};
+  p.batch = size_at("d", d, 0), p.steps = size_at("d", d, 1), p.gates = size_at("d", d, 2);
+  p.features = size_at("x", x, 2), p.width = size_at("y", y, 2);
+  p.d = floats("d", d, {p.batch, p.steps, p.gates}), p.x = floats("x", x, {p.batch, p.steps, p.features});
+  p.y = floats("y", y, {p.batch, p.steps, p.width}), p.h0 = floats("h0", h0, {p.batch, p.width});
+  p.dinput = floats("dinput", dinput, {p.gates, p.features});
+  p.drecurrent = floats("drecurrent", drecurrent, {p.gates, p.width});
+  p.dbias = floats("dbias", dbias, {p.gates});
+  over_rows(p.gates, threads, [&](int64_t from, int64_t to) { chosen->layer_gradients(p, from, to); });
+}
+
 using Vector = nb::ndarray<float, nb::numpy, nb::ndim<1>>;
 
 // Layers one after the other, shared by any number of sessions.
@@ -558,6 +571,7 @@ NB_MODULE(native, m) {
   m.def("multiply_transposed", multiply_transposed);
   m.def("multiply_plain", multiply_plain);
   m.def("multiply_turned", multiply_turned);
+  m.def("layer_gradients", layer_gradients);
   nb::class_<Steps>(m, "Steps")
       .def(nb::init<bool>())
       .def("add_lstm", &Steps::add_lstm)

@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace LEVEL {
 
 #if defined(__AVX512F__)
@@ -37,10 +41,10 @@ inline Floats bits(Ints v) {
   return f;
 }
 
-// e^x to 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. NaN stays NaN.
-inline Floats exponential(Floats x) {
+// e^x - 1, near nought too: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; x is held in [-87, 87]. NaN stays NaN.
+inline Floats exponential_less_one(Floats x) {
   const Floats magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer.
-  Floats held = larger(smaller(x, all(88.0f)), all(-87.0f));
+  Floats held = larger(smaller(x, all(87.0f)), all(-87.0f));
   Floats n = (held * 1.44269504f + magic) - magic;
   Floats r = held - n * 0.693145752f;
   r = r - n * 1.42860677e-6f;
@@ -50,26 +54,27 @@ inline Floats exponential(Floats x) {
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
-  Floats y = p * bits(power);
+  p = (p * r) * r + r;
+  Floats scale = bits((__builtin_convertvector(n, Ints) + 127) << 23);
+  Floats y = p * scale + (scale - 1.0f);
   return x == x ? y : x;
 }
 
-inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+// 1 / x for x from 1 to 2^126, to a unit or two in the last place.
+inline Floats reciprocal(Floats x) {
+#if defined(__AVX512F__)
+  Floats guess = reinterpret_cast<Floats>(_mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<__m512>(x)));
+  return guess * (2.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
+}
 
-// Near nought by its odd series, where 1 - 2 / (e^2x + 1) would lose its digits.
+inline Floats sigmoid(Floats x) { return reciprocal(2.0f + exponential_less_one(-x)); }
+
 inline Floats tanh(Floats x) {
-  Floats far = 1.0f - 2.0f / (exponential(x + x) + 1.0f);
-  Floats s = x * x;
-  Floats near = all(-1382.0f / 155925);
-  near = near * s + 62.0f / 2835;
-  near = near * s - 17.0f / 315;
-  near = near * s + 2.0f / 15;
-  near = near * s - 1.0f / 3;
-  near = (near * s) * x + x;
-  return s < 0.0625f ? near : far;
+  Floats e = exponential_less_one(x + x);
+  return e * reciprocal(e + 2.0f);
 }
 
 inline float sum(Floats v) {
