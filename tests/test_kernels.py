@@ -313,5 +313,5 @@ def test_what_is_needed_and_not_there_is_refused(function):
         "gru_backward": ["dreset"],
     }
     for name in needed[function]:
-        with pytest.raises(ValueError, match="missing|all or none|no projection"):
+        with pytest.raises(ValueError, match=r"missing|all or none|no projection"):
             call(function, given | {name: None})
