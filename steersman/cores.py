@@ -7,7 +7,7 @@ of its own last step.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any, Literal
 
 import torch
@@ -90,7 +90,9 @@ class Core(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"x: expected floating point, got {x.dtype}")
         batch, time = x.shape[:2]
-        _check_state(state, self.initial(batch))
+        if not hasattr(self, "_one_row"):
+            self._one_row = self.initial(1)  # Only its shapes are looked at.
+        _check_state(state, self._one_row, batch)
         if lengths is None:
             return torch.full((batch,), time, dtype=torch.int64, device=x.device)
         if lengths.shape != (batch,) or lengths.is_floating_point():
@@ -100,19 +102,21 @@ class Core(nn.Module):
         return lengths.to(x.device, torch.int64)
 
 
-def _check_state(state: State, like: State, where: str = "state") -> None:
+def _check_state(state: State, like: State, batch: int, where: str = "state") -> None:
+    """`like` is the state of one row."""
     if isinstance(like, Tensor):
-        if not isinstance(state, Tensor) or state.shape != like.shape:
+        if not isinstance(state, Tensor) or state.shape != (batch, *like.shape[1:]):
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-            raise ValueError(f"{where}: expected a tensor {tuple(like.shape)}, got {found}")
-        if state.device.type == "cpu" and not state.isfinite().all():  # On a GPU the look would wait for it.
+            raise ValueError(f"{where}: expected a tensor {(batch, *like.shape[1:])}, got {found}")
+        # By its sum, which is quick; on a GPU the look would wait for it.
+        if state.device.type == "cpu" and not isfinite(float(state.detach().sum())) and not state.isfinite().all():
             raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
         return
     if not isinstance(state, tuple) or len(state) != len(like):
         found = f"{len(state)} parts" if isinstance(state, tuple) else type(state).__name__
         raise ValueError(f"{where}: expected {len(like)} parts, got {found}")
     for i, (part, model) in enumerate(zip(state, like, strict=True)):
-        _check_state(part, model, f"{where}[{i}]")
+        _check_state(part, model, batch, f"{where}[{i}]")
 
 
 def _there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:

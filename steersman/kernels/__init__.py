@@ -217,19 +217,20 @@ class _Lstm(torch.autograd.Function):
             inputs = x.new_empty(batch, time, 4 * hidden)
             native.multiply_transposed(x.flatten(0, 1), weight, bias, inputs.flatten(0, 1), threads)
         y, h, c = x.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
-        saved = None
+        gates = saved = None
         if any(ctx.needs_input_grad):
+            gates = inputs if weight is not None else torch.empty_like(inputs)  # In place where they are our own.
             saved = x.new_empty(batch, time, native.lstm_saved(hidden, gain is not None))
         given = inputs, h0, c0, lengths, recurrent, *options
-        native.lstm_forward(*given, epsilon, y, h, c, saved, threads)
-        ctx.save_for_backward(*given, saved, y, x, weight)
+        native.lstm_forward(*given, epsilon, y, h, c, gates, saved, threads)
+        ctx.save_for_backward(*given, gates, saved, y, x, weight)
         ctx.epsilon = epsilon
         return y, h, c
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, saved, y, x, weight = ctx.saved_tensors
+        *given, gates, saved, y, x, weight = ctx.saved_tensors
         inputs, h0, c0, _, recurrent, projection, peepholes, gain, cell_gain, cell_bias = given
         dinputs, dh0, dc0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(c0)
         dproduct = None if gain is None else torch.empty_like(inputs)
@@ -239,7 +240,7 @@ class _Lstm(torch.autograd.Function):
         extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
         threads = torch.get_num_threads()
         native.lstm_backward(
-            *given, ctx.epsilon, saved, *_ready(dy, dh, dc),
+            *given, ctx.epsilon, gates, saved, *_ready(dy, dh, dc),
             dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, threads,
         )  # fmt: skip
         dprojection = None if projection is None else _weight_gradient(dprojected, cells)

@@ -20,11 +20,12 @@ struct Lstm {
 struct LstmForward {
   float *y;       // (batch, steps, out)
   float *h, *c;   // the states after each row's last step
+  float *gates;   // (batch, steps, 4 hidden) for the way back, or null; may be the inputs themselves
   float *saved;   // (batch, steps, lstm_saved) for the way back, or null
 };
 
 struct LstmBackward {
-  const float *saved;
+  const float *gates, *saved;
   const float *dy, *dh, *dc;
   float *dinputs;               // (batch, steps, 4 hidden)
   float *drecurrent;            // the same before the normalisation of U h, where there is one

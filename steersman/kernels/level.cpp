@@ -211,6 +211,12 @@ Buffer spread_copy(const float *from, int64_t gates, int64_t width) {
   return to;
 }
 
+// A tile's worth of a row, at a size the compiler knows wherever it can.
+void copy_tile(const float *from, float *to, int64_t left) {
+  if (left >= TILE) std::memcpy(to, from, TILE * sizeof(float));
+  else std::memcpy(to, from, left * sizeof(float));
+}
+
 void clear(float *p, int64_t size) { std::memset(p, 0, size * sizeof(float)); }
 
 void gather_added(const float *from, float *to, int64_t gates, int64_t width) {
@@ -304,7 +310,7 @@ void multiply_turned(const Product &p, int64_t from, int64_t to) {
     for (int64_t i = 0; i < depth; ++i) {
       const float *row = p.a + (k + i) * p.rows + from;
       for (int64_t r = 0; r < to - from; r += TILE)
-        std::memcpy(turned + r * depth + i * TILE, row + r, std::min(TILE, to - from - r) * sizeof(float));
+        copy_tile(row + r, turned + r * depth + i * TILE, to - from - r);
     }
     block.multiply_tiles(turned, to - from, out, wide, k > 0);
   }
@@ -329,7 +335,7 @@ void layer_gradients(const LayerGradients &p, int64_t from, int64_t to) {
       const float *d = p.d + at * p.gates + from;
       for (int64_t r = 0; r < to - from; ++r) bias[r] += d[r];
       for (int64_t r = 0; r < to - from; r += TILE)
-        std::memcpy(turned + r * depth + i * TILE, d + r, std::min(TILE, to - from - r) * sizeof(float));
+        copy_tile(d + r, turned + r * depth + i * TILE, to - from - r);
     }
     Packed block = Packed::by_rows(depth, wide, wide, [&](int64_t i) { return both + i * wide; });
     block.multiply_tiles(turned, to - from, sums, wide, k > 0);
@@ -359,12 +365,12 @@ int64_t running(const int64_t *rows, int64_t number, const int64_t *lengths, int
   return number;
 }
 
-// LSTM. Saved for each step: i f g o, the cell and its tanh; with normalisation U h (4) and the cell (1), normalised,
-// and two scales.
+// LSTM. Kept for each step, beside the gates i f g o: the cell and its tanh; with normalisation U h (4) and the cell (1),
+// normalised, and two scales.
 
 int64_t lstm_saved(const Lstm &p) {
   int64_t wide = padded(p.hidden);
-  return p.gain ? 11 * wide + WIDTH : 6 * wide;
+  return p.gain ? 7 * wide + WIDTH : 2 * wide;
 }
 
 // From a step's sums to its cell and output.
@@ -377,13 +383,13 @@ struct LstmGates {
 
   // sums += gain * normalised product, which is changed.
   void add_normal(float *product, float *sums, float *saved) const {
-    saved[11 * wide] = normalise(product, mask, 4 * wide, 4 * hidden, epsilon);
-    std::memcpy(saved + 6 * wide, product, 4 * wide * sizeof(float));
+    saved[7 * wide] = normalise(product, mask, 4 * wide, 4 * hidden, epsilon);
+    std::memcpy(saved + 2 * wide, product, 4 * wide * sizeof(float));
     for (int64_t j = 0; j < 4 * wide; j += WIDTH) store(sums + j, load(sums + j) + load(product + j) * load(gain + j));
   }
 
-  // Takes the sums of i f g o and the cell, which becomes the new one; gives o tanh(cell).
-  void apply(const float *sums, float *cell, float *out, float *saved) const {
+  // Takes the sums of i f g o, which become the gates, and the cell, which becomes the new one; gives o tanh(cell).
+  void apply(float *sums, float *cell, float *out, float *saved) const {
     const int64_t W = wide;
     for (int64_t j = 0; j < W; j += WIDTH) {
       Floats before = load(cell + j), in = load(sums + j), forget = load(sums + W + j), show = load(sums + 3 * W + j);
@@ -392,20 +398,19 @@ struct LstmGates {
       Floats update = tanh(load(sums + 2 * W + j)), now = forget * before + in * update;
       if (peeps) show += load(peep + 2 * W + j) * now;
       show = sigmoid(show);
-      store(cell + j, now);
-      store(saved + j, in), store(saved + W + j, forget), store(saved + 2 * W + j, update);
-      store(saved + 3 * W + j, show), store(saved + 4 * W + j, now);
+      store(cell + j, now), store(saved + j, now);
+      store(sums + j, in), store(sums + W + j, forget), store(sums + 2 * W + j, update), store(sums + 3 * W + j, show);
       if (normal) continue;
       Floats bent = tanh(now);
-      store(saved + 5 * W + j, bent), store(out + j, show * bent);
+      store(saved + W + j, bent), store(out + j, show * bent);
     }
     if (!normal) return;
-    float *unit = saved + 10 * W;
+    float *unit = saved + 6 * W;
     for (int64_t j = 0; j < W; j += WIDTH) store(unit + j, load(cell + j) * load(mask + j));
-    saved[11 * W + 1] = normalise(unit, mask, W, hidden, epsilon);
+    saved[7 * W + 1] = normalise(unit, mask, W, hidden, epsilon);
     for (int64_t j = 0; j < W; j += WIDTH) {
       Floats bent = tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j));
-      store(saved + 5 * W + j, bent), store(out + j, load(saved + 3 * W + j) * bent);
+      store(saved + W + j, bent), store(out + j, load(sums + 3 * W + j) * bent);
     }
   }
 
@@ -438,6 +443,7 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
         float *ur = u + r * 4 * W, *cr = c + r * W, *mr = projection ? m + r * W : h + r * PW;
         if (normal) gates.add_normal(v + r * 4 * W, ur, saved);
         gates.apply(ur, cr, mr, saved);
+        if (to.gates) gather(ur, to.gates + (tile[r] * T + t) * 4 * H, 4, H);
       }
       if (projection) projection->multiply(m, W, number, h, PW, false);
       for (int64_t r = 0; r < number; ++r)
@@ -467,7 +473,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
   Buffer peep = spread_copy(p.peepholes, 3, H), gain = spread_copy(p.gain, 4, H);
   Buffer cell_gain = spread_copy(p.cell_gain, 1, H), cell_bias = spread_copy(p.cell_bias, 1, H);
   Buffer mask = mask_of(4, H), start(TILE * W);
-  Buffer dh(TILE * PW), dc(TILE * W), d(TILE * 4 * W), dm(TILE * W), dt(W);
+  Buffer dh(TILE * PW), dc(TILE * W), d(TILE * 4 * W), dm(TILE * W), dt(W), kept(4 * W);
   Buffer dpeep(3 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
   const bool peeps = p.peepholes, normal = p.gain;
 
@@ -487,12 +493,16 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
       }
       if (projection) projection->multiply(dh, PW, number, dm, W, false);
       for (int64_t r = 0; r < number; ++r) {
-        const float *saved = to.saved + (tile[r] * T + t) * S;
-        const float *before = t ? saved - S + 4 * W : start + r * W;
+        const float *saved = to.saved + (tile[r] * T + t) * S, *gates = to.gates + (tile[r] * T + t) * 4 * H;
+        const float *before = t ? saved - S : start + r * W;
+        if (W != H) {
+          spread(gates, kept, 4, H);
+          gates = kept;
+        }
         float *dr = d + r * 4 * W, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
         float *cells = projection ? to.cells + (tile[r] * T + t) * H : nullptr;
         for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats out = load(saved + 3 * W + j), bent = load(saved + 5 * W + j);
+          Floats out = load(gates + 3 * W + j), bent = load(saved + W + j);
           Floats grad = load(dmr + j), dbent = grad * out * (1.0f - bent * bent);
           if (cells) {
             Floats m = out * bent;
@@ -502,21 +512,21 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
           store(dt + j, dbent);
         }
         if (normal) {
-          const float *unit = saved + 10 * W;
+          const float *unit = saved + 6 * W;
           for (int64_t j = 0; j < W; j += WIDTH) {
             Floats g = load(dt + j) * load(mask + j);
             store(dcell_gain + j, load(dcell_gain + j) + g * load(unit + j));
             store(dcell_bias + j, load(dcell_bias + j) + g);
             store(dt + j, g * load(cell_gain + j));
           }
-          unnormalise(dt, unit, mask, saved[11 * W + 1], W, H);
+          unnormalise(dt, unit, mask, saved[7 * W + 1], W, H);
         }
         for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats in = load(saved + j), forget = load(saved + W + j), update = load(saved + 2 * W + j);
+          Floats in = load(gates + j), forget = load(gates + W + j), update = load(gates + 2 * W + j);
           Floats past = load(before + j), total = load(dcr + j) + load(dt + j), dout = load(dr + 3 * W + j);
           if (peeps) {
             total += dout * load(peep + 2 * W + j);
-            store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * load(saved + 4 * W + j));
+            store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * load(saved + j));
           }
           Floats din = total * update * in * (1.0f - in), dforget = total * past * forget * (1.0f - forget);
           store(dr + j, din), store(dr + W + j, dforget);
@@ -531,13 +541,13 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
         }
         gather(dr, to.dinputs + (tile[r] * T + t) * 4 * H, 4, H);
         if (normal) {
-          const float *unit = saved + 6 * W;
+          const float *unit = saved + 2 * W;
           for (int64_t j = 0; j < 4 * W; j += WIDTH) {
             Floats g = load(dr + j) * load(mask + j);
             store(dgain + j, load(dgain + j) + g * load(unit + j));
             store(dr + j, g * load(gain + j));
           }
-          unnormalise(dr, unit, mask, saved[11 * W], 4 * W, 4 * H);
+          unnormalise(dr, unit, mask, saved[7 * W], 4 * W, 4 * H);
           gather(dr, to.drecurrent + (tile[r] * T + t) * 4 * H, 4, H);
         }
       }

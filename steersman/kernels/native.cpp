@@ -160,28 +160,31 @@ int64_t lstm_saved(int64_t hidden, bool normal) {
 void lstm_forward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
                   const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &y, const Array &h,
-                  const Array &c, const Maybe &saved, int threads) {
+                  const Array &c, const Maybe &gates, const Maybe &saved, int threads) {
   Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("inputs", inputs, 0);
   LstmForward to;
   to.y = floats("y", y, {batch, p.steps, p.out});
   to.h = floats("h", h, {batch, p.out});
   to.c = floats("c", c, {batch, p.hidden});
+  to.gates = floats("gates", gates, {batch, p.steps, 4 * p.hidden});
   to.saved = floats("saved", saved, {batch, p.steps, chosen->lstm_saved(p)});
+  if (bool(gates) != bool(saved)) throw nb::value_error("gates and saved: give both or neither");
   in_threads(p.lengths, batch, threads,
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward(p, to, rows, number); });
 }
 
 void lstm_backward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
                    const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
-                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &saved, const Array &dy,
-                   const Array &dh, const Array &dc, const Array &dinputs, const Maybe &drecurrent,
+                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &gates,
+                   const Array &saved, const Array &dy, const Array &dh, const Array &dc, const Array &dinputs, const Maybe &drecurrent,
                    const Maybe &dprojected, const Maybe &cells, const Array &dh0, const Array &dc0,
                    const Maybe &dpeepholes, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
                    int threads) {
   Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
   LstmBackward to;
+  to.gates = floats("gates", gates, {batch, T, 4 * H});
   to.saved = floats("saved", saved, {batch, T, chosen->lstm_saved(p)});
   to.dy = floats("dy", dy, {batch, T, p.out});
   to.dh = floats("dh", dh, {batch, p.out});
