@@ -121,7 +121,7 @@ def orthogonal_rnn(task: Task) -> Core:
 
 KINDS = {"LSTM": lstm, "tanh RNN": rnn, "tanh RNN, orthogonal": orthogonal_rnn}
 RATES = {lstm: (1e-2,), rnn: (3e-4, 1e-3, 3e-3), orthogonal_rnn: (3e-4, 1e-3, 3e-3)}
-"""Of Adam; at the LSTM's own the RNNs learn nothing."""
+"""Of Adam."""
 Kind = Callable[[Task], Core]
 
 
