@@ -80,6 +80,8 @@ class Core(nn.Module):
         """One step of `forward`. ValueError where the core is not causal: it would need what is to come."""
         if not self.causal:
             raise ValueError(f"{type(self).__name__} is not causal: it reads a sequence from its end, so it can't step")
+        if x.ndim != 2:
+            raise ValueError(f"x: expected (batch, {self.features}), got {tuple(x.shape)}")
         y, state = self(x.unsqueeze(1), state)
         return y[:, 0], state
 
@@ -90,24 +92,34 @@ class Core(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"x: expected floating point, got {x.dtype}")
         batch, time = x.shape[:2]
+        weight = next(self.parameters(), x)
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"x: expected {weight.dtype}, as the weights are, got {x.dtype}")
         if not hasattr(self, "_one_row"):
             self._one_row = self.initial(1)  # Only its shapes are looked at.
-        _check_state(state, self._one_row, batch)
+        _check_state(state, self._one_row, batch, weight.dtype)
         if lengths is None:
             return torch.full((batch,), time, dtype=torch.int64, device=x.device)
-        if lengths.shape != (batch,) or lengths.is_floating_point():
+        if not isinstance(lengths, Tensor):
+            raise ValueError(f"lengths: expected a tensor of {batch} integers, got {type(lengths).__name__}")
+        if lengths.shape != (batch,) or lengths.dtype not in _INTEGERS:
             raise ValueError(f"lengths: expected {batch} integers, got {lengths.dtype} of shape {tuple(lengths.shape)}")
         if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
             raise ValueError(f"lengths: expected 0 to {time}, got {int(lengths.min())} to {int(lengths.max())}")
         return lengths.to(x.device, torch.int64)
 
 
-def _check_state(state: State, like: State, batch: int, where: str = "state") -> None:
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def _check_state(state: State, like: State, batch: int, dtype: torch.dtype, where: str = "state") -> None:
     """`like` is the state of one row."""
     if isinstance(like, Tensor):
         if not isinstance(state, Tensor) or state.shape != (batch, *like.shape[1:]):
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
             raise ValueError(f"{where}: expected a tensor {(batch, *like.shape[1:])}, got {found}")
+        if like.is_floating_point() and state.dtype != dtype:
+            raise ValueError(f"{where}: expected {dtype}, as the weights are, got {state.dtype}")
         # By its sum, which is quick; on a GPU the look would wait for it.
         if state.device.type == "cpu" and not isfinite(float(state.detach().sum())) and not state.isfinite().all():
             raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
@@ -116,7 +128,7 @@ def _check_state(state: State, like: State, batch: int, where: str = "state") ->
         found = f"{len(state)} parts" if isinstance(state, tuple) else type(state).__name__
         raise ValueError(f"{where}: expected {len(like)} parts, got {found}")
     for i, (part, model) in enumerate(zip(state, like, strict=True)):
-        _check_state(part, model, batch, f"{where}[{i}]")
+        _check_state(part, model, batch, dtype, f"{where}[{i}]")
 
 
 def _there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
@@ -491,16 +503,17 @@ class ZoneoutCore(Core):
         self.core, self.share = core, share
         self.features, self.size, self.causal = core.features, core.size, core.causal
         parts = core.initial(1)
-        if not core.causal or not parts or parts[0].shape != (1, core.size) or len(share) < len(parts):
+        shown = parts[0] if parts else None
+        if not core.causal or not isinstance(shown, Tensor) or shown.shape != (1, core.size) or len(share) < len(parts):
             raise UserError("Zoneout: needs a core whose output is its state, and a share for each of its tensors")
 
     def initial(self, batch: int) -> State:
         return self.core.initial(batch)
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        shown = []
+        shown, one = [], torch.ones_like(lengths)
         for t in range(x.shape[1]):
-            _, new = self.core(x[:, t : t + 1], state)
+            _, new = self.core.run(x[:, t : t + 1], state, one)
             there = (lengths > t).unsqueeze(1)
             new = tuple(self._kept(o, n, share) for o, n, share in zip(state, new, self.share, strict=False))
             state = tuple(torch.where(there, n, o) for o, n in zip(state, new, strict=True))
