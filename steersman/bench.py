@@ -189,13 +189,16 @@ def eager_layer_norm(task: Task) -> Run:
     assert core.gain is not None
     assert core.cell_gain is not None
     gain, cell_gain, cell_bias = core.gain, core.cell_gain, core.cell_bias
+    shape, epsilon = gain.shape, core.EPSILON
 
     def layer(x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor]:
         shown = []
-        for given in core.inputs(x).unbind(1):
-            i, f, g, o = (given + F.layer_norm(h @ core.weight_hh.t(), gain.shape, gain)).chunk(4, 1)
+        bias = core.bias_ih + core.bias_hh
+        given = F.layer_norm(F.linear(x, core.weight_ih), shape, core.input_gain, bias, epsilon)
+        for now in given.unbind(1):
+            i, f, g, o = (now + F.layer_norm(h @ core.weight_hh.t(), shape, gain, None, epsilon)).chunk(4, 1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            h = o.sigmoid() * F.layer_norm(c, cell_gain.shape, cell_gain, cell_bias).tanh()
+            h = o.sigmoid() * F.layer_norm(c, cell_gain.shape, cell_gain, cell_bias, epsilon).tanh()
             shown.append(h)
         return (torch.stack(shown, 1),)
 
