@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install drive test check clean
+.PHONY: install drive test check sanitize clean
 
 install: .venv/installed
 
@@ -14,6 +14,14 @@ test: .venv/installed-dev
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# The kernels built with the address and undefined-behaviour sanitizers, and their tests; the next make builds as usual again.
+sanitize: .venv/installed-dev
+	rm .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --editable . \
+		--config-settings=build-dir=build/sanitized --config-settings=cmake.define.SANITIZE=ON
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 $(BIN)/python -m pytest tests/test_kernels.py
 
 clean:
 	rm -rf .venv build dist
