@@ -302,10 +302,10 @@ class LSTMCore(Cell):
         return (self.zeros(batch, self.size), self.zeros(batch, self.hidden))
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        bias = self.bias_ih + self.bias_hh
+        (h, c), bias = state, self.bias_ih + self.bias_hh
         if self.gain is None:
-            options = self.projection, self.peepholes
-            y, h, c = kernels.lstm_layer(x, self.weight_ih, bias, self.weight_hh, *state, lengths, *options)
+            weights = self.weight_ih, bias, self.weight_hh
+            y, h, c = kernels.lstm_layer(x, *weights, h, c, lengths, self.projection, self.peepholes)
             return y, (h, c)
         assert self.cell_gain is not None
         assert self.cell_bias is not None
@@ -313,8 +313,9 @@ class LSTMCore(Cell):
         with torch.autocast(x.device.type, enabled=False):
             inputs = F.layer_norm(product, bias.shape, self.input_gain, bias, self.EPSILON)
             normal = self.gain, self.cell_gain, self.cell_bias
-            options = self.projection, self.peepholes, normal, self.EPSILON
-            y, h, c = kernels.lstm(inputs, self.weight_hh, *state, lengths, *options)
+            y, h, c = kernels.lstm(
+                inputs, self.weight_hh, h, c, lengths, self.projection, self.peepholes, normal, self.EPSILON
+            )
         return y, (h, c)
 
 
@@ -351,7 +352,8 @@ class MinGRUCore(MinCore):
         super().__init__(features, hidden, parts=2)
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        y, h = kernels.min_gru(*self.parts(x), state[0], lengths)
+        gate, candidate = self.parts(x)
+        y, h = kernels.min_gru(gate, candidate, state[0], lengths)
         return y, (h,)
 
 

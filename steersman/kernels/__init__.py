@@ -151,7 +151,7 @@ def rotate(
     return _Rotate.apply(rotation, inputs, h, lengths)
 
 
-def _ready(*tensors: Tensor | None) -> list[Tensor | None]:
+def _ready(*tensors: Tensor | None) -> list[Any]:
     """As the kernels take them: without a graph, contiguous."""
     return [None if t is None else t.detach().contiguous() for t in tensors]
 
@@ -231,10 +231,11 @@ class _Lstm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, gates, saved, y, x, weight = ctx.saved_tensors
-        inputs, h0, c0, _, recurrent, projection, peepholes, gain, cell_gain, cell_bias = given
+        inputs, h0, c0, _, _, projection, peepholes, gain, cell_gain, cell_bias = given
         dinputs, dh0, dc0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(c0)
         dproduct = None if gain is None else torch.empty_like(inputs)
-        dprojected = cells = None
+        dprojected: Any = None
+        cells: Any = None
         if projection is not None:
             dprojected, cells = torch.empty_like(y), y.new_empty(*y.shape[:2], c0.shape[1])
         extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
