@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from . import twins
 
 try:
-    from . import native  # pyright: ignore[reportAttributeAccessIssue]  # pyright: ignore[reportAttributeAccessIssue]
+    from . import native  # pyright: ignore[reportAttributeAccessIssue]
 except ImportError:  # Built without a compiler: the twins give the same numbers.
     native: Any = None
 
