@@ -4,6 +4,7 @@
 later outputs are 0 and the state that is given back is that of each row's own last step.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -156,11 +157,16 @@ def _ready(*tensors: Tensor | None) -> list[Any]:
     return [None if t is None else t.detach().contiguous() for t in tensors]
 
 
+def _call(kernel: Callable[..., None], *given: Any) -> None:
+    """The kernel on as many threads as torch has; it takes NumPy's arrays in a tenth of the time of torch's."""
+    kernel(*[t.numpy() if isinstance(t, Tensor) else t for t in given], torch.get_num_threads())
+
+
 def _product(a: Tensor, b: Tensor, turned: bool) -> Tensor:
     """a^T b, or a b, of matrices."""
     out = a.new_empty(a.shape[1 if turned else 0], b.shape[1])
     multiply = native.multiply_turned if turned else native.multiply_plain
-    multiply(a.contiguous(), b.contiguous(), out, torch.get_num_threads())
+    _call(multiply, a.contiguous(), b.contiguous(), out)
     return out
 
 
@@ -173,7 +179,7 @@ def _layer_gradients(d: Tensor, x: Tensor, y: Tensor, h0: Tensor) -> tuple[Tenso
     """Of input weights, recurrent weights and bias, from the gradient of the gates' sums."""
     gates = d.shape[2]
     dweight, drecurrent, dbias = d.new_empty(gates, x.shape[2]), d.new_empty(gates, y.shape[2]), d.new_empty(gates)
-    native.layer_gradients(d, x, y, h0, dweight, drecurrent, dbias, torch.get_num_threads())
+    _call(native.layer_gradients, d, x, y, h0, dweight, drecurrent, dbias)
     return dweight, drecurrent, dbias
 
 
@@ -189,7 +195,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx, x, weight, bias):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, bias = _ready(x, weight, bias)
         y = x.new_empty(*x.shape[:2], len(weight))
-        native.multiply_transposed(x.flatten(0, 1), weight, bias, y.flatten(0, 1), torch.get_num_threads())
+        _call(native.multiply_transposed, x.flatten(0, 1), weight, bias, y.flatten(0, 1))
         ctx.save_for_backward(x, weight)
         return y
 
@@ -211,18 +217,18 @@ class _Lstm(torch.autograd.Function):
         x, weight, bias, h0, c0, lengths, recurrent, *options = _ready(
             x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias
         )
-        batch, time, hidden, threads = *x.shape[:2], c0.shape[1], torch.get_num_threads()
+        batch, time, hidden = *x.shape[:2], c0.shape[1]
         inputs = x
         if weight is not None:
             inputs = x.new_empty(batch, time, 4 * hidden)
-            native.multiply_transposed(x.flatten(0, 1), weight, bias, inputs.flatten(0, 1), threads)
+            _call(native.multiply_transposed, x.flatten(0, 1), weight, bias, inputs.flatten(0, 1))
         y, h, c = x.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
         gates = saved = None
         if any(ctx.needs_input_grad):
             gates = inputs if weight is not None else torch.empty_like(inputs)  # In place where they are our own.
             saved = x.new_empty(batch, time, native.lstm_saved(hidden, gain is not None))
         given = inputs, h0, c0, lengths, recurrent, *options
-        native.lstm_forward(*given, epsilon, y, h, c, gates, saved, threads)
+        _call(native.lstm_forward, *given, epsilon, y, h, c, gates, saved)
         ctx.save_for_backward(*given, gates, saved, y, x, weight)
         ctx.epsilon = epsilon
         return y, h, c
@@ -239,10 +245,8 @@ class _Lstm(torch.autograd.Function):
         if projection is not None:
             dprojected, cells = torch.empty_like(y), y.new_empty(*y.shape[:2], c0.shape[1])
         extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
-        threads = torch.get_num_threads()
-        native.lstm_backward(
-            *given, ctx.epsilon, gates, saved, *_ready(dy, dh, dc),
-            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, threads,
+        _call(native.lstm_backward, *given, ctx.epsilon, gates, saved, *_ready(dy, dh, dc),
+            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra,
         )  # fmt: skip
         dprojection = None if projection is None else _weight_gradient(dprojected, cells)
         if weight is None:
@@ -261,7 +265,7 @@ class _Gru(torch.autograd.Function):
         saved = None
         if any(ctx.needs_input_grad):
             saved = inputs.new_empty(*inputs.shape[:2], native.gru_saved(h0.shape[1]))
-        native.gru_forward(*given, reset_after, y, h, saved, torch.get_num_threads())
+        _call(native.gru_forward, *given, reset_after, y, h, saved)
         ctx.save_for_backward(*given, saved, y)
         ctx.reset_after = reset_after
         return y, h
@@ -273,9 +277,8 @@ class _Gru(torch.autograd.Function):
         inputs, h0 = given[:2]
         dinputs, dproduct, dh0 = torch.empty_like(inputs), torch.empty_like(inputs), torch.empty_like(h0)
         dreset = None if ctx.reset_after else torch.empty_like(y)
-        native.gru_backward(
-            *given, ctx.reset_after, saved, y, *_ready(dy, dh),
-            dinputs, dproduct, dreset, dh0, torch.get_num_threads(),
+        _call(native.gru_backward, *given, ctx.reset_after, saved, y, *_ready(dy, dh),
+            dinputs, dproduct, dreset, dh0,
         )  # fmt: skip
         past = _before(h0, y)
         if dreset is None:
@@ -292,7 +295,7 @@ class _Rnn(torch.autograd.Function):
     def forward(ctx, inputs, recurrent, h0, lengths, relu):  # pyright: ignore[reportIncompatibleMethodOverride]
         inputs, h0, lengths, recurrent = given = _ready(inputs, h0, lengths, recurrent)
         y, h = torch.empty_like(inputs), torch.empty_like(h0)
-        native.rnn_forward(*given, relu, y, h, torch.get_num_threads())
+        _call(native.rnn_forward, *given, relu, y, h)
         ctx.save_for_backward(*given, y)
         ctx.relu = relu
         return y, h
@@ -303,7 +306,7 @@ class _Rnn(torch.autograd.Function):
         *given, y = ctx.saved_tensors
         h0 = given[1]
         dinputs, dh0 = torch.empty_like(y), torch.empty_like(h0)
-        native.rnn_backward(*given, ctx.relu, y, *_ready(dy, dh), dinputs, dh0, torch.get_num_threads())
+        _call(native.rnn_backward, *given, ctx.relu, y, *_ready(dy, dh), dinputs, dh0)
         return dinputs, _weight_gradient(dinputs, _before(h0, y)), dh0, None, None
 
 
@@ -312,7 +315,7 @@ class _Scan(torch.autograd.Function):
     def forward(ctx, a, b, h0, lengths, gated):  # pyright: ignore[reportIncompatibleMethodOverride]
         a, b, h0, lengths = given = _ready(a, b, h0, lengths)
         y, h = torch.empty_like(a), torch.empty_like(h0)
-        native.scan_forward(*given, gated, y, h, torch.get_num_threads())
+        _call(native.scan_forward, *given, gated, y, h)
         ctx.save_for_backward(*given, y)
         ctx.gated = gated
         return y, h
@@ -323,7 +326,7 @@ class _Scan(torch.autograd.Function):
         *given, y = ctx.saved_tensors
         a, b, h0, _ = given
         da, db, dh0 = torch.empty_like(a), torch.empty_like(b), torch.empty_like(h0)
-        native.scan_backward(*given, ctx.gated, y, *_ready(dy, dh), da, db, dh0, torch.get_num_threads())
+        _call(native.scan_backward, *given, ctx.gated, y, *_ready(dy, dh), da, db, dh0)
         return da, db, dh0, None, None
 
 
@@ -332,7 +335,7 @@ class _Rotate(torch.autograd.Function):
     def forward(ctx, rotation, inputs, h0, lengths):  # pyright: ignore[reportIncompatibleMethodOverride]
         rotation, inputs, h0, lengths = given = _ready(rotation, inputs, h0, lengths)
         y, h = torch.empty_like(inputs), torch.empty_like(h0)
-        native.rotate_forward(*given, y, h, torch.get_num_threads())
+        _call(native.rotate_forward, *given, y, h)
         ctx.save_for_backward(*given, y)
         return y, h
 
@@ -342,5 +345,5 @@ class _Rotate(torch.autograd.Function):
         *given, y = ctx.saved_tensors
         rotation, inputs, h0, _ = given
         drotation, dinputs, dh0 = torch.zeros_like(rotation), torch.empty_like(inputs), torch.empty_like(h0)
-        native.rotate_backward(*given, y, *_ready(dy, dh), dinputs, dh0, drotation, torch.get_num_threads())
+        _call(native.rotate_backward, *given, y, *_ready(dy, dh), dinputs, dh0, drotation)
         return drotation, dinputs, dh0, None
