@@ -39,11 +39,21 @@ class Network(Spec):
         """The model for raw steps of this shape."""
         if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
-        encoder: Encoder = self.encoder.build(raw)  # pyright: ignore[reportAttributeAccessIssue]
-        core: Core = self.core.build(encoder.size)  # pyright: ignore[reportAttributeAccessIssue]
-        size = core.size + (encoder.size if self.skip else 0)
-        head: Head = self.head.build(size)  # pyright: ignore[reportAttributeAccessIssue]
+        encoder: Encoder = _built("encoder", self.encoder, Encoder, raw)
+        core: Core = _built("core", self.core, Core, encoder.size)
+        head: Head = _built("head", self.head, Head, core.size + (encoder.size if self.skip else 0))
         return Model(encoder, core, head, self.flavour, self.skip)
+
+
+def _built(part: str, spec: Spec, kind: type, size: Any) -> Any:
+    """The module of a part. UserError where the spec is of another part, as in a config edited by hand."""
+    try:
+        module = spec.build(size)  # pyright: ignore[reportAttributeAccessIssue]
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{part}: {type(spec).__name__} can't be built as one ({error})") from error
+    if not isinstance(module, kind):
+        raise UserError(f"{part}: {type(spec).__name__} is no {part}")
+    return module
 
 
 class Model(nn.Module):

@@ -230,6 +230,10 @@ def config(run) -> dict:
         (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "LSTM", "hidden": 5}}}, "doesn't fit"),
         (lambda c: c | {"recipe": c["recipe"] | {"training": {"kind": "LSTM"}}}, "expected Training"),
         (lambda c: c | {"raw": [84, 96, 3]}, "doesn't fit"),
+        (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Conv"}}}, "core: Conv"),
+        (lambda c: c | {"recipe": c["recipe"] | {"encoder": {"kind": "LSTM"}}}, "encoder: LSTM"),
+        (lambda c: c | {"recipe": c["recipe"] | {"head": {"kind": "GRU"}}}, "head: GRU is no head"),
+        (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Split"}}}, "core: Split"),
     ],
 )
 def test_a_config_that_is_not_what_was_written_is_refused_in_words(run, change, said):
