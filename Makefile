@@ -21,7 +21,7 @@ sanitize: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps --editable . \
 		--config-settings=build-dir=build/sanitized --config-settings=cmake.define.SANITIZE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 $(BIN)/python -m pytest tests/test_kernels.py
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 $(BIN)/python -m pytest tests/test_kernels.py tests/test_stepper.py
 
 clean:
 	rm -rf .venv build dist
