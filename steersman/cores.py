@@ -382,8 +382,7 @@ class MinLSTMCore(MinCore):
         forget, take, candidate = self.parts(x)
         # f / (f + i) of two sigmoids, without dividing nought by nought.
         share = torch.sigmoid(F.softplus(-take) - F.softplus(-forget))
-        value = torch.where(candidate >= 0, candidate + 0.5, torch.sigmoid(candidate))
-        y, h = kernels.scan(share, (1 - share) * value, state[0], lengths)
+        y, h = kernels.scan(share, (1 - share) * kernels.twins.positive(candidate), state[0], lengths)
         return y, (h,)
 
 

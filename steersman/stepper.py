@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from . import kernels
-from .cores import Core, GRUCore, LSTMCore, MemorylessCore, RNNCore, StackCore, map_state
+from .cores import Core, GRUCore, LSTMCore, MemorylessCore, RNNCore, StackCore, map_state, state_tensors
 
 
 class Stepper:
@@ -90,16 +90,12 @@ class _TorchSession:
 
     @property
     def state(self) -> bytes:
-        return b"".join(t.contiguous().numpy().tobytes() for t in _flat(self._state))
+        return b"".join(t.contiguous().numpy().tobytes() for t in state_tensors(self._state))
 
     @state.setter
     def state(self, value: bytes) -> None:
-        sizes = [t.numel() for t in _flat(self._state)]
+        sizes = [t.numel() for t in state_tensors(self._state)]
         if len(value) != 4 * sum(sizes):
             raise ValueError("state: of another core")
         parts = iter(torch.frombuffer(bytearray(value), dtype=torch.float32).split(sizes))
         self._state = map_state(lambda t: next(parts).view_as(t).clone(), self._state)
-
-
-def _flat(state: Any) -> list[torch.Tensor]:
-    return [state] if isinstance(state, torch.Tensor) else [t for part in state for t in _flat(part)]

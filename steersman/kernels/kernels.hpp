@@ -116,7 +116,6 @@ struct LayerWeights {
 
 struct Kernels {
   const char *name;
-  int64_t width;
   int64_t (*lstm_saved)(const Lstm &);
   void (*lstm_forward)(const Lstm &, const LstmForward &, const int64_t *rows, int64_t num_rows);
   void (*lstm_backward)(const Lstm &, const LstmBackward &, const int64_t *rows, int64_t num_rows);

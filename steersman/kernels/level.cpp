@@ -74,38 +74,15 @@ class Packed {
     return to;
   }
 
-  // The same for many rows: each panel stays in the nearest cache while all rows pass by.
-  void multiply_all(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
-    const float *w = data_;
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first);
-      for (int64_t r = 0; r < rows; r += TILE)
-        panel(wide, a + r * stride_a, stride_a, std::min(TILE, rows - r), w, out + r * stride_out + first * WIDTH,
-              stride_out, add, 1);
-      w += wide * WIDTH * depth_;
-    }
+  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there. Each panel stays in the nearest
+  // cache while all rows pass by.
+  void multiply(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
+    over_panels(a, stride_a, stride_a, 1, rows, out, stride_out, add);
   }
 
   // The same where `a` is laid out in tiles, [tile][depth][TILE].
   void multiply_tiles(const float *a, int64_t rows, float *out, int64_t stride_out, bool add) const {
-    const float *w = data_;
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first);
-      for (int64_t r = 0; r < rows; r += TILE)
-        panel(wide, a + r * depth_, 1, std::min(TILE, rows - r), w, out + r * stride_out + first * WIDTH, stride_out,
-              add, TILE);
-      w += wide * WIDTH * depth_;
-    }
-  }
-
-  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there. At most TILE rows.
-  void multiply(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
-    const float *w = data_;
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first);
-      panel(wide, a, stride_a, rows, w, out + first * WIDTH, stride_out, add, 1);
-      w += wide * WIDTH * depth_;
-    }
+    over_panels(a, depth_, 1, TILE, rows, out, stride_out, add);
   }
 
  private:
@@ -113,7 +90,18 @@ class Packed {
 
   int64_t wide(int64_t panel) const { return std::min(PANEL, vectors_ - panel * PANEL) * WIDTH; }
 
-  // `next` is the distance in `a` from one depth to the next.
+  // Row r's tile begins at a + r * tile_stride; in it rows are `sa` apart, and depths `next`.
+  void over_panels(const float *a, int64_t tile_stride, int64_t sa, int64_t next, int64_t rows, float *out, int64_t so,
+                   bool add) const {
+    const float *w = data_;
+    for (int64_t first = 0; first < vectors_; first += PANEL) {
+      int64_t wide = std::min(PANEL, vectors_ - first);
+      for (int64_t r = 0; r < rows; r += TILE)
+        panel(wide, a + r * tile_stride, sa, std::min(TILE, rows - r), w, out + r * so + first * WIDTH, so, add, next);
+      w += wide * WIDTH * depth_;
+    }
+  }
+
   template <int V = PANEL>
   void panel(int64_t wide, const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
              int64_t next) const {
@@ -264,46 +252,62 @@ void unnormalise(float *d, const float *normal, const float *mask, float scale, 
 
 constexpr int64_t DEPTH = 128;  // Of a panel in the nearest cache: 32 kB.
 
+// Rows `from` to `to` of a result, each padded to whole vectors: where they are summed up.
+struct Sums {
+  Sums(const Product &p, int64_t from, int64_t to)
+      : p_(p), from_(from), to_(to), wide_(padded(p.columns)), direct_(wide_ == p.columns),
+        own_(direct_ ? 0 : (to - from) * wide_), data(direct_ ? p.out + from * p.columns : static_cast<float *>(own_)) {}
+
+  // Puts them where they belong, where they were not summed up there already.
+  void finish() const {
+    for (int64_t r = from_; !direct_ && r < to_; ++r)
+      std::memcpy(p_.out + r * p_.columns, data + (r - from_) * wide_, p_.columns * sizeof(float));
+  }
+
+ private:
+  const Product &p_;
+  int64_t from_, to_, wide_;
+  bool direct_;
+  Buffer own_;
+
+ public:
+  float *const data;
+};
+
 // Rows of out (rows, columns) = a (rows, depth) b^T + bias; b (columns, depth).
 void multiply_transposed(const Product &p, int64_t from, int64_t to) {
   int64_t wide = padded(p.columns);
-  bool direct = wide == p.columns;
-  Buffer sums(direct ? 0 : (to - from) * wide);
-  float *out = direct ? p.out + from * p.columns : sums;
+  Sums sums(p, from, to);
+  float *out = sums.data;
   for (int64_t r = 0; r < to - from; ++r)
     if (p.bias) std::memcpy(out + r * wide, p.bias, p.columns * sizeof(float));
   for (int64_t k = 0; k < p.depth; k += DEPTH) {
     int64_t depth = std::min(DEPTH, p.depth - k);
     Packed block = Packed::by_columns(depth, wide, [&](int64_t n) { return n < p.columns ? p.b + n * p.depth + k : nullptr; });
-    block.multiply_all(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0 || p.bias);
+    block.multiply(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0 || p.bias);
   }
-  if (!direct)
-    for (int64_t r = from; r < to; ++r)
-      std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
+  sums.finish();
 }
 
 // Rows of out (rows, columns) = a (rows, depth) b; b (depth, columns).
 void multiply_plain(const Product &p, int64_t from, int64_t to) {
   int64_t wide = padded(p.columns);
-  bool direct = wide == p.columns;
-  Buffer sums(direct ? 0 : (to - from) * wide);
-  float *out = direct ? p.out + from * p.columns : sums;
+  Sums sums(p, from, to);
+  float *out = sums.data;
   for (int64_t k = 0; k < p.depth; k += DEPTH) {
     int64_t depth = std::min(DEPTH, p.depth - k);
     Packed block = Packed::by_rows(depth, wide, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; });
-    block.multiply_all(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0);
+    block.multiply(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0);
   }
-  if (!direct)
-    for (int64_t r = from; r < to; ++r)
-      std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
+  sums.finish();
 }
 
 // Rows of out (rows, columns) = a^T b; a (depth, rows), b (depth, columns): a weight's gradient.
 void multiply_turned(const Product &p, int64_t from, int64_t to) {
   int64_t wide = padded(p.columns), tiles = (to - from + TILE - 1) / TILE;
-  bool direct = wide == p.columns;
-  Buffer sums(direct ? 0 : (to - from) * wide), turned(tiles * TILE * 2 * DEPTH);
-  float *out = direct ? p.out + from * p.columns : sums;
+  Buffer turned(tiles * TILE * 2 * DEPTH);
+  Sums sums(p, from, to);
+  float *out = sums.data;
   for (int64_t k = 0; k < p.depth; k += 2 * DEPTH) {
     int64_t depth = std::min(2 * DEPTH, p.depth - k);
     Packed block = Packed::by_rows(depth, wide, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; });
@@ -314,9 +318,7 @@ void multiply_turned(const Product &p, int64_t from, int64_t to) {
     }
     block.multiply_tiles(turned, to - from, out, wide, k > 0);
   }
-  if (!direct)
-    for (int64_t r = from; r < to; ++r)
-      std::memcpy(p.out + r * p.columns, out + (r - from) * wide, p.columns * sizeof(float));
+  sums.finish();
 }
 
 // Rows of out (gates, features + width) = sum over all steps of d^T [x; state before], and of the sum of d: all the
@@ -470,9 +472,9 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
   Packed recurrent = pack(p.recurrent, 4, H, P);
   std::unique_ptr<Packed> projection;
   if (p.projection) projection.reset(new Packed(pack(p.projection, 1, P, H)));
-  Buffer peep = spread_copy(p.peepholes, 3, H), gain = spread_copy(p.gain, 4, H);
-  Buffer cell_gain = spread_copy(p.cell_gain, 1, H), cell_bias = spread_copy(p.cell_bias, 1, H);
-  Buffer mask = mask_of(4, H), start(TILE * W);
+  const LstmGates weights(p);
+  const Buffer &peep = weights.peep, &gain = weights.gain, &cell_gain = weights.cell_gain, &mask = weights.mask;
+  Buffer start(TILE * W);
   Buffer dh(TILE * PW), dc(TILE * W), d(TILE * 4 * W), dm(TILE * W), dt(W), kept(4 * W);
   Buffer dpeep(3 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
   const bool peeps = p.peepholes, normal = p.gain;
@@ -1013,8 +1015,6 @@ class LstmLayer : public Layer {
 
   const float *step(const float *x, float *state) override {
     float *h = state, *c = state + padded(out_);
-    std::memcpy(given_, x, features_ * sizeof(float));
-    std::memcpy(given_ + features_, h, out_ * sizeof(float));
     if (normal_) {
       clear(sums_, 4 * wide_), clear(product_, 4 * wide_);
       weights_.add_product(x, sums_);
@@ -1024,6 +1024,8 @@ class LstmLayer : public Layer {
       recurrent_->add_product(h, product_);
       gates_.add_normal(product_, sums_, saved_);
     } else {
+      std::memcpy(given_, x, features_ * sizeof(float));
+      std::memcpy(given_ + features_, h, out_ * sizeof(float));
       std::memcpy(sums_, bias_, 4 * wide_ * sizeof(float));
       weights_.add_product(given_, sums_);
     }
@@ -1129,7 +1131,7 @@ Layer *make_layer(const LayerWeights &l) {
 }  // namespace
 
 const Kernels kernels = {
-    STRING(LEVEL), WIDTH,         lstm_saved,     lstm_forward,   lstm_backward,
+    STRING(LEVEL), lstm_saved,     lstm_forward,   lstm_backward,
     gru_saved,     gru_forward,   gru_backward,   rnn_forward,    rnn_backward,
     scan_forward,  scan_backward, rotate_forward, rotate_backward, make_layer,
     multiply_transposed, multiply_plain, multiply_turned, layer_gradients,

@@ -4,14 +4,12 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -125,7 +123,6 @@ class Shared {
   int64_t size_;
   std::vector<float> parts_;
 };
-
 
 Lstm lstm(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths, const Array &recurrent,
           const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,

@@ -77,8 +77,12 @@ def scan(a: Tensor, b: Tensor, h: Tensor, lengths: Tensor) -> tuple[Tensor, Tens
 
 def min_gru(gate: Tensor, candidate: Tensor, h: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     z = torch.sigmoid(gate)
-    value = torch.where(candidate >= 0, candidate + 0.5, torch.sigmoid(candidate))
-    return scan(1 - z, z * value, h, lengths)
+    return scan(1 - z, z * positive(candidate), h, lengths)
+
+
+def positive(x: Tensor) -> Tensor:
+    """g of Feng et al. 2024: x + 1/2 above nought, sigmoid(x) below, so that its logarithm exists."""
+    return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
 
 
 def rotate(rotation: Tensor, inputs: Tensor, h: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
