@@ -182,22 +182,6 @@ class Cell(Core):
     def initial(self, batch: int) -> State:
         return (self.zeros(batch, self.size),)
 
-    def projected(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """W x + b at every step, in single precision at least: under autocast only the product is in bfloat16."""
-        return kernels.linear(x, self.weight_ih, bias).to(self.weight_ih.dtype)
-
-    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        inputs = self.inputs(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.recur(inputs, state, lengths)
-
-    def inputs(self, x: Tensor) -> Tensor:
-        """What each step's input gives to the gates."""
-        return self.projected(x, self.bias_ih + self.bias_hh)
-
-    def recur(self, inputs: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        raise AssertionError(f"{type(self).__name__} has no recurrence")
-
 
 @dataclass(frozen=True)
 class RNN(Spec):
@@ -218,8 +202,9 @@ class RNNCore(Cell):
         super().__init__(features, spec.hidden, gates=1)
         self.spec = spec
 
-    def recur(self, inputs: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        y, h = kernels.rnn(inputs, self.weight_hh, state[0], lengths, self.spec.nonlinearity == "relu")
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        weights = self.weight_ih, self.bias_ih + self.bias_hh, self.weight_hh
+        y, h = kernels.rnn_layer(x, *weights, state[0], lengths, self.spec.nonlinearity == "relu")
         return y, (h,)
 
 
@@ -243,11 +228,9 @@ class GRUCore(Cell):
         super().__init__(features, spec.hidden, gates=3)
         self.spec = spec
 
-    def inputs(self, x: Tensor) -> Tensor:
-        return self.projected(x, self.bias_ih)
-
-    def recur(self, inputs: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        y, h = kernels.gru(inputs, self.weight_hh, self.bias_hh, state[0], lengths, self.spec.reset == "after")
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        weights = self.weight_ih, self.bias_ih, self.weight_hh, self.bias_hh
+        y, h = kernels.gru_layer(x, *weights, state[0], lengths, self.spec.reset == "after")
         return y, (h,)
 
 
@@ -309,13 +292,13 @@ class LSTMCore(Cell):
             return y, (h, c)
         assert self.cell_gain is not None
         assert self.cell_bias is not None
-        product = self.projected(x, None)
+        product = kernels.linear(x, self.weight_ih, None)
         with torch.autocast(x.device.type, enabled=False):
             inputs = F.layer_norm(product, bias.shape, self.input_gain, bias, self.EPSILON)
-            normal = self.gain, self.cell_gain, self.cell_bias
-            y, h, c = kernels.lstm(
-                inputs, self.weight_hh, h, c, lengths, self.projection, self.peepholes, normal, self.EPSILON
-            )
+        normal = self.gain, self.cell_gain, self.cell_bias
+        y, h, c = kernels.lstm(
+            inputs, self.weight_hh, h, c, lengths, self.projection, self.peepholes, normal, self.EPSILON
+        )
         return y, (h, c)
 
 
@@ -344,7 +327,7 @@ class MinCore(Core):
         return (self.linear.weight.new_zeros(batch, self.size),)
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        return kernels.linear(x, self.linear.weight, self.linear.bias).to(self.linear.weight.dtype).split(self.size, 2)
+        return kernels.linear(x, self.linear.weight, self.linear.bias).split(self.size, 2)
 
 
 class MinGRUCore(MinCore):

@@ -20,22 +20,25 @@ LSTMS = [
     " ".join(("lstm", *(o for o, on in zip(OPTIONS, flags, strict=True) if on))) for flags in product((0, 1), repeat=3)
 ]
 LAYERS = ["linear", "linear bias", "lstm_layer", "lstm_layer projection", "lstm_layer projection peepholes"]
-CASES = [*LSTMS, *LAYERS, "gru after", "gru before", "rnn tanh", "rnn relu", "scan", "min_gru", "rotate"]
+LAYERS += ["gru_layer after", "gru_layer before", "rnn_layer tanh", "rnn_layer relu"]
+CASES = [*LSTMS, *LAYERS, "scan", "min_gru", "rotate"]
 SIZES = [(1, 1, 1), (3, 5, 7), (8, 9, 16), (13, 6, 20), (7, 3, 33), (0, 4, 3), (2, 0, 5)]
 """Batch, time, hidden."""
 
 
 def twin(case: str):
     """The function in plain PyTorch."""
-    return {"linear": linear_twin, "lstm_layer": layer_twin}.get(case.split()[0]) or getattr(twins, case.split()[0])
+    name = case.split()[0]
+    if name == "linear":
+        return linear_twin
+    if not name.endswith("_layer"):
+        return getattr(twins, name)
+    recur = getattr(twins, name.removesuffix("_layer"))
+    return lambda x, weight, bias, *others: recur(torch.nn.functional.linear(x, weight, bias), *others)
 
 
 def linear_twin(x, weight, bias):
     return (torch.nn.functional.linear(x, weight, bias),)
-
-
-def layer_twin(x, weight, bias, *others):
-    return twins.lstm(torch.nn.functional.linear(x, weight, bias), *others)
 
 
 def kernel(case: str):
@@ -84,11 +87,11 @@ def arguments(case: str, batch: int, time: int, hidden: int, lengths=None) -> tu
     if name == "lstm_layer":
         _, *others = arguments(case.replace("_layer", ""), batch, time, hidden, lengths)
         return r(batch, time, hidden + 2), r(4 * hidden, hidden + 2) / 3, r(4 * hidden), *others[:-1]
-    if name == "gru":
-        weights = r(3 * hidden, hidden) / 3, r(3 * hidden)
-        return r(batch, time, 3 * hidden), *weights, r(batch, hidden), lengths, options == ["after"]
-    if name == "rnn":
-        return r(batch, time, hidden), r(hidden, hidden) / 3, r(batch, hidden), lengths, options == ["relu"]
+    if name in ("gru_layer", "rnn_layer"):
+        rows = 3 * hidden if name == "gru_layer" else hidden
+        given = r(batch, time, hidden + 2), r(rows, hidden + 2) / 3, r(rows), r(rows, hidden) / 3
+        bias = (r(rows),) if name == "gru_layer" else ()
+        return *given, *bias, r(batch, hidden), lengths, options in (["after"], ["relu"])
     if name == "rotate":
         return r(2, hidden) / 2, r(batch, time, 2 * hidden), r(batch, 2 * hidden), lengths
     return r(batch, time, hidden), r(batch, time, hidden), r(batch, hidden), lengths
@@ -242,19 +245,53 @@ def test_large_values_saturate(level):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", [(1, 1, 1), (7, 5, 3), (13, 300, 33), (70, 700, 130), (300, 20, 600)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_products_of_matrices_equal_torchs(level, size, threads):
+@pytest.mark.parametrize("half", [False, True])
+def test_products_of_matrices_equal_torchs(level, size, threads, half):
     rows, depth, columns = size
     draw = torch.Generator().manual_seed(rows)
     a, b = torch.randn(rows, depth, generator=draw), torch.randn(depth, columns, generator=draw)
     bias, out = torch.randn(columns, generator=draw), torch.full((rows, columns), torch.nan)
-    wanted = a.double() @ b.double()
+    factors = [t.bfloat16().double() if half else t.double() for t in (a, b)]
+    wanted = factors[0] @ factors[1]
     with chosen(level):
-        native.multiply_plain(a, b, out, threads)
+        native.multiply_plain(a, b, out, half, threads)
         assert_same([out], [wanted])
-        native.multiply_turned(a.t().contiguous(), b, out, threads)
+        native.multiply_turned(a.t().contiguous(), b, out, half, threads)
         assert_same([out], [wanted])
-        native.multiply_transposed(a, b.t().contiguous(), bias, out, threads)
+        native.multiply_transposed(a, b.t().contiguous(), bias, out, half, threads)
         assert_same([out], [wanted + bias])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.startswith(("scan", "min_gru", "rotate", "rnn_layer relu"))]
+)
+def test_under_autocast_only_the_factors_of_products_are_rounded(case, level, monkeypatch):
+    monkeypatch.setattr(kernels, "dots", lambda: True)
+    whole, rounded = expected(case, (7, 3, 33)), []
+    with chosen(level), torch.autocast("cpu", torch.bfloat16):
+        rounded = results(kernel(case), arguments(case, 7, 3, 33))
+    assert all(t.dtype == torch.float32 for t in rounded)
+    apart = [float((a - b).abs().max() / (1 + b.abs().max())) for a, b in zip(rounded, whole, strict=True)]
+    assert 1e-5 < max(apart) < 6e-2
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3.4e38])
+def test_what_can_not_be_rounded_stays_what_it_is(level, value):
+    out = torch.empty(2, 1)
+    with chosen(level):
+        native.multiply_plain(torch.tensor([[value, 0.0, 0.0], [0.0, 0.0, value]]), torch.ones(3, 1), out, True, 1)
+    torch.testing.assert_close(out, torch.tensor([[value]] * 2).bfloat16().float(), equal_nan=True)
+
+
+def test_memory_given_back_is_used_again():
+    first = native.scratch((3, 1000))
+    first[:] = 7
+    address = first.ctypes.data
+    assert native.scratch((3, 1000)).ctypes.data != address
+    del first
+    assert native.scratch((3, 1000)).ctypes.data == address
 
 
 def test_an_unknown_instruction_set_is_refused():
@@ -308,7 +345,8 @@ def raw(function: str, **sizes: int) -> dict:
 
 
 def call(function: str, given: dict, threads: int = 1):
-    return getattr(native, function)(*given.values(), threads)
+    half = () if function.startswith(("scan", "rotate")) else (threads % 2 == 0,)
+    return getattr(native, function)(*given.values(), *half, threads)
 
 
 few, shapes = st.integers(0, 5), st.lists(st.integers(0, 9), max_size=4)

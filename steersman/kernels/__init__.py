@@ -7,6 +7,7 @@ later outputs are 0 and the state that is given back is that of each row's own l
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -32,19 +33,38 @@ FEW = 8
 
 def usable(inputs: Tensor, *others: Tensor | None) -> bool:
     """Whether the C++ kernels take these tensors, and are worth it for so few steps."""
-    if native is None or len(inputs) * inputs.shape[1] < FEW:
+    if native is None or len(inputs) * inputs.shape[1] < FEW or 0 in inputs.shape:
         return False
     given = [inputs, *(t for t in others if t is not None)]
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in given)
 
 
+def dots() -> bool:
+    """Whether this machine multiplies pairs of bfloat16 faster than floats."""
+    return native is not None and native.dots()
+
+
+def _given(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, bool, bool]:
+    """The input as the kernels take it, whether they do, and whether in halves.
+
+    Under autocast to bfloat16 the factors of products are rounded to it where that is faster, and all else stays in
+    float32.
+    """
+    asked = torch.is_autocast_enabled(x.device.type)
+    if asked and x.device.type == "cpu" and weights[0] is not None:
+        x = x.to(weights[0].dtype)
+    half = asked and dots() and torch.get_autocast_dtype(x.device.type) == torch.bfloat16
+    return x, usable(x, *weights), half
+
+
 def linear(
     x: Float[Tensor, "batch time feature"], weight: Float[Tensor, "out feature"], bias: Float[Tensor, "out"] | None
 ) -> Float[Tensor, "batch time out"]:
-    """W x + b at every step; about twice as fast as torch's on AMD's CPUs, whose MKL it is slow on."""
-    if not usable(x, weight, bias) or torch.is_autocast_enabled(x.device.type) or 0 in (*x.shape, len(weight)):
-        return F.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)
+    """W x + b at every step, in the precision of the weights; faster than torch's on AMD's CPUs."""
+    given, takes, half = _given(x, weight, bias)
+    if not takes or not len(weight):
+        return F.linear(given, weight, bias).to(weight.dtype)
+    return _Linear.apply(given, weight, bias, half)
 
 
 def lstm(
@@ -63,10 +83,12 @@ def lstm(
     `normal` is (gain of the normalised U h (4*hidden), gain and bias of the normalised cell (hidden))
     (Ba et al. 2016, equations 20 to 22; the bias of U h is that of `inputs`).
     """
-    if not usable(inputs, recurrent, h, c, projection, peepholes, *(normal or ())):
-        return twins.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
-    given = recurrent, h, c, lengths, projection, peepholes, *(normal or (None,) * 3), epsilon
-    return _Lstm.apply(inputs, None, None, *given)
+    given, takes, half = _given(inputs, recurrent, h, c, projection, peepholes, *(normal or ()))
+    options = recurrent, h, c, lengths, projection, peepholes
+    if takes:
+        return _Lstm.apply(given, None, None, *options, *(normal or (None,) * 3), epsilon, half)
+    with torch.autocast(inputs.device.type, enabled=False):
+        return twins.lstm(inputs, *options, normal, epsilon)
 
 
 def lstm_layer(
@@ -81,39 +103,49 @@ def lstm_layer(
     peepholes: Float[Tensor, "3 hidden"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`lstm` of `linear(x, weight, bias)`; in the kernels the gradients of all weights come from one pass."""
-    half = torch.is_autocast_enabled(x.device.type)
-    if half or not usable(x, weight, bias, recurrent, h, c, projection, peepholes) or 0 in x.shape:
-        inputs = linear(x, weight, bias).to(weight.dtype)
-        with torch.autocast(x.device.type, enabled=False):
-            return lstm(inputs, recurrent, h, c, lengths, projection, peepholes)
-    return _Lstm.apply(x, weight, bias, recurrent, h, c, lengths, projection, peepholes, None, None, None, 0.0)
+    options = recurrent, h, c, lengths, projection, peepholes
+    given, takes, half = _given(x, weight, bias, *options[:3], projection, peepholes)
+    if not takes:
+        return lstm(linear(x, weight, bias), *options)
+    return _Lstm.apply(given, weight, bias, *options, None, None, None, 0.0, half)
 
 
-def gru(
-    inputs: Float[Tensor, "batch time 3*hidden"],
-    recurrent: Float[Tensor, "3*hidden hidden"],
+def gru_layer(
+    x: Float[Tensor, "batch time feature"],
+    weight: Float[Tensor, "3*hidden feature"],
     bias: Float[Tensor, "3*hidden"],
+    recurrent: Float[Tensor, "3*hidden hidden"],
+    recurrent_bias: Float[Tensor, "3*hidden"],
     h: Float[Tensor, "batch hidden"],
     lengths: Int[Tensor, "batch"],
     reset_after: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h. Gates in the order r z n; the reset gate acts after the product (cuDNN) or before (Cho 2014)."""
-    if not usable(inputs, recurrent, bias, h):
-        return twins.gru(inputs, recurrent, bias, h, lengths, reset_after)
-    return _Gru.apply(inputs, recurrent, bias, h, lengths, reset_after)
+    options = recurrent, recurrent_bias, h, lengths, reset_after
+    given, takes, half = _given(x, weight, bias, recurrent, recurrent_bias, h)
+    if takes:
+        return _Gru.apply(given, weight, bias, *options, half)
+    inputs = F.linear(given, weight, bias).to(weight.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return twins.gru(inputs, *options)
 
 
-def rnn(
-    inputs: Float[Tensor, "batch time hidden"],
+def rnn_layer(
+    x: Float[Tensor, "batch time feature"],
+    weight: Float[Tensor, "hidden feature"],
+    bias: Float[Tensor, "hidden"],
     recurrent: Float[Tensor, "hidden hidden"],
     h: Float[Tensor, "batch hidden"],
     lengths: Int[Tensor, "batch"],
     relu: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs and h of h = tanh(inputs + U h), or relu."""
-    if not usable(inputs, recurrent, h):
+    """Outputs and h of h = tanh(W x + b + U h), or relu."""
+    given, takes, half = _given(x, weight, bias, recurrent, h)
+    if takes:
+        return _Rnn.apply(given, weight, bias, recurrent, h, lengths, relu, half)
+    inputs = F.linear(given, weight, bias).to(weight.dtype)
+    with torch.autocast(x.device.type, enabled=False):
         return twins.rnn(inputs, recurrent, h, lengths, relu)
-    return _Rnn.apply(inputs, recurrent, h, lengths, relu)
 
 
 def scan(
@@ -162,152 +194,177 @@ def _call(kernel: Callable[..., None], *given: Any) -> None:
     kernel(*[t.numpy() if isinstance(t, Tensor) else t for t in given], torch.get_num_threads())
 
 
-def _product(a: Tensor, b: Tensor, turned: bool) -> Tensor:
-    """a^T b, or a b, of matrices."""
-    out = a.new_empty(a.shape[1 if turned else 0], b.shape[1])
-    multiply = native.multiply_turned if turned else native.multiply_plain
-    _call(multiply, a.contiguous(), b.contiguous(), out)
+def _flat(array: Any) -> Any:
+    """Batch and time as one axis."""
+    return array.reshape(-1, array.shape[-1])
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _projected(x: Tensor, weight: Tensor, bias: Tensor | None, half: bool) -> Any:
+    """W x + b in memory that the kernels keep for the next call."""
+    out = native.scratch((*x.shape[:2], len(weight)))
+    _call(native.multiply_transposed, _flat(x), weight, bias, _flat(out), half)
     return out
 
 
-def _weight_gradient(gradient: Tensor, states: Tensor) -> Tensor:
+def _input_gradient(d: Any, weight: Tensor, x: Tensor, half: bool) -> Tensor:
+    dx = torch.empty_like(x)
+    _call(native.multiply_plain, _flat(d), weight, _flat(dx), half)
+    return dx
+
+
+def _weight_gradient(d: Any, x: Any, half: bool) -> Tensor:
     """Sum over batch and time of the outer products."""
-    return _product(gradient.flatten(0, 1), states.flatten(0, 1), turned=True)
+    out = _empty(d.shape[-1], x.shape[-1])
+    _call(native.multiply_turned, _flat(d), _flat(x), out, half)
+    return out
 
 
-def _layer_gradients(d: Tensor, x: Tensor, y: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _layer_gradients(
+    d: Any, x: Tensor | None, y: Tensor, h0: Tensor, half: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """Of input weights, recurrent weights and bias, from the gradient of the gates' sums."""
     gates = d.shape[2]
-    dweight, drecurrent, dbias = d.new_empty(gates, x.shape[2]), d.new_empty(gates, y.shape[2]), d.new_empty(gates)
-    _call(native.layer_gradients, d, x, y, h0, dweight, drecurrent, dbias)
+    dweight = None if x is None else _empty(gates, x.shape[2])
+    drecurrent, dbias = _empty(gates, y.shape[2]), _empty(gates)
+    _call(native.layer_gradients, d, x, y, h0, dweight, drecurrent, dbias, half)
     return dweight, drecurrent, dbias
-
-
-def _before(h0: Tensor, y: Tensor) -> Tensor:
-    """The state before each step."""
-    past = torch.empty_like(y)
-    past[:, :1], past[:, 1:] = h0.unsqueeze(1), y[:, :-1]
-    return past
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, x, weight, bias, half):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, bias = _ready(x, weight, bias)
         y = x.new_empty(*x.shape[:2], len(weight))
-        _call(native.multiply_transposed, x.flatten(0, 1), weight, bias, y.flatten(0, 1))
+        _call(native.multiply_transposed, _flat(x), weight, bias, _flat(y), half)
         ctx.save_for_backward(x, weight)
+        ctx.half = half
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        to_x, to_weight, to_bias = ctx.needs_input_grad
-        flat = dy.flatten(0, 1)
-        dx = _product(flat, weight, turned=False).view_as(x) if to_x else None
-        return dx, _weight_gradient(dy, x) if to_weight else None, flat.sum(0) if to_bias else None
+        to_x, to_weight, to_bias, _ = ctx.needs_input_grad
+        (dy,) = _ready(dy)
+        dx = _input_gradient(dy, weight, x, ctx.half) if to_x else None
+        dweight = _weight_gradient(dy, x, ctx.half) if to_weight else None
+        return dx, dweight, _flat(dy).sum(0) if to_bias else None, None
 
 
 class _Lstm(torch.autograd.Function):
+    """Of the gates' sums, where there is no weight; else of a layer's input."""
+
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, gain, cell_gain, cell_bias, epsilon
-    ):
+        ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, gain, cell_gain, cell_bias, epsilon,
+        half,
+    ):  # fmt: skip
         x, weight, bias, h0, c0, lengths, recurrent, *options = _ready(
             x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias
         )
         batch, time, hidden = *x.shape[:2], c0.shape[1]
-        inputs = x
-        if weight is not None:
-            inputs = x.new_empty(batch, time, 4 * hidden)
-            _call(native.multiply_transposed, x.flatten(0, 1), weight, bias, inputs.flatten(0, 1))
+        inputs = x if weight is None else _projected(x, weight, bias, half)
         y, h, c = x.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
-        gates = saved = None
+        ctx.gates = ctx.saved = None
         if any(ctx.needs_input_grad):
-            gates = inputs if weight is not None else torch.empty_like(inputs)  # In place where they are our own.
-            saved = x.new_empty(batch, time, native.lstm_saved(hidden, gain is not None))
-        given = inputs, h0, c0, lengths, recurrent, *options
-        _call(native.lstm_forward, *given, epsilon, y, h, c, gates, saved)
-        ctx.save_for_backward(*given, gates, saved, y, x, weight)
-        ctx.epsilon = epsilon
+            ctx.gates = native.scratch(inputs.shape) if weight is None else inputs  # In place where they are our own.
+            ctx.saved = native.scratch((batch, time, native.lstm_saved(hidden, gain is not None)))
+        given = h0, c0, lengths, recurrent, *options
+        _call(native.lstm_forward, inputs, *given, epsilon, y, h, c, ctx.gates, ctx.saved, half)
+        ctx.save_for_backward(*given, y, x, weight)
+        ctx.epsilon, ctx.half = epsilon, half
         return y, h, c
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, gates, saved, y, x, weight = ctx.saved_tensors
-        inputs, h0, c0, _, _, projection, peepholes, gain, cell_gain, cell_bias = given
-        dinputs, dh0, dc0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(c0)
-        dproduct = None if gain is None else torch.empty_like(inputs)
-        dprojected: Any = None
-        cells: Any = None
-        if projection is not None:
-            dprojected, cells = torch.empty_like(y), y.new_empty(*y.shape[:2], c0.shape[1])
+        *given, y, x, weight = ctx.saved_tensors
+        h0, c0, _, _, projection, peepholes, gain, cell_gain, cell_bias = given
+        half, shape = ctx.half, ctx.gates.shape
+        # What is given back is torch's, what is not comes from the kernels' own memory.
+        dinputs: Any = _empty(*shape) if weight is None else native.scratch(shape)
+        dproduct = None if gain is None else native.scratch(shape)
+        dh0, dc0 = torch.empty_like(h0), torch.empty_like(c0)
+        dprojected = None if projection is None else native.scratch(y.shape)
+        cells = None if projection is None else native.scratch((*y.shape[:2], c0.shape[1]))
         extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
-        _call(native.lstm_backward, *given, ctx.epsilon, gates, saved, *_ready(dy, dh, dc),
-            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra,
+        _call(native.lstm_backward, ctx.gates, *given, ctx.epsilon, ctx.gates, ctx.saved, *_ready(dy, dh, dc),
+            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, half,
         )  # fmt: skip
-        dprojection = None if projection is None else _weight_gradient(dprojected, cells)
+        dprojection = None if projection is None else _weight_gradient(dprojected, cells, half)
+        d = dinputs if dproduct is None else dproduct
+        dweight, drecurrent, dbias = _layer_gradients(d, None if weight is None else x, y, h0, half)
+        dx = dinputs
         if weight is None:
-            drecurrent = _weight_gradient(dinputs if dproduct is None else dproduct, _before(h0, y))
-            return dinputs, None, None, drecurrent, dh0, dc0, None, dprojection, *extra, None
-        dweight, drecurrent, dbias = _layer_gradients(dinputs, x, y, h0)
-        dx = _product(dinputs.flatten(0, 1), weight, turned=False).view_as(x) if ctx.needs_input_grad[0] else None
-        return dx, dweight, dbias, drecurrent, dh0, dc0, None, dprojection, *extra, None
+            dbias = None
+        else:
+            dx = _input_gradient(dinputs, weight, x, half) if ctx.needs_input_grad[0] else None
+        return dx, dweight, dbias, drecurrent, dh0, dc0, None, dprojection, *extra, None, None
 
 
 class _Gru(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, inputs, recurrent, bias, h0, lengths, reset_after):  # pyright: ignore[reportIncompatibleMethodOverride]
-        inputs, h0, lengths, recurrent, bias = given = _ready(inputs, h0, lengths, recurrent, bias)
-        y, h = inputs.new_empty(*inputs.shape[:2], h0.shape[1]), torch.empty_like(h0)
-        saved = None
+    def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after, half):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, bias, h0, lengths, recurrent, recurrent_bias = _ready(
+            x, weight, bias, h0, lengths, recurrent, recurrent_bias
+        )
+        ctx.inputs = _projected(x, weight, bias, half)
+        y, h = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
+        ctx.saved = None
         if any(ctx.needs_input_grad):
-            saved = inputs.new_empty(*inputs.shape[:2], native.gru_saved(h0.shape[1]))
-        _call(native.gru_forward, *given, reset_after, y, h, saved)
-        ctx.save_for_backward(*given, saved, y)
-        ctx.reset_after = reset_after
+            ctx.saved = native.scratch((*x.shape[:2], native.gru_saved(h0.shape[1])))
+        given = h0, lengths, recurrent, recurrent_bias
+        _call(native.gru_forward, ctx.inputs, *given, reset_after, y, h, ctx.saved, half)
+        ctx.save_for_backward(*given, y, x, weight)
+        ctx.reset_after, ctx.half = reset_after, half
         return y, h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, saved, y = ctx.saved_tensors
-        inputs, h0 = given[:2]
-        dinputs, dproduct, dh0 = torch.empty_like(inputs), torch.empty_like(inputs), torch.empty_like(h0)
-        dreset = None if ctx.reset_after else torch.empty_like(y)
-        _call(native.gru_backward, *given, ctx.reset_after, saved, y, *_ready(dy, dh),
-            dinputs, dproduct, dreset, dh0,
+        *given, y, x, weight = ctx.saved_tensors
+        h0, half, shape = given[0], ctx.half, ctx.inputs.shape
+        dinputs, dproduct, dh0 = native.scratch(shape), native.scratch(shape), torch.empty_like(h0)
+        dreset = None if ctx.reset_after else native.scratch(y.shape)
+        _call(native.gru_backward, ctx.inputs, *given, ctx.reset_after, ctx.saved, y, *_ready(dy, dh),
+            dinputs, dproduct, dreset, dh0, half,
         )  # fmt: skip
-        past = _before(h0, y)
-        if dreset is None:
-            drecurrent = _weight_gradient(dproduct, past)
-        else:
-            size = 2 * h0.shape[1]
-            parts = _weight_gradient(dproduct[..., :size], past), _weight_gradient(dproduct[..., size:], dreset)
-            drecurrent = torch.cat(parts)
-        return dinputs, drecurrent, dproduct.sum((0, 1)), dh0, None, None
+        _, drecurrent, drecurrent_bias = _layer_gradients(dproduct, None, y, h0, half)
+        size = 2 * h0.shape[1]
+        if dreset is not None:  # The candidate's product is with r h instead of h.
+            drecurrent[size:] = _weight_gradient(np.ascontiguousarray(dproduct[..., size:]), dreset, half)
+        dweight = _weight_gradient(dinputs, x, half)
+        dbias = drecurrent_bias.clone()  # Only the candidate's product is multiplied by r before it is summed up.
+        dbias[size:] = torch.from_numpy(_flat(dinputs)[:, size:].sum(0))
+        dx = _input_gradient(dinputs, weight, x, half) if ctx.needs_input_grad[0] else None
+        return dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, None, None, None
 
 
 class _Rnn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, inputs, recurrent, h0, lengths, relu):  # pyright: ignore[reportIncompatibleMethodOverride]
-        inputs, h0, lengths, recurrent = given = _ready(inputs, h0, lengths, recurrent)
-        y, h = torch.empty_like(inputs), torch.empty_like(h0)
-        _call(native.rnn_forward, *given, relu, y, h)
-        ctx.save_for_backward(*given, y)
-        ctx.relu = relu
+    def forward(ctx, x, weight, bias, recurrent, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, bias, h0, lengths, recurrent = _ready(x, weight, bias, h0, lengths, recurrent)
+        given = _projected(x, weight, bias, half), h0, lengths, recurrent
+        y, h = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
+        _call(native.rnn_forward, *given, relu, y, h, half)
+        ctx.save_for_backward(h0, lengths, recurrent, y, x, weight)
+        ctx.relu, ctx.half = relu, half
         return y, h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y = ctx.saved_tensors
-        h0 = given[1]
-        dinputs, dh0 = torch.empty_like(y), torch.empty_like(h0)
-        _call(native.rnn_backward, *given, ctx.relu, y, *_ready(dy, dh), dinputs, dh0)
-        return dinputs, _weight_gradient(dinputs, _before(h0, y)), dh0, None, None
+        *given, y, x, weight = ctx.saved_tensors
+        h0, half = given[0], ctx.half
+        dinputs, dh0 = native.scratch(y.shape), torch.empty_like(h0)
+        _call(native.rnn_backward, y, *given, ctx.relu, y, *_ready(dy, dh), dinputs, dh0, half)
+        dweight, drecurrent, dbias = _layer_gradients(dinputs, x, y, h0, half)
+        dx = _input_gradient(dinputs, weight, x, half) if ctx.needs_input_grad[0] else None
+        return dx, dweight, dbias, drecurrent, dh0, None, None, None
 
 
 class _Scan(torch.autograd.Function):

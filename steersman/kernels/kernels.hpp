@@ -2,6 +2,7 @@
 // `rows` lists the batch rows to do, longest first; `lengths` is by batch row. A null pointer means: not there.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 struct Lstm {
@@ -90,7 +91,7 @@ struct Product {
 struct LayerGradients {
   int64_t batch, steps, gates, features, width;
   const float *d, *x, *y, *h0;  // (batch, steps, gates), (batch, steps, features), (batch, steps, width), (batch, width)
-  float *dinput, *drecurrent, *dbias;
+  float *dinput, *drecurrent, *dbias;  // (gates, features) or null, (gates, width), (gates)
 };
 
 // A layer for one step at a time, its weights packed.
@@ -114,17 +115,23 @@ struct LayerWeights {
   Rnn rnn;
 };
 
+// A kernel in float32, and the same with the factors of its products rounded to bfloat16.
+template <class... Given>
+using Either = void (*[2])(Given...);
+
 struct Kernels {
   const char *name;
+  bool dots;  // The machine multiplies pairs of bfloat16 faster than floats.
   int64_t (*lstm_saved)(const Lstm &);
-  void (*lstm_forward)(const Lstm &, const LstmForward &, const int64_t *rows, int64_t num_rows);
-  void (*lstm_backward)(const Lstm &, const LstmBackward &, const int64_t *rows, int64_t num_rows);
+  Either<const Lstm &, const LstmForward &, const int64_t *, int64_t> lstm_forward;
+  Either<const Lstm &, const LstmBackward &, const int64_t *, int64_t> lstm_backward;
   int64_t (*gru_saved)(const Gru &);
-  void (*gru_forward)(const Gru &, const GruForward &, const int64_t *rows, int64_t num_rows);
-  void (*gru_backward)(const Gru &, const GruBackward &, const int64_t *rows, int64_t num_rows);
-  void (*rnn_forward)(const Rnn &, float *y, float *h, const int64_t *rows, int64_t num_rows);
-  void (*rnn_backward)(const Rnn &, const float *y, const float *dy, const float *dh, float *dinputs, float *dh0,
-                       const int64_t *rows, int64_t num_rows);
+  Either<const Gru &, const GruForward &, const int64_t *, int64_t> gru_forward;
+  Either<const Gru &, const GruBackward &, const int64_t *, int64_t> gru_backward;
+  // y, h; then rows.
+  Either<const Rnn &, float *, float *, const int64_t *, int64_t> rnn_forward;
+  // y, dy, dh, dinputs, dh0; then rows.
+  Either<const Rnn &, const float *, const float *, const float *, float *, float *, const int64_t *, int64_t> rnn_backward;
   void (*scan_forward)(const Scan &, float *y, float *h, const int64_t *rows, int64_t num_rows);
   void (*scan_backward)(const Scan &, const float *y, const float *dy, const float *dh, float *da, float *db,
                         float *dh0, const int64_t *rows, int64_t num_rows);
@@ -132,12 +139,16 @@ struct Kernels {
   void (*rotate_backward)(const Rotation &, const float *y, const float *dy, const float *dh, float *dinputs,
                           float *dh0, float *dfactor, const int64_t *rows, int64_t num_rows);
   Layer *(*make_layer)(const LayerWeights &);
-  void (*multiply_transposed)(const Product &, int64_t from, int64_t to);
-  void (*multiply_plain)(const Product &, int64_t from, int64_t to);
-  void (*multiply_turned)(const Product &, int64_t from, int64_t to);
-  void (*layer_gradients)(const LayerGradients &, int64_t from, int64_t to);
+  Either<const Product &, int64_t, int64_t> multiply_transposed, multiply_plain, multiply_turned;
+  Either<const LayerGradients &, int64_t, int64_t> layer_gradients;
 };
+
+// Memory that begins on a cache line; given back, it is kept for the next who asks: fresh memory costs the system a
+// fault a page.
+void *take_memory(size_t bytes);
+void give_memory(void *memory, size_t bytes);
 
 namespace generic { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
+namespace avx512_bf16 { extern const Kernels kernels; }

@@ -6,11 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "kernels.hpp"
+#include "products.hpp"
 #include "vectors.hpp"
 
 #define STRING_(x) #x
@@ -18,169 +18,6 @@
 
 namespace LEVEL {
 namespace {
-
-constexpr int64_t TILE = 6;        // Rows: 6 x 4 accumulators, 4 weights and a broadcast nearly fill 32 registers.
-constexpr int64_t PANEL = 4;       // Vectors of columns in a panel of packed weights.
-constexpr int64_t HALF_PANEL = 4;  // The same of weights in bfloat16, which only single rows are multiplied with.
-
-int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
-
-// Zeroed floats that begin on a cache line.
-class Buffer {
- public:
-  explicit Buffer(int64_t size) : data_(make(size)) {}
-  operator float *() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(float *p) const { std::free(p); }
-  };
-  static float *make(int64_t size) {
-    size_t bytes = (std::max<int64_t>(size, 1) * sizeof(float) + 63) / 64 * 64;
-    void *p = nullptr;
-    if (posix_memalign(&p, 64, bytes)) throw std::bad_alloc();
-    std::memset(p, 0, bytes);
-    return static_cast<float *>(p);
-  }
-  std::unique_ptr<float, Free> data_;
-};
-
-// A matrix (depth, columns) in panels, [panel][depth][up to 4 vectors], for products from the left.
-class Packed {
- public:
-  // From its columns: `column(n)` points at floats that follow one another, or is null in padding.
-  template <class Column>
-  static Packed by_columns(int64_t depth, int64_t columns, Column column) {
-    Packed to(depth, columns);
-    for (int64_t n = 0; n < columns; ++n) {
-      int64_t panel = n / (PANEL * WIDTH), wide = to.wide(panel);
-      float *out = to.data_ + panel * PANEL * WIDTH * depth + n % (PANEL * WIDTH);
-      if (const float *from = column(n))
-        for (int64_t k = 0; k < depth; ++k) out[k * wide] = from[k];
-    }
-    return to;
-  }
-
-  // From its rows: `row(k)` points at `real` floats, or is null in padding.
-  template <class Row>
-  static Packed by_rows(int64_t depth, int64_t columns, int64_t real, Row row) {
-    Packed to(depth, columns);
-    for (int64_t k = 0; k < depth; ++k)
-      if (const float *from = row(k))
-        for (int64_t panel = 0; panel * PANEL * WIDTH < real; ++panel) {
-          int64_t first = panel * PANEL * WIDTH, wide = to.wide(panel);
-          std::memcpy(to.data_ + first * depth + k * wide, from + first, std::min(wide, real - first) * sizeof(float));
-        }
-    return to;
-  }
-
-  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there. Each panel stays in the nearest
-  // cache while all rows pass by.
-  void multiply(const float *a, int64_t stride_a, int64_t rows, float *out, int64_t stride_out, bool add) const {
-    over_panels(a, stride_a, stride_a, 1, rows, out, stride_out, add);
-  }
-
-  // The same where `a` is laid out in tiles, [tile][depth][TILE].
-  void multiply_tiles(const float *a, int64_t rows, float *out, int64_t stride_out, bool add) const {
-    over_panels(a, depth_, 1, TILE, rows, out, stride_out, add);
-  }
-
- private:
-  Packed(int64_t depth, int64_t columns) : depth_(depth), vectors_(columns / WIDTH), data_(depth * columns) {}
-
-  int64_t wide(int64_t panel) const { return std::min(PANEL, vectors_ - panel * PANEL) * WIDTH; }
-
-  // Row r's tile begins at a + r * tile_stride; in it rows are `sa` apart, and depths `next`.
-  void over_panels(const float *a, int64_t tile_stride, int64_t sa, int64_t next, int64_t rows, float *out, int64_t so,
-                   bool add) const {
-    const float *w = data_;
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min(PANEL, vectors_ - first);
-      for (int64_t r = 0; r < rows; r += TILE)
-        panel(wide, a + r * tile_stride, sa, std::min(TILE, rows - r), w, out + r * so + first * WIDTH, so, add, next);
-      w += wide * WIDTH * depth_;
-    }
-  }
-
-  template <int V = PANEL>
-  void panel(int64_t wide, const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
-             int64_t next) const {
-    if constexpr (V > 1)
-      if (wide < V) return panel<V - 1>(wide, a, sa, rows, w, out, so, add, next);
-    by_height<V, TILE>(a, sa, rows, w, out, so, add, next);
-  }
-
-  template <int V, int R>
-  void by_height(const float *a, int64_t sa, int64_t rows, const float *w, float *out, int64_t so, bool add,
-                 int64_t next) const {
-    if constexpr (R > 1)
-      if (rows < R) return by_height<V, R - 1>(a, sa, rows, w, out, so, add, next);
-    product<R, V>(a, sa, w, out, so, add, next);
-  }
-
-  template <int R, int V>
-  void product(const float *a, int64_t sa, const float *w, float *out, int64_t so, bool add, int64_t next) const {
-    // Few rows leave the multipliers waiting for one another: then depths in turn are summed apart.
-    constexpr int WAYS = R * V <= 2 ? 4 : R * V <= 8 ? 2 : 1;
-    Floats sums[WAYS][R][V];
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        sums[0][r][v] = add ? load(out + r * so + v * WIDTH) : Floats{};
-#pragma GCC unroll 4
-        for (int way = 1; way < WAYS; ++way) sums[way][r][v] = Floats{};
-      }
-    int64_t k = 0;
-    for (; k + WAYS <= depth_; k += WAYS)
-#pragma GCC unroll 4
-      for (int way = 0; way < WAYS; ++way) {
-        Floats column[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) column[v] = load(w + ((k + way) * V + v) * WIDTH);
-#pragma GCC unroll 12
-        for (int r = 0; r < R; ++r) {
-          Floats value = all(a[r * sa + (k + way) * next]);
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sums[way][r][v] += value * column[v];
-        }
-      }
-    for (; k < depth_; ++k)
-#pragma GCC unroll 12
-      for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[0][r][v] += all(a[r * sa + k * next]) * load(w + (k * V + v) * WIDTH);
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-#pragma GCC unroll 4
-        for (int way = 1; way < WAYS; ++way) sums[0][r][v] += sums[way][r][v];
-        store(out + r * so + v * WIDTH, sums[0][r][v]);
-      }
-  }
-
-  int64_t depth_, vectors_;
-  Buffer data_;
-};
-
-// (gates x width) rows of `matrix`, each gate padded, as columns: for h U^T.
-Packed pack_transposed(const float *matrix, int64_t gates, int64_t width, int64_t depth) {
-  int64_t wide = padded(width);
-  return Packed::by_columns(depth, gates * wide, [=](int64_t n) {
-    int64_t gate = n / wide, j = n % wide;
-    return j < width ? matrix + (gate * width + j) * depth : nullptr;
-  });
-}
-
-// (gates x width, columns) as it stands, each gate padded: for dgates U.
-Packed pack(const float *matrix, int64_t gates, int64_t width, int64_t columns) {
-  int64_t wide = padded(width);
-  return Packed::by_rows(gates * wide, padded(columns), columns, [=](int64_t k) {
-    int64_t gate = k / wide, j = k % wide;
-    return j < width ? matrix + (gate * width + j) * columns : nullptr;
-  });
-}
 
 // From rows of `gates` runs of `width` floats to padded ones, and back.
 void spread(const float *from, float *to, int64_t gates, int64_t width) {
@@ -197,12 +34,6 @@ Buffer spread_copy(const float *from, int64_t gates, int64_t width) {
   Buffer to(gates * padded(width));
   if (from) spread(from, to, gates, width);
   return to;
-}
-
-// A tile's worth of a row, at a size the compiler knows wherever it can.
-void copy_tile(const float *from, float *to, int64_t left) {
-  if (left >= TILE) std::memcpy(to, from, TILE * sizeof(float));
-  else std::memcpy(to, from, left * sizeof(float));
 }
 
 void clear(float *p, int64_t size) { std::memset(p, 0, size * sizeof(float)); }
@@ -246,108 +77,6 @@ void unnormalise(float *d, const float *normal, const float *mask, float scale, 
   Floats mean = all(sum(total) / count), slope = all(sum(with) / count);
   for (int64_t j = 0; j < size; j += WIDTH)
     store(d + j, (load(d + j) - mean - load(normal + j) * slope) * all(scale) * load(mask + j));
-}
-
-// Products of whole matrices, for rows or columns `from` to `to` of the result.
-
-constexpr int64_t DEPTH = 128;  // Of a panel in the nearest cache: 32 kB.
-
-// Rows `from` to `to` of a result, each padded to whole vectors: where they are summed up.
-struct Sums {
-  Sums(const Product &p, int64_t from, int64_t to)
-      : p_(p), from_(from), to_(to), wide_(padded(p.columns)), direct_(wide_ == p.columns),
-        own_(direct_ ? 0 : (to - from) * wide_), data(direct_ ? p.out + from * p.columns : static_cast<float *>(own_)) {}
-
-  // Puts them where they belong, where they were not summed up there already.
-  void finish() const {
-    for (int64_t r = from_; !direct_ && r < to_; ++r)
-      std::memcpy(p_.out + r * p_.columns, data + (r - from_) * wide_, p_.columns * sizeof(float));
-  }
-
- private:
-  const Product &p_;
-  int64_t from_, to_, wide_;
-  bool direct_;
-  Buffer own_;
-
- public:
-  float *const data;
-};
-
-// Rows of out (rows, columns) = a (rows, depth) b^T + bias; b (columns, depth).
-void multiply_transposed(const Product &p, int64_t from, int64_t to) {
-  int64_t wide = padded(p.columns);
-  Sums sums(p, from, to);
-  float *out = sums.data;
-  for (int64_t r = 0; r < to - from; ++r)
-    if (p.bias) std::memcpy(out + r * wide, p.bias, p.columns * sizeof(float));
-  for (int64_t k = 0; k < p.depth; k += DEPTH) {
-    int64_t depth = std::min(DEPTH, p.depth - k);
-    Packed block = Packed::by_columns(depth, wide, [&](int64_t n) { return n < p.columns ? p.b + n * p.depth + k : nullptr; });
-    block.multiply(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0 || p.bias);
-  }
-  sums.finish();
-}
-
-// Rows of out (rows, columns) = a (rows, depth) b; b (depth, columns).
-void multiply_plain(const Product &p, int64_t from, int64_t to) {
-  int64_t wide = padded(p.columns);
-  Sums sums(p, from, to);
-  float *out = sums.data;
-  for (int64_t k = 0; k < p.depth; k += DEPTH) {
-    int64_t depth = std::min(DEPTH, p.depth - k);
-    Packed block = Packed::by_rows(depth, wide, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; });
-    block.multiply(p.a + from * p.depth + k, p.depth, to - from, out, wide, k > 0);
-  }
-  sums.finish();
-}
-
-// Rows of out (rows, columns) = a^T b; a (depth, rows), b (depth, columns): a weight's gradient.
-void multiply_turned(const Product &p, int64_t from, int64_t to) {
-  int64_t wide = padded(p.columns), tiles = (to - from + TILE - 1) / TILE;
-  Buffer turned(tiles * TILE * 2 * DEPTH);
-  Sums sums(p, from, to);
-  float *out = sums.data;
-  for (int64_t k = 0; k < p.depth; k += 2 * DEPTH) {
-    int64_t depth = std::min(2 * DEPTH, p.depth - k);
-    Packed block = Packed::by_rows(depth, wide, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; });
-    for (int64_t i = 0; i < depth; ++i) {
-      const float *row = p.a + (k + i) * p.rows + from;
-      for (int64_t r = 0; r < to - from; r += TILE)
-        copy_tile(row + r, turned + r * depth + i * TILE, to - from - r);
-    }
-    block.multiply_tiles(turned, to - from, out, wide, k > 0);
-  }
-  sums.finish();
-}
-
-// Rows of out (gates, features + width) = sum over all steps of d^T [x; state before], and of the sum of d: all the
-// gradients of a layer's weights in one pass.
-void layer_gradients(const LayerGradients &p, int64_t from, int64_t to) {
-  const int64_t columns = p.features + p.width, wide = padded(columns), total = p.batch * p.steps;
-  const int64_t tiles = (to - from + TILE - 1) / TILE, most = 2 * DEPTH;
-  Buffer sums((to - from) * wide), turned(tiles * TILE * most), both(most * wide), bias(tiles * TILE);
-  for (int64_t k = 0; k < total; k += most) {
-    int64_t depth = std::min(most, total - k);
-    for (int64_t i = 0; i < depth; ++i) {
-      int64_t at = k + i, row = at / p.steps, t = at % p.steps;
-      const float *before = t ? p.y + (at - 1) * p.width : p.h0 + row * p.width;
-      std::memcpy(both + i * wide, p.x + at * p.features, p.features * sizeof(float));
-      std::memcpy(both + i * wide + p.features, before, p.width * sizeof(float));
-      const float *d = p.d + at * p.gates + from;
-      for (int64_t r = 0; r < to - from; ++r) bias[r] += d[r];
-      for (int64_t r = 0; r < to - from; r += TILE)
-        copy_tile(d + r, turned + r * depth + i * TILE, to - from - r);
-    }
-    Packed block = Packed::by_rows(depth, wide, wide, [&](int64_t i) { return both + i * wide; });
-    block.multiply_tiles(turned, to - from, sums, wide, k > 0);
-  }
-  for (int64_t r = from; r < to; ++r) {
-    const float *sum = sums + (r - from) * wide;
-    std::memcpy(p.dinput + r * p.features, sum, p.features * sizeof(float));
-    std::memcpy(p.drecurrent + r * p.width, sum + p.features, p.width * sizeof(float));
-    p.dbias[r] = bias[r - from];
-  }
 }
 
 // Rows in tiles as even as can be, each with its longest length; `work(rows, number, longest)`.
@@ -422,11 +151,12 @@ struct LstmGates {
   Buffer peep, gain, cell_gain, cell_bias, mask;
 };
 
+template <class Number>
 void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
-  Packed recurrent = pack_transposed(p.recurrent, 4, H, P);
-  std::unique_ptr<Packed> projection;
-  if (p.projection) projection.reset(new Packed(pack_transposed(p.projection, 1, P, H)));
+  auto recurrent = pack_transposed<Number>(p.recurrent, 4, H, P);
+  std::unique_ptr<Packed<Number>> projection;
+  if (p.projection) projection.reset(new Packed<Number>(pack_transposed<Number>(p.projection, 1, P, H)));
   LstmGates gates(p);
   Buffer h(TILE * PW), c(TILE * W), u(TILE * 4 * W), v(TILE * 4 * W), m(TILE * W), spare(S);
   const bool normal = p.gain;
@@ -467,11 +197,12 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
   }
 }
 
+template <class Number>
 void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
-  Packed recurrent = pack(p.recurrent, 4, H, P);
-  std::unique_ptr<Packed> projection;
-  if (p.projection) projection.reset(new Packed(pack(p.projection, 1, P, H)));
+  auto recurrent = pack<Number>(p.recurrent, 4, H, P);
+  std::unique_ptr<Packed<Number>> projection;
+  if (p.projection) projection.reset(new Packed<Number>(pack<Number>(p.projection, 1, P, H)));
   const LstmGates weights(p);
   const Buffer &peep = weights.peep, &gain = weights.gain, &cell_gain = weights.cell_gain, &mask = weights.mask;
   Buffer start(TILE * W);
@@ -581,12 +312,13 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
 
 int64_t gru_saved(const Gru &p) { return 4 * padded(p.hidden); }
 
+template <class Number>
 void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_saved(p);
   const bool after = p.reset_after;
-  Packed recurrent = pack_transposed(p.recurrent, after ? 3 : 2, H, H);
-  std::unique_ptr<Packed> candidate;
-  if (!after) candidate.reset(new Packed(pack_transposed(p.recurrent + 2 * H * H, 1, H, H)));
+  auto recurrent = pack_transposed<Number>(p.recurrent, after ? 3 : 2, H, H);
+  std::unique_ptr<Packed<Number>> candidate;
+  if (!after) candidate.reset(new Packed<Number>(pack_transposed<Number>(p.recurrent + 2 * H * H, 1, H, H)));
   Buffer bias = spread_copy(p.bias, 3, H), h(TILE * W), x(TILE * 3 * W), u(TILE * 3 * W), rh(TILE * W), spare(S);
 
   in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
@@ -640,12 +372,13 @@ void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_
   }
 }
 
+template <class Number>
 void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_saved(p);
   const bool after = p.reset_after;
-  Packed recurrent = pack(p.recurrent, after ? 3 : 2, H, H);
-  std::unique_ptr<Packed> candidate;
-  if (!after) candidate.reset(new Packed(pack(p.recurrent + 2 * H * H, 1, H, H)));
+  auto recurrent = pack<Number>(p.recurrent, after ? 3 : 2, H, H);
+  std::unique_ptr<Packed<Number>> candidate;
+  if (!after) candidate.reset(new Packed<Number>(pack<Number>(p.recurrent + 2 * H * H, 1, H, H)));
   Buffer dh(TILE * W), carried(TILE * W), d(TILE * 3 * W), du(TILE * 3 * W), drh(TILE * W), past(W);
 
   in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
@@ -706,9 +439,10 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
 
 // Plain RNN: all that the way back needs is y.
 
+template <class Number>
 void rnn_forward(const Rnn &p, float *y, float *h_last, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, T = p.steps, W = padded(H);
-  Packed recurrent = pack_transposed(p.recurrent, 1, H, H);
+  auto recurrent = pack_transposed<Number>(p.recurrent, 1, H, H);
   Buffer h(TILE * W), u(TILE * W);
   in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
     for (int64_t r = 0; r < number; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
@@ -733,10 +467,11 @@ void rnn_forward(const Rnn &p, float *y, float *h_last, const int64_t *rows, int
   }
 }
 
+template <class Number>
 void rnn_backward(const Rnn &p, const float *y, const float *dy, const float *dh_last, float *dinputs, float *dh0,
                   const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, T = p.steps, W = padded(H);
-  Packed recurrent = pack(p.recurrent, 1, H, H);
+  auto recurrent = pack<Number>(p.recurrent, 1, H, H);
   Buffer dh(TILE * W), d(TILE * W), now(W);
   in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
     for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, dh_last + tile[r] * H, H * sizeof(float));
@@ -890,6 +625,8 @@ void rotate_backward(const Rotation &p, const float *y, const float *dy, const f
 
 // One step of one sequence, weights packed once: [input and state][gates], in float32 or in bfloat16.
 
+constexpr int64_t HALF_PANEL = 4;  // Vectors of columns in a panel.
+
 // Weights in bfloat16, two vectors to a word: a shift and a mask give them back as floats.
 class PackedHalf {
  public:
@@ -963,13 +700,15 @@ class PackedHalf {
   Buffer data_;
 };
 
-// Either kind of weights.
+// Either kind of weights, for single rows.
 class StepWeights {
+  using Single = Packed<Whole, 4, 1>;
+
  public:
   template <class At>
   StepWeights(int64_t depth, int64_t columns, bool half, At at) {
     if (half) half_.reset(new PackedHalf(depth, columns, at));
-    else whole_.reset(new Packed(Packed::by_columns(depth, columns, [&, column = std::vector<float>(depth)](int64_t n) mutable {
+    else whole_.reset(new Single(Single::by_columns(depth, columns, [&, column = std::vector<float>(depth)](int64_t n) mutable {
       for (int64_t k = 0; k < depth; ++k) column[k] = at(k, n);
       return static_cast<const float *>(column.data());
     })));
@@ -980,7 +719,7 @@ class StepWeights {
   }
 
  private:
-  std::unique_ptr<Packed> whole_;
+  std::unique_ptr<Single> whole_;
   std::unique_ptr<PackedHalf> half_;
 };
 
@@ -1130,11 +869,17 @@ Layer *make_layer(const LayerWeights &l) {
 
 }  // namespace
 
+// By whether numbers are halves.
+#define EITHER(name) \
+  { name<Whole>, name<Half> }
+
 const Kernels kernels = {
-    STRING(LEVEL), lstm_saved,     lstm_forward,   lstm_backward,
-    gru_saved,     gru_forward,   gru_backward,   rnn_forward,    rnn_backward,
+    STRING(LEVEL), DOTS,
+    lstm_saved,    EITHER(lstm_forward), EITHER(lstm_backward),
+    gru_saved,     EITHER(gru_forward),  EITHER(gru_backward),
+    EITHER(rnn_forward), EITHER(rnn_backward),
     scan_forward,  scan_backward, rotate_forward, rotate_backward, make_layer,
-    multiply_transposed, multiply_plain, multiply_turned, layer_gradients,
+    EITHER(multiply_transposed), EITHER(multiply_plain), EITHER(multiply_turned), EITHER(layer_gradients),
 };
 
 }  // namespace LEVEL

@@ -9,12 +9,61 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "kernels.hpp"
+
+namespace {
+
+// Memory that was given back, oldest first.
+struct Kept {
+  static constexpr size_t MOST = size_t(256) << 20;
+  std::mutex lock;
+  std::vector<std::pair<void *, size_t>> free;
+  size_t total = 0;
+};
+
+Kept &kept() {
+  static Kept *memory = new Kept;  // Never destroyed: what is given back last may come after everything else.
+  return *memory;
+}
+
+}  // namespace
+
+void *take_memory(size_t bytes) {
+  Kept &memory = kept();
+  {
+    std::lock_guard<std::mutex> locked(memory.lock);
+    auto last = std::find_if(memory.free.rbegin(), memory.free.rend(), [&](auto &one) { return one.second == bytes; });
+    if (last != memory.free.rend()) {
+      void *found = last->first;
+      memory.free.erase(std::next(last).base());
+      memory.total -= bytes;
+      return found;
+    }
+  }
+  void *fresh = nullptr;
+  if (posix_memalign(&fresh, 64, bytes)) throw std::bad_alloc();
+  return fresh;
+}
+
+void give_memory(void *pointer, size_t bytes) {
+  if (!pointer) return;
+  Kept &memory = kept();
+  std::lock_guard<std::mutex> locked(memory.lock);
+  memory.free.emplace_back(pointer, bytes);
+  memory.total += bytes;
+  size_t gone = 0;
+  for (; memory.total > Kept::MOST || memory.free.size() - gone > 64; ++gone) {
+    std::free(memory.free[gone].first);
+    memory.total -= memory.free[gone].second;
+  }
+  memory.free.erase(memory.free.begin(), memory.free.begin() + gone);
+}
 
 namespace nb = nanobind;
 using Array = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
@@ -29,6 +78,7 @@ std::vector<const Kernels *> levels() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
     found.push_back(&avx512::kernels);
+  if (found.back() == &avx512::kernels && __builtin_cpu_supports("avx512bf16")) found.push_back(&avx512_bf16::kernels);
 #endif
   return found;
 }
@@ -124,6 +174,24 @@ class Shared {
   std::vector<float> parts_;
 };
 
+// An array whose memory comes from what was given back, and goes there; what it holds is not said.
+nb::object scratch(const std::vector<size_t> &shape) {
+  size_t bytes = sizeof(float);
+  for (size_t size : shape) bytes *= size;
+  bytes = std::max<size_t>(bytes, 64);
+  struct Piece {
+    void *memory;
+    size_t bytes;
+  };
+  auto *piece = new Piece{take_memory(bytes), bytes};
+  nb::capsule owner(piece, [](void *p) noexcept {
+    auto *piece = static_cast<Piece *>(p);
+    give_memory(piece->memory, piece->bytes);
+    delete piece;
+  });
+  return nb::cast(nb::ndarray<nb::numpy, float>(piece->memory, shape.size(), shape.data(), owner));
+}
+
 Lstm lstm(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths, const Array &recurrent,
           const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,
           const Maybe &cell_bias, float epsilon) {
@@ -157,7 +225,7 @@ int64_t lstm_saved(int64_t hidden, bool normal) {
 void lstm_forward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
                   const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &y, const Array &h,
-                  const Array &c, const Maybe &gates, const Maybe &saved, int threads) {
+                  const Array &c, const Maybe &gates, const Maybe &saved, bool half, int threads) {
   Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("inputs", inputs, 0);
   LstmForward to;
@@ -168,7 +236,7 @@ void lstm_forward(const Array &inputs, const Array &h0, const Array &c0, const L
   to.saved = floats("saved", saved, {batch, p.steps, chosen->lstm_saved(p)});
   if (bool(gates) != bool(saved)) throw nb::value_error("gates and saved: give both or neither");
   in_threads(p.lengths, batch, threads,
-             [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward(p, to, rows, number); });
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward[half](p, to, rows, number); });
 }
 
 void lstm_backward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
@@ -177,7 +245,7 @@ void lstm_backward(const Array &inputs, const Array &h0, const Array &c0, const 
                    const Array &saved, const Array &dy, const Array &dh, const Array &dc, const Array &dinputs, const Maybe &drecurrent,
                    const Maybe &dprojected, const Maybe &cells, const Array &dh0, const Array &dc0,
                    const Maybe &dpeepholes, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
-                   int threads) {
+                   bool half, int threads) {
   Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
   LstmBackward to;
@@ -203,7 +271,7 @@ void lstm_backward(const Array &inputs, const Array &h0, const Array &c0, const 
     LstmBackward own = to;
     own.dpeepholes = peeps.part(thread), own.dgain = gains.part(thread);
     own.dcell_gain = cell_gains.part(thread), own.dcell_bias = cell_biases.part(thread);
-    chosen->lstm_backward(p, own, rows, number);
+    chosen->lstm_backward[half](p, own, rows, number);
   });
 }
 
@@ -228,7 +296,7 @@ int64_t gru_saved(int64_t hidden) {
 
 void gru_forward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent,
                  const Array &bias, bool reset_after, const Array &y, const Array &h, const Maybe &saved,
-                 int threads) {
+                 bool half, int threads) {
   Gru p = gru(inputs, h0, lengths, recurrent, bias, reset_after);
   int64_t batch = size_at("inputs", inputs, 0);
   GruForward to;
@@ -236,13 +304,13 @@ void gru_forward(const Array &inputs, const Array &h0, const Lengths &lengths, c
   to.h = floats("h", h, {batch, p.hidden});
   to.saved = floats("saved", saved, {batch, p.steps, chosen->gru_saved(p)});
   in_threads(p.lengths, batch, threads,
-             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_forward(p, to, rows, number); });
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_forward[half](p, to, rows, number); });
 }
 
 void gru_backward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent,
                   const Array &bias, bool reset_after, const Array &saved, const Array &y, const Array &dy,
                   const Array &dh, const Array &dinputs, const Array &drecurrent, const Maybe &dreset,
-                  const Array &dh0, int threads) {
+                  const Array &dh0, bool half, int threads) {
   Gru p = gru(inputs, h0, lengths, recurrent, bias, reset_after);
   int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
   GruBackward to;
@@ -256,7 +324,7 @@ void gru_backward(const Array &inputs, const Array &h0, const Lengths &lengths, 
   to.dh0 = floats("dh0", dh0, {batch, H});
   if (!reset_after && !to.dreset) throw nb::value_error("dreset is missing: the reset gate acts before the product");
   in_threads(p.lengths, batch, threads,
-             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_backward(p, to, rows, number); });
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_backward[half](p, to, rows, number); });
 }
 
 Rnn rnn(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu) {
@@ -271,25 +339,25 @@ Rnn rnn(const Array &inputs, const Array &h0, const Lengths &lengths, const Arra
 }
 
 void rnn_forward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu,
-                 const Array &y, const Array &h, int threads) {
+                 const Array &y, const Array &h, bool half, int threads) {
   Rnn p = rnn(inputs, h0, lengths, recurrent, relu);
   int64_t batch = size_at("inputs", inputs, 0);
   float *to_y = floats("y", y, {batch, p.steps, p.hidden}), *to_h = floats("h", h, {batch, p.hidden});
   in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
-    chosen->rnn_forward(p, to_y, to_h, rows, number);
+    chosen->rnn_forward[half](p, to_y, to_h, rows, number);
   });
 }
 
 void rnn_backward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu,
                   const Array &y, const Array &dy, const Array &dh, const Array &dinputs, const Array &dh0,
-                  int threads) {
+                  bool half, int threads) {
   Rnn p = rnn(inputs, h0, lengths, recurrent, relu);
   int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
   const float *from_y = floats("y", y, {batch, T, H}), *from_dy = floats("dy", dy, {batch, T, H});
   const float *from_dh = floats("dh", dh, {batch, H});
   float *to = floats("dinputs", dinputs, {batch, T, H}), *to_h0 = floats("dh0", dh0, {batch, H});
   in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
-    chosen->rnn_backward(p, from_y, from_dy, from_dh, to, to_h0, rows, number);
+    chosen->rnn_backward[half](p, from_y, from_dy, from_dh, to, to_h0, rows, number);
   });
 }
 
@@ -374,41 +442,42 @@ void over_rows(int64_t rows, int threads, Work work) {
   for (auto &thread : others) thread.join();
 }
 
-void multiply_transposed(const Array &a, const Array &b, const Maybe &bias, const Array &out, int threads) {
+void multiply_transposed(const Array &a, const Array &b, const Maybe &bias, const Array &out, bool half, int threads) {
   Product p{size_at("a", a, 0), size_at("a", a, 1), size_at("b", b, 0), nullptr, nullptr, nullptr, nullptr};
   p.a = a.data(), p.b = floats("b", b, {p.columns, p.depth}), p.bias = floats("bias", bias, {p.columns});
   floats("a", a, {p.rows, p.depth});
   p.out = floats("out", out, {p.rows, p.columns});
   if (p.depth == 0) throw nb::value_error("a: no columns");
-  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_transposed(p, from, to); });
+  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_transposed[half](p, from, to); });
 }
 
-void multiply_plain(const Array &a, const Array &b, const Array &out, int threads) {
+void multiply_plain(const Array &a, const Array &b, const Array &out, bool half, int threads) {
   Product p{size_at("a", a, 0), size_at("a", a, 1), size_at("b", b, 1), nullptr, nullptr, nullptr, nullptr};
   p.a = floats("a", a, {p.rows, p.depth}), p.b = floats("b", b, {p.depth, p.columns});
   p.out = floats("out", out, {p.rows, p.columns});
-  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_plain(p, from, to); });
+  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_plain[half](p, from, to); });
 }
 
-void multiply_turned(const Array &a, const Array &b, const Array &out, int threads) {
+void multiply_turned(const Array &a, const Array &b, const Array &out, bool half, int threads) {
   Product p{size_at("a", a, 1), size_at("a", a, 0), size_at("b", b, 1), nullptr, nullptr, nullptr, nullptr};
   p.a = floats("a", a, {p.depth, p.rows}), p.b = floats("b", b, {p.depth, p.columns});
   p.out = floats("out", out, {p.rows, p.columns});
   if (p.depth == 0) std::fill_n(p.out, p.rows * p.columns, 0.0f);
-  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_turned(p, from, to); });
+  over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_turned[half](p, from, to); });
 }
 
-void layer_gradients(const Array &d, const Array &x, const Array &y, const Array &h0, const Array &dinput,
-                     const Array &drecurrent, const Array &dbias, int threads) {
+void layer_gradients(const Array &d, const Maybe &x, const Array &y, const Array &h0, const Maybe &dinput,
+                     const Array &drecurrent, const Array &dbias, bool half, int threads) {
   LayerGradients p{};
   p.batch = size_at("d", d, 0), p.steps = size_at("d", d, 1), p.gates = size_at("d", d, 2);
-  p.features = size_at("x", x, 2), p.width = size_at("y", y, 2);
+  p.features = x ? size_at("x", *x, 2) : 0, p.width = size_at("y", y, 2);
   p.d = floats("d", d, {p.batch, p.steps, p.gates}), p.x = floats("x", x, {p.batch, p.steps, p.features});
   p.y = floats("y", y, {p.batch, p.steps, p.width}), p.h0 = floats("h0", h0, {p.batch, p.width});
   p.dinput = floats("dinput", dinput, {p.gates, p.features});
   p.drecurrent = floats("drecurrent", drecurrent, {p.gates, p.width});
   p.dbias = floats("dbias", dbias, {p.gates});
-  over_rows(p.gates, threads, [&](int64_t from, int64_t to) { chosen->layer_gradients(p, from, to); });
+  if (bool(x) != bool(dinput)) throw nb::value_error("x and dinput: give both or neither");
+  over_rows(p.gates, threads, [&](int64_t from, int64_t to) { chosen->layer_gradients[half](p, from, to); });
 }
 
 using Vector = nb::ndarray<float, nb::numpy, nb::ndim<1>>;
@@ -556,6 +625,8 @@ NB_MODULE(native, m) {
   m.def("levels", level_names, "Instruction sets that this machine has, slowest first.");
   m.def("level", [] { return std::string(chosen->name); }, "The one in use.");
   m.def("choose", choose, nb::arg("name"));
+  m.def("dots", [] { return chosen->dots; }, "Whether pairs of bfloat16 are multiplied faster than floats.");
+  m.def("scratch", scratch, nb::arg("shape"), "An array of floats, whatever they are.");
   m.def("lstm_saved", lstm_saved, nb::arg("hidden"), nb::arg("normal"));
   m.def("lstm_forward", lstm_forward);
   m.def("lstm_backward", lstm_backward);

@@ -19,6 +19,12 @@ constexpr int WIDTH = 4;
 #endif
 
 typedef float Floats __attribute__((vector_size(WIDTH * 4)));
+#if defined(__AVX512BF16__)
+constexpr bool DOTS = true;
+#else
+constexpr bool DOTS = false;
+#endif
+
 typedef int32_t Ints __attribute__((vector_size(WIDTH * 4)));
 
 inline Floats load(const float *p) {
@@ -39,6 +45,36 @@ inline Floats bits(Ints v) {
   Floats f;
   std::memcpy(&f, &v, sizeof f);
   return f;
+}
+
+// Numbers rounded to bfloat16, to the nearest, ties to even, as the upper halves of words; NaN stays NaN.
+inline Ints rounded(Floats x) {
+  Ints word;
+  std::memcpy(&word, &x, sizeof word);
+  Ints up = word + 0x7fff + ((word >> 16) & 1);
+  return (x == x ? up : word | 0x400000) & static_cast<int32_t>(0xffff0000);
+}
+
+// Pairs of numbers in bfloat16, the first in the lower half.
+inline void store_pairs(uint32_t *to, Floats first, Floats second) {
+  Ints low = rounded(first), word;
+  word = ((low >> 16) & 0xffff) | rounded(second);
+  std::memcpy(to, &word, sizeof word);
+}
+
+// sums + both products of the pairs, in float32.
+inline Floats added_pairs(Floats sums, uint32_t a, const uint32_t *w) {
+  Ints word;
+  std::memcpy(&word, w, sizeof word);
+#if defined(__AVX512BF16__)
+  return reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums),
+                                                   reinterpret_cast<__m512bh>(_mm512_set1_epi32(a)),
+                                                   reinterpret_cast<__m512bh>(word)));
+#else
+  Ints value = static_cast<int32_t>(a) - Ints{};
+  const int32_t upper = static_cast<int32_t>(0xffff0000);
+  return sums + bits(value << 16) * bits(word << 16) + bits(value & upper) * bits(word & upper);
+#endif
 }
 
 // e^x - 1, near nought too: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; x is held in [-87, 87]. NaN stays NaN.
