@@ -4,6 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
 
 struct Lstm {
   int64_t steps, hidden, out;  // out == hidden where there is no projection
@@ -94,17 +97,45 @@ struct LayerGradients {
   float *dinput, *drecurrent, *dbias;  // (gates, features) or null, (gates, width), (gates)
 };
 
-// A layer for one step at a time, its weights packed.
+// A layer for one step at a time, its weights packed; sequences share it, in turn, each with its own state.
 struct Layer {
+  Layer(int64_t features, int64_t out, std::vector<int64_t> state_sizes)
+      : features(features), out(out), state_sizes(std::move(state_sizes)) {}
   virtual ~Layer() = default;
-  virtual int64_t state_size() const = 0;
-  virtual int64_t out() const = 0;
-  // The output, which is the first part of the state; no memory is taken.
+  // The output, which stands until the next step; no memory is taken.
   virtual const float *step(const float *x, float *state) = 0;
+
+  int64_t state_size() const {
+    int64_t total = 0;
+    for (int64_t size : state_sizes) total += size;
+    return total;
+  }
+
+  const int64_t features, out;
+  // Floats of each tensor of the state, padding included; of a STACK, of each layer's state.
+  const std::vector<int64_t> state_sizes;
+};
+
+struct Min {
+  int64_t hidden;  // the input's gates are z v of a MIN_GRU, f i v of a MIN_LSTM
+};
+
+struct Lru {
+  int64_t hidden, out;
+  const float *scale;          // (hidden) of what comes in
+  const float *factor;         // (2, hidden) as a Rotation's
+  const float *out_of, *past;  // (out, 2 hidden) and (out, features)
+};
+
+struct Cfc {
+  int64_t hidden, backbone;  // its input weights are (backbone, features that are no time + hidden)
+  bool elapsed;              // the last feature is the time that a step takes
+  const float *heads;        // (4 hidden, backbone): two values, rate and shift
+  const float *heads_bias;   // (4 hidden)
 };
 
 struct LayerWeights {
-  enum Kind { LSTM, GRU, RNN } kind;
+  enum Kind { LSTM, GRU, RNN, MIN_GRU, MIN_LSTM, LRU, CFC, MEMORYLESS, ZONEOUT, RESIDUAL, STACK } kind;
   int64_t features;
   bool half;               // weights in bfloat16
   const float *input;      // (gates hidden, features)
@@ -113,6 +144,11 @@ struct LayerWeights {
   Lstm lstm;
   Gru gru;
   Rnn rnn;
+  Min min;
+  Lru lru;
+  Cfc cfc;
+  std::vector<std::shared_ptr<Layer>> layers;  // of a STACK; the one that a ZONEOUT or a RESIDUAL is around
+  std::vector<float> shares;                   // that a ZONEOUT keeps of each tensor of the state
 };
 
 // A kernel in float32, and the same with the factors of its products rounded to bfloat16.

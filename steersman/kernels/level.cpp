@@ -737,23 +737,20 @@ StepWeights both(const float *input, const float *recurrent, int64_t gates, int6
 class LstmLayer : public Layer {
  public:
   explicit LstmLayer(const LayerWeights &l)
-      : gates_(l.lstm), features_(l.features), hidden_(l.lstm.hidden), out_(l.lstm.out), wide_(padded(hidden_)),
-        normal_(l.lstm.gain), bias_(spread_copy(l.bias, 4, hidden_)), input_gain_(spread_copy(l.input_gain, 4, hidden_)),
-        weights_(normal_ ? both(l.input, nullptr, 4, hidden_, features_, 0, l.half)
-                         : both(l.input, l.lstm.recurrent, 4, hidden_, features_, out_, l.half)),
-        given_(features_ + out_ + WIDTH), sums_(4 * wide_), product_(4 * wide_), shown_(std::max(wide_, padded(out_))),
+      : Layer(l.features, l.lstm.out, {padded(l.lstm.out), padded(l.lstm.hidden)}), gates_(l.lstm),
+        hidden_(l.lstm.hidden), wide_(padded(hidden_)), normal_(l.lstm.gain), bias_(spread_copy(l.bias, 4, hidden_)),
+        input_gain_(spread_copy(l.input_gain, 4, hidden_)),
+        weights_(normal_ ? both(l.input, nullptr, 4, hidden_, features, 0, l.half)
+                         : both(l.input, l.lstm.recurrent, 4, hidden_, features, out, l.half)),
+        given_(features + out + WIDTH), sums_(4 * wide_), product_(4 * wide_), shown_(std::max(wide_, padded(out))),
         saved_(lstm_saved(l.lstm)) {
-    if (normal_) recurrent_.reset(new StepWeights(both(l.lstm.recurrent, nullptr, 4, hidden_, out_, 0, l.half)));
+    if (normal_) recurrent_.reset(new StepWeights(both(l.lstm.recurrent, nullptr, 4, hidden_, out, 0, l.half)));
     if (l.lstm.projection)
-      projection_.reset(new StepWeights(both(l.lstm.projection, nullptr, 1, out_, hidden_, 0, l.half)));
+      projection_.reset(new StepWeights(both(l.lstm.projection, nullptr, 1, out, hidden_, 0, l.half)));
   }
 
-  // h and c; padded, so that the cell can be worked on in place.
-  int64_t state_size() const override { return padded(out_) + wide_; }
-  int64_t out() const override { return out_; }
-
   const float *step(const float *x, float *state) override {
-    float *h = state, *c = state + padded(out_);
+    float *h = state, *c = state + padded(out);  // Padded, so that the cell can be worked on in place.
     if (normal_) {
       clear(sums_, 4 * wide_), clear(product_, 4 * wide_);
       weights_.add_product(x, sums_);
@@ -763,14 +760,14 @@ class LstmLayer : public Layer {
       recurrent_->add_product(h, product_);
       gates_.add_normal(product_, sums_, saved_);
     } else {
-      std::memcpy(given_, x, features_ * sizeof(float));
-      std::memcpy(given_ + features_, h, out_ * sizeof(float));
+      std::memcpy(given_, x, features * sizeof(float));
+      std::memcpy(given_ + features, h, out * sizeof(float));
       std::memcpy(sums_, bias_, 4 * wide_ * sizeof(float));
       weights_.add_product(given_, sums_);
     }
     gates_.apply(sums_, c, projection_ ? shown_ : h, saved_);
     if (projection_) {
-      clear(h, padded(out_));
+      clear(h, padded(out));
       projection_->add_product(shown_, h);
     }
     return h;
@@ -778,7 +775,7 @@ class LstmLayer : public Layer {
 
  private:
   LstmGates gates_;
-  int64_t features_, hidden_, out_, wide_;
+  int64_t hidden_, wide_;
   bool normal_;
   Buffer bias_, input_gain_;
   StepWeights weights_;
@@ -789,18 +786,16 @@ class LstmLayer : public Layer {
 class GruLayer : public Layer {
  public:
   explicit GruLayer(const LayerWeights &l)
-      : features_(l.features), hidden_(l.gru.hidden), wide_(padded(hidden_)), after_(l.gru.reset_after),
-        input_bias_(spread_copy(l.bias, 3, hidden_)), bias_(spread_copy(l.gru.bias, 3, hidden_)),
-        input_(both(l.input, nullptr, 3, hidden_, features_, 0, l.half)),
+      : Layer(l.features, l.gru.hidden, {padded(l.gru.hidden)}), hidden_(l.gru.hidden),
+        wide_(padded(hidden_)), after_(l.gru.reset_after), input_bias_(spread_copy(l.bias, 3, hidden_)),
+        bias_(spread_copy(l.gru.bias, 3, hidden_)),
+        input_(both(l.input, nullptr, 3, hidden_, features, 0, l.half)),
         recurrent_(both(l.gru.recurrent, nullptr, after_ ? 3 : 2, hidden_, hidden_, 0, l.half)), sums_(3 * wide_),
         product_(3 * wide_), held_(wide_) {
     if (!after_)
       candidate_.reset(
           new StepWeights(both(l.gru.recurrent + 2 * hidden_ * hidden_, nullptr, 1, hidden_, hidden_, 0, l.half)));
   }
-
-  int64_t state_size() const override { return wide_; }
-  int64_t out() const override { return hidden_; }
 
   const float *step(const float *x, float *h) override {
     const int64_t W = wide_;
@@ -822,7 +817,7 @@ class GruLayer : public Layer {
   }
 
  private:
-  int64_t features_, hidden_, wide_;
+  int64_t hidden_, wide_;
   bool after_;
   Buffer input_bias_, bias_;
   StepWeights input_, recurrent_;
@@ -833,17 +828,14 @@ class GruLayer : public Layer {
 class RnnLayer : public Layer {
  public:
   explicit RnnLayer(const LayerWeights &l)
-      : features_(l.features), hidden_(l.rnn.hidden), wide_(padded(hidden_)), relu_(l.rnn.relu),
-        bias_(spread_copy(l.bias, 1, hidden_)),
-        weights_(both(l.input, l.rnn.recurrent, 1, hidden_, features_, hidden_, l.half)), given_(features_ + hidden_),
+      : Layer(l.features, l.rnn.hidden, {padded(l.rnn.hidden)}), hidden_(l.rnn.hidden),
+        wide_(padded(hidden_)), relu_(l.rnn.relu), bias_(spread_copy(l.bias, 1, hidden_)),
+        weights_(both(l.input, l.rnn.recurrent, 1, hidden_, features, hidden_, l.half)), given_(features + hidden_),
         sums_(wide_) {}
 
-  int64_t state_size() const override { return wide_; }
-  int64_t out() const override { return hidden_; }
-
   const float *step(const float *x, float *h) override {
-    std::memcpy(given_, x, features_ * sizeof(float));
-    std::memcpy(given_ + features_, h, hidden_ * sizeof(float));
+    std::memcpy(given_, x, features * sizeof(float));
+    std::memcpy(given_ + features, h, hidden_ * sizeof(float));
     std::memcpy(sums_, bias_, wide_ * sizeof(float));
     weights_.add_product(given_, sums_);
     for (int64_t j = 0; j < wide_; j += WIDTH) {
@@ -854,17 +846,211 @@ class RnnLayer : public Layer {
   }
 
  private:
-  int64_t features_, hidden_, wide_;
+  int64_t hidden_, wide_;
   bool relu_;
   Buffer bias_;
   StepWeights weights_;
   Buffer given_, sums_;
 };
 
+// e^x for x up to 0.
+Floats exponential(Floats x) { return exponential_less_one(x) + 1.0f; }
+
+// i / (f + i) of two sigmoids. Above and below are multiplied by the least of 1, e^f and e^i: nothing grows beyond
+// all bounds, nor does what is divided by vanish.
+Floats taken(Floats forget, Floats take) {
+  Floats least = smaller(smaller(forget, take), Floats{}), one = exponential(least);
+  Floats let_go = one + exponential(least - forget), let_in = one + exponential(least - take);
+  return let_go / (let_go + let_in);
+}
+
+class MinLayer : public Layer {
+ public:
+  explicit MinLayer(const LayerWeights &l)
+      : Layer(l.features, l.min.hidden, {padded(l.min.hidden)}), gates_(l.kind == LayerWeights::MIN_LSTM ? 3 : 2),
+        wide_(padded(out)), bias_(spread_copy(l.bias, gates_, out)),
+        weights_(both(l.input, nullptr, gates_, out, features, 0, l.half)), sums_(gates_ * wide_) {}
+
+  const float *step(const float *x, float *h) override {
+    const int64_t W = wide_;
+    std::memcpy(sums_, bias_, gates_ * W * sizeof(float));
+    weights_.add_product(x, sums_);
+    for (int64_t j = 0; j < W; j += WIDTH) {
+      Floats gate = load(sums_ + j), before = load(h + j);
+      Floats share = gates_ == 3 ? taken(gate, load(sums_ + W + j)) : sigmoid(gate);
+      Floats fresh = positive(load(sums_ + (gates_ - 1) * W + j));
+      store(h + j, before + share * (fresh - before));
+    }
+    return h;
+  }
+
+ private:
+  int64_t gates_, wide_;
+  Buffer bias_;
+  StepWeights weights_;
+  Buffer sums_;
+};
+
+class LruLayer : public Layer {
+ public:
+  explicit LruLayer(const LayerWeights &l)
+      : Layer(l.features, l.lru.out, {padded(2 * l.lru.hidden)}), hidden_(l.lru.hidden), wide_(padded(hidden_)),
+        scale_(spread_copy(l.lru.scale, 1, hidden_)), factor_(spread_copy(l.lru.factor, 2, hidden_)),
+        into_(both(l.input, nullptr, 2, hidden_, features, 0, l.half)),
+        out_of_(both(l.lru.out_of, l.lru.past, 1, out, 2 * hidden_, features, l.half)), sums_(2 * wide_),
+        turned_(2 * wide_), given_(2 * hidden_ + features), shown_(padded(out)) {}
+
+  // Real parts, then imaginary ones right behind them: so they are read in one product, and shown by a zoneout.
+  const float *step(const float *x, float *h) override {
+    const int64_t W = wide_;
+    clear(sums_, 2 * W);
+    into_.add_product(x, sums_);
+    spread(h, turned_, 2, hidden_);
+    for (int64_t j = 0; j < W; j += WIDTH) {
+      Floats real = load(factor_ + j), imaginary = load(factor_ + W + j), scale = load(scale_ + j);
+      Floats a = load(turned_ + j), b = load(turned_ + W + j);
+      store(turned_ + j, real * a - imaginary * b + scale * load(sums_ + j));
+      store(turned_ + W + j, real * b + imaginary * a + scale * load(sums_ + W + j));
+    }
+    gather(turned_, h, 2, hidden_);
+    std::memcpy(given_, h, 2 * hidden_ * sizeof(float));
+    std::memcpy(given_ + 2 * hidden_, x, features * sizeof(float));
+    clear(shown_, padded(out));
+    out_of_.add_product(given_, shown_);
+    return shown_;
+  }
+
+ private:
+  int64_t hidden_, wide_;
+  Buffer scale_, factor_;
+  StepWeights into_, out_of_;
+  Buffer sums_, turned_, given_, shown_;
+};
+
+class CfcLayer : public Layer {
+ public:
+  explicit CfcLayer(const LayerWeights &l)
+      : Layer(l.features, l.cfc.hidden, {padded(l.cfc.hidden)}), elapsed_(l.cfc.elapsed), read_(features - elapsed_),
+        wide_(padded(out)), backbone_(padded(l.cfc.backbone)), bias_(spread_copy(l.bias, 1, l.cfc.backbone)),
+        heads_bias_(spread_copy(l.cfc.heads_bias, 4, out)),
+        weights_(both(l.input, nullptr, 1, l.cfc.backbone, read_ + out, 0, l.half)),
+        heads_(both(l.cfc.heads, nullptr, 4, out, l.cfc.backbone, 0, l.half)), given_(read_ + out),
+        shared_(backbone_), sums_(4 * wide_) {}
+
+  const float *step(const float *x, float *h) override {
+    const int64_t W = wide_;
+    std::memcpy(given_, x, read_ * sizeof(float));
+    std::memcpy(given_ + read_, h, out * sizeof(float));
+    std::memcpy(shared_, bias_, backbone_ * sizeof(float));
+    weights_.add_product(given_, shared_);
+    for (int64_t j = 0; j < backbone_; j += WIDTH) store(shared_ + j, 1.7159f * tanh(0.666f * load(shared_ + j)));
+    std::memcpy(sums_, heads_bias_, 4 * W * sizeof(float));
+    heads_.add_product(shared_, sums_);
+    const Floats time = all(elapsed_ ? x[read_] : 1.0f);
+    for (int64_t j = 0; j < W; j += WIDTH) {
+      Floats gate = sigmoid(load(sums_ + 2 * W + j) * time + load(sums_ + 3 * W + j));
+      Floats first = tanh(load(sums_ + j)), second = tanh(load(sums_ + W + j));
+      store(h + j, first + gate * (second - first));
+    }
+    return h;
+  }
+
+ private:
+  bool elapsed_;
+  int64_t read_, wide_, backbone_;
+  Buffer bias_, heads_bias_;
+  StepWeights weights_, heads_;
+  Buffer given_, shared_, sums_;
+};
+
+class MemorylessLayer : public Layer {
+ public:
+  explicit MemorylessLayer(const LayerWeights &l) : Layer(l.features, l.features, {}) {}
+
+  const float *step(const float *x, float *) override { return x; }
+};
+
+// Around a layer, as at evaluation: of each tensor of the state a share stays; the first one is the output.
+class ZoneoutLayer : public Layer {
+ public:
+  explicit ZoneoutLayer(const LayerWeights &l)
+      : Layer(l.layers[0]->features, l.layers[0]->out, l.layers[0]->state_sizes), layer_(l.layers[0]),
+        shares_(l.shares), before_(state_size()) {}
+
+  const float *step(const float *x, float *state) override {
+    std::memcpy(before_, state, state_size() * sizeof(float));
+    layer_->step(x, state);
+    int64_t at = 0;
+    for (size_t i = 0; i < state_sizes.size(); ++i) {
+      const float share = shares_[i];
+      for (int64_t end = at + state_sizes[i]; at < end; ++at)
+        state[at] = share * before_[at] + (1.0f - share) * state[at];
+    }
+    return state;
+  }
+
+ private:
+  std::shared_ptr<Layer> layer_;
+  std::vector<float> shares_;
+  Buffer before_;
+};
+
+// Around a layer that is as wide as what it is given: adds the two.
+class ResidualLayer : public Layer {
+ public:
+  explicit ResidualLayer(const LayerWeights &l)
+      : Layer(l.layers[0]->features, l.layers[0]->out, l.layers[0]->state_sizes), layer_(l.layers[0]), shown_(out) {}
+
+  const float *step(const float *x, float *state) override {
+    const float *y = layer_->step(x, state);
+    for (int64_t j = 0; j < out; ++j) shown_[j] = x[j] + y[j];
+    return shown_;
+  }
+
+ private:
+  std::shared_ptr<Layer> layer_;
+  Buffer shown_;
+};
+
+// Layers one after the other, the state of each on cache lines of its own.
+class StackLayer : public Layer {
+ public:
+  explicit StackLayer(const LayerWeights &l)
+      : Layer(l.layers.front()->features, l.layers.back()->out, sizes(l)), layers_(l.layers) {}
+
+  const float *step(const float *x, float *state) override {
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      x = layers_[i]->step(x, state);
+      state += state_sizes[i];
+    }
+    return x;
+  }
+
+ private:
+  static std::vector<int64_t> sizes(const LayerWeights &l) {
+    std::vector<int64_t> found;
+    for (auto &layer : l.layers) found.push_back((layer->state_size() + 15) / 16 * 16);
+    return found;
+  }
+
+  std::vector<std::shared_ptr<Layer>> layers_;
+};
+
 Layer *make_layer(const LayerWeights &l) {
-  if (l.kind == LayerWeights::LSTM) return new LstmLayer(l);
-  if (l.kind == LayerWeights::GRU) return new GruLayer(l);
-  return new RnnLayer(l);
+  switch (l.kind) {
+    case LayerWeights::LSTM: return new LstmLayer(l);
+    case LayerWeights::GRU: return new GruLayer(l);
+    case LayerWeights::RNN: return new RnnLayer(l);
+    case LayerWeights::MIN_GRU:
+    case LayerWeights::MIN_LSTM: return new MinLayer(l);
+    case LayerWeights::LRU: return new LruLayer(l);
+    case LayerWeights::CFC: return new CfcLayer(l);
+    case LayerWeights::MEMORYLESS: return new MemorylessLayer(l);
+    case LayerWeights::ZONEOUT: return new ZoneoutLayer(l);
+    case LayerWeights::RESIDUAL: return new ResidualLayer(l);
+    case LayerWeights::STACK: return new StackLayer(l);
+  }
+  return nullptr;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -480,87 +481,136 @@ void layer_gradients(const Array &d, const Maybe &x, const Array &y, const Array
   over_rows(p.gates, threads, [&](int64_t from, int64_t to) { chosen->layer_gradients[half](p, from, to); });
 }
 
+// Layers for one step at a time; they keep copies of their weights.
+
+using LayerPtr = std::shared_ptr<Layer>;
+
+LayerPtr made(const LayerWeights &l) { return LayerPtr(chosen->make_layer(l)); }
+
+// What all kinds with gates have: weights of the input and biases, as many for each gate.
+LayerWeights gated(LayerWeights::Kind kind, bool half, const Array &input, const Array &bias, int64_t gates) {
+  LayerWeights l{};
+  l.kind = kind, l.half = half, l.features = size_at("input", input, 1);
+  int64_t rows = size_at("bias", bias, 0);
+  if (rows % gates || rows == 0) throw nb::value_error("bias: not a whole number of units");
+  l.input = floats("input", input, {rows, l.features});
+  l.bias = floats("bias", bias, {rows});
+  return l;
+}
+
+LayerPtr lstm_layer(bool half, const Array &input, const Array &bias, const Array &recurrent, const Maybe &input_gain,
+                    const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,
+                    const Maybe &cell_bias, float epsilon) {
+  LayerWeights l = gated(LayerWeights::LSTM, half, input, bias, 4);
+  int64_t hidden = size_at("bias", bias, 0) / 4, out = size_at("recurrent", recurrent, 1);
+  if (!projection && out != hidden) throw nb::value_error("recurrent: not as wide as the cell, without a projection");
+  l.lstm.hidden = hidden, l.lstm.out = out, l.lstm.epsilon = epsilon;
+  l.lstm.recurrent = floats("recurrent", recurrent, {4 * hidden, out});
+  l.lstm.projection = floats("projection", projection, {out, hidden});
+  l.lstm.peepholes = floats("peepholes", peepholes, {3, hidden});
+  l.lstm.gain = floats("gain", gain, {4 * hidden});
+  l.lstm.cell_gain = floats("cell_gain", cell_gain, {hidden});
+  l.lstm.cell_bias = floats("cell_bias", cell_bias, {hidden});
+  l.input_gain = floats("input_gain", input_gain, {4 * hidden});
+  if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
+    throw nb::value_error("input_gain, gain, cell_gain and cell_bias: give all or none");
+  return made(l);
+}
+
+LayerPtr gru_layer(bool half, const Array &input, const Array &bias, const Array &recurrent,
+                   const Array &recurrent_bias, bool reset_after) {
+  LayerWeights l = gated(LayerWeights::GRU, half, input, bias, 3);
+  l.gru.hidden = size_at("bias", bias, 0) / 3, l.gru.reset_after = reset_after;
+  l.gru.recurrent = floats("recurrent", recurrent, {3 * l.gru.hidden, l.gru.hidden});
+  l.gru.bias = floats("recurrent_bias", recurrent_bias, {3 * l.gru.hidden});
+  return made(l);
+}
+
+LayerPtr rnn_layer(bool half, const Array &input, const Array &bias, const Array &recurrent, bool relu) {
+  LayerWeights l = gated(LayerWeights::RNN, half, input, bias, 1);
+  l.rnn.hidden = size_at("bias", bias, 0), l.rnn.relu = relu;
+  l.rnn.recurrent = floats("recurrent", recurrent, {l.rnn.hidden, l.rnn.hidden});
+  return made(l);
+}
+
+LayerPtr min_gru_layer(bool half, const Array &input, const Array &bias) {
+  LayerWeights l = gated(LayerWeights::MIN_GRU, half, input, bias, 2);
+  l.min.hidden = size_at("bias", bias, 0) / 2;
+  return made(l);
+}
+
+LayerPtr min_lstm_layer(bool half, const Array &input, const Array &bias) {
+  LayerWeights l = gated(LayerWeights::MIN_LSTM, half, input, bias, 3);
+  l.min.hidden = size_at("bias", bias, 0) / 3;
+  return made(l);
+}
+
+LayerPtr lru_layer(bool half, const Array &input, const Array &scale, const Array &factor, const Array &out_of,
+                   const Array &past) {
+  LayerWeights l{};
+  l.kind = LayerWeights::LRU, l.half = half, l.features = size_at("input", input, 1);
+  l.lru.hidden = size_at("scale", scale, 0), l.lru.out = size_at("out_of", out_of, 0);
+  l.input = floats("input", input, {2 * l.lru.hidden, l.features});
+  l.lru.scale = floats("scale", scale, {l.lru.hidden});
+  l.lru.factor = floats("factor", factor, {2, l.lru.hidden});
+  l.lru.out_of = floats("out_of", out_of, {l.lru.out, 2 * l.lru.hidden});
+  l.lru.past = floats("past", past, {l.lru.out, l.features});
+  return made(l);
+}
+
+LayerPtr cfc_layer(bool half, const Array &input, const Array &bias, const Array &heads, const Array &heads_bias,
+                   bool elapsed) {
+  LayerWeights l = gated(LayerWeights::CFC, half, input, bias, 1);
+  int64_t units = size_at("heads_bias", heads_bias, 0), hidden = units / 4;
+  if (units % 4 || units == 0) throw nb::value_error("heads_bias: not a whole number of units");
+  if (l.features < hidden) throw nb::value_error("input: not as wide as the state");
+  l.features += elapsed - hidden;
+  l.cfc.hidden = hidden, l.cfc.backbone = size_at("bias", bias, 0), l.cfc.elapsed = elapsed;
+  l.cfc.heads = floats("heads", heads, {4 * hidden, l.cfc.backbone});
+  l.cfc.heads_bias = floats("heads_bias", heads_bias, {4 * hidden});
+  return made(l);
+}
+
+LayerPtr memoryless_layer(int64_t features) {
+  if (features < 0) throw nb::value_error("features: below 0");
+  LayerWeights l{};
+  l.kind = LayerWeights::MEMORYLESS, l.features = features;
+  return made(l);
+}
+
+LayerPtr zoneout_layer(const LayerPtr &layer, const std::vector<float> &shares) {
+  if (layer->state_sizes.empty() || layer->state_sizes[0] < layer->out)
+    throw nb::value_error("layer: its output is not the first tensor of its state");
+  if (shares.size() < layer->state_sizes.size())
+    throw nb::value_error(("shares: expected " + std::to_string(layer->state_sizes.size()) + ", got " +
+                           std::to_string(shares.size())).c_str());
+  LayerWeights l{};
+  l.kind = LayerWeights::ZONEOUT, l.layers = {layer}, l.shares = shares;
+  return made(l);
+}
+
+LayerPtr residual_layer(const LayerPtr &layer) {
+  if (layer->features != layer->out)
+    throw nb::value_error(("layer: takes " + std::to_string(layer->features) + " features and gives " +
+                           std::to_string(layer->out) + ", which can't be added").c_str());
+  LayerWeights l{};
+  l.kind = LayerWeights::RESIDUAL, l.layers = {layer};
+  return made(l);
+}
+
+LayerPtr stack_layer(const std::vector<LayerPtr> &layers) {
+  if (layers.empty() || std::count(layers.begin(), layers.end(), nullptr))
+    throw nb::value_error("layers: none, or None among them");
+  for (size_t i = 1; i < layers.size(); ++i)
+    if (layers[i]->features != layers[i - 1]->out)
+      throw nb::value_error(("layers: one gives " + std::to_string(layers[i - 1]->out) + " features, the next takes " +
+                             std::to_string(layers[i]->features)).c_str());
+  LayerWeights l{};
+  l.kind = LayerWeights::STACK, l.layers = layers;
+  return made(l);
+}
+
 using Vector = nb::ndarray<float, nb::numpy, nb::ndim<1>>;
-
-// Layers one after the other, shared by any number of sessions.
-class Steps {
- public:
-  explicit Steps(bool half) : half_(half) {}
-  Steps(const Steps &) = delete;
-
-  void add_lstm(const Array &input, const Array &bias, const Array &recurrent, const Maybe &input_gain,
-                const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,
-                const Maybe &cell_bias, float epsilon) {
-    LayerWeights l = begin(LayerWeights::LSTM, input, bias, 4);
-    int64_t hidden = size_at("bias", bias, 0) / 4, out = size_at("recurrent", recurrent, 1);
-    if (!projection && out != hidden) throw nb::value_error("recurrent: not as wide as the cell, without a projection");
-    l.lstm.hidden = hidden, l.lstm.out = out, l.lstm.epsilon = epsilon;
-    l.lstm.recurrent = floats("recurrent", recurrent, {4 * hidden, out});
-    l.lstm.projection = floats("projection", projection, {out, hidden});
-    l.lstm.peepholes = floats("peepholes", peepholes, {3, hidden});
-    l.lstm.gain = floats("gain", gain, {4 * hidden});
-    l.lstm.cell_gain = floats("cell_gain", cell_gain, {hidden});
-    l.lstm.cell_bias = floats("cell_bias", cell_bias, {hidden});
-    l.input_gain = floats("input_gain", input_gain, {4 * hidden});
-    if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
-      throw nb::value_error("input_gain, gain, cell_gain and cell_bias: give all or none");
-    add(l);
-  }
-
-  void add_gru(const Array &input, const Array &bias, const Array &recurrent, const Array &recurrent_bias,
-               bool reset_after) {
-    LayerWeights l = begin(LayerWeights::GRU, input, bias, 3);
-    l.gru.hidden = size_at("bias", bias, 0) / 3, l.gru.reset_after = reset_after;
-    l.gru.recurrent = floats("recurrent", recurrent, {3 * l.gru.hidden, l.gru.hidden});
-    l.gru.bias = floats("recurrent_bias", recurrent_bias, {3 * l.gru.hidden});
-    add(l);
-  }
-
-  void add_rnn(const Array &input, const Array &bias, const Array &recurrent, bool relu) {
-    LayerWeights l = begin(LayerWeights::RNN, input, bias, 1);
-    l.rnn.hidden = size_at("bias", bias, 0), l.rnn.relu = relu;
-    l.rnn.recurrent = floats("recurrent", recurrent, {l.rnn.hidden, l.rnn.hidden});
-    add(l);
-  }
-
-  int64_t features() const { return features_; }
-  int64_t out() const { return layers_.empty() ? 0 : layers_.back()->out(); }
-
-  std::vector<int64_t> sizes() const {
-    std::vector<int64_t> found;
-    for (auto &layer : layers_) found.push_back((layer->state_size() * 4 + 63) / 64 * 16);  // Whole cache lines.
-    return found;
-  }
-
-  const float *step(const float *x, float *state, const std::vector<int64_t> &sizes) {
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      x = layers_[i]->step(x, state);
-      state += sizes[i];
-    }
-    return x;
-  }
-
- private:
-  LayerWeights begin(LayerWeights::Kind kind, const Array &input, const Array &bias, int64_t gates) {
-    LayerWeights l{};
-    l.kind = kind, l.half = half_, l.features = size_at("input", input, 1);
-    int64_t rows = size_at("bias", bias, 0);
-    if (rows % gates || rows == 0) throw nb::value_error("bias: not a whole number of units");
-    if (!layers_.empty() && l.features != out()) throw nb::value_error("input: not as wide as the layer below");
-    l.input = floats("input", input, {rows, l.features});
-    l.bias = floats("bias", bias, {rows});
-    return l;
-  }
-
-  void add(const LayerWeights &l) {
-    if (layers_.empty()) features_ = l.features;
-    layers_.emplace_back(chosen->make_layer(l));
-  }
-
-  bool half_;
-  int64_t features_ = 0;
-  std::vector<std::unique_ptr<Layer>> layers_;
-};
 
 struct Free {
   void operator()(float *p) const { std::free(p); }
@@ -569,14 +619,13 @@ struct Free {
 // One sequence under way: its state, and the output that every step overwrites.
 class Session {
  public:
-  Session(nb::object steps) : owner_(steps), steps_(nb::cast<Steps *>(steps)), sizes_(steps_->sizes()) {
-    if (sizes_.empty()) throw nb::value_error("steps: no layer has been added");
-    for (int64_t size : sizes_) total_ += size;
+  explicit Session(const LayerPtr &layer) : layer_(layer), total_(layer->state_size()) {
+    if (total_ == 0) throw nb::value_error("layer: it has no memory");
     void *p = nullptr;
     if (posix_memalign(&p, 64, total_ * sizeof(float))) throw std::bad_alloc();
     state_.reset(static_cast<float *>(p));
     reset();
-    y_.resize(steps_->out());
+    y_.resize(layer_->out);
     shown_ = nb::cast(Vector(y_.data(), {y_.size()}, nb::handle()), nb::rv_policy::reference);
   }
 
@@ -587,15 +636,15 @@ class Session {
   nb::object step(nb::handle x) {
     Py_buffer view;
     if (PyObject_GetBuffer(x.ptr(), &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)) throw nb::python_error();
-    bool good = view.ndim == 1 && view.shape[0] == steps_->features() && view.format && view.format[0] == 'f' &&
+    bool good = view.ndim == 1 && view.shape[0] == layer_->features && view.format && view.format[0] == 'f' &&
                 view.format[1] == 0;
     if (good) {
-      const float *y = steps_->step(static_cast<const float *>(view.buf), state_.get(), sizes_);
+      const float *y = layer_->step(static_cast<const float *>(view.buf), state_.get());
       std::memcpy(y_.data(), y, y_.size() * sizeof(float));
     }
     PyBuffer_Release(&view);
     if (!good)
-      throw nb::value_error(("x: expected " + std::to_string(steps_->features()) +
+      throw nb::value_error(("x: expected " + std::to_string(layer_->features) +
                              " float32 numbers in one contiguous row").c_str());
     return shown_;
   }
@@ -609,10 +658,8 @@ class Session {
   }
 
  private:
-  nb::object owner_;
-  Steps *steps_;
-  std::vector<int64_t> sizes_;
-  int64_t total_ = 0;
+  LayerPtr layer_;
+  int64_t total_;
   std::unique_ptr<float, Free> state_;
   std::vector<float> y_;
   nb::object shown_;
@@ -643,15 +690,20 @@ NB_MODULE(native, m) {
   m.def("multiply_plain", multiply_plain);
   m.def("multiply_turned", multiply_turned);
   m.def("layer_gradients", layer_gradients);
-  nb::class_<Steps>(m, "Steps")
-      .def(nb::init<bool>())
-      .def("add_lstm", &Steps::add_lstm)
-      .def("add_gru", &Steps::add_gru)
-      .def("add_rnn", &Steps::add_rnn)
-      .def_prop_ro("features", &Steps::features)
-      .def_prop_ro("out", &Steps::out);
+  nb::class_<Layer>(m, "Layer").def_ro("features", &Layer::features).def_ro("out", &Layer::out);
+  m.def("lstm_layer", lstm_layer);
+  m.def("gru_layer", gru_layer);
+  m.def("rnn_layer", rnn_layer);
+  m.def("min_gru_layer", min_gru_layer);
+  m.def("min_lstm_layer", min_lstm_layer);
+  m.def("lru_layer", lru_layer);
+  m.def("cfc_layer", cfc_layer);
+  m.def("memoryless_layer", memoryless_layer);
+  m.def("zoneout_layer", zoneout_layer);
+  m.def("residual_layer", residual_layer);
+  m.def("stack_layer", stack_layer);
   nb::class_<Session>(m, "Session")
-      .def(nb::init<nb::object>())
+      .def(nb::init<const LayerPtr &>())
       .def("step", &Session::step)
       .def("reset", &Session::reset)
       .def_prop_rw("state", &Session::state, &Session::set_state);
