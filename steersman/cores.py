@@ -285,21 +285,14 @@ class LSTMCore(Cell):
         return (self.zeros(batch, self.size), self.zeros(batch, self.hidden))
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        (h, c), bias = state, self.bias_ih + self.bias_hh
-        if self.gain is None:
-            weights = self.weight_ih, bias, self.weight_hh
-            y, h, c = kernels.lstm_layer(x, *weights, h, c, lengths, self.projection, self.peepholes)
-            return y, (h, c)
-        assert self.cell_gain is not None
-        assert self.cell_bias is not None
-        product = kernels.linear(x, self.weight_ih, None)
-        with torch.autocast(x.device.type, enabled=False):
-            inputs = F.layer_norm(product, bias.shape, self.input_gain, bias, self.EPSILON)
-        normal = self.gain, self.cell_gain, self.cell_bias
-        y, h, c = kernels.lstm(
-            inputs, self.weight_hh, h, c, lengths, self.projection, self.peepholes, normal, self.EPSILON
+        weights = self.weight_ih, self.bias_ih + self.bias_hh, self.weight_hh
+        normal: Any = None
+        if self.gain is not None:
+            normal = self.input_gain, self.gain, self.cell_gain, self.cell_bias
+        y, *after = kernels.lstm_layer(
+            x, *weights, *state, lengths, self.projection, self.peepholes, normal, self.EPSILON
         )
-        return y, (h, c)
+        return y, tuple(after)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(native is None, reason="the kernels are not buil
 LEVELS = kernels.available()
 OPTIONS = ("projection", "peepholes", "normal")
 LSTMS = [
-    " ".join(("lstm", *(o for o, on in zip(OPTIONS, flags, strict=True) if on))) for flags in product((0, 1), repeat=3)
+    " ".join(("lstm_layer", *(o for o, on in zip(OPTIONS, flags, strict=True) if on)))
+    for flags in product((0, 1), repeat=3)
 ]
-LAYERS = ["linear", "linear bias", "lstm_layer", "lstm_layer projection", "lstm_layer projection peepholes"]
-LAYERS += ["gru_layer after", "gru_layer before", "rnn_layer tanh", "rnn_layer relu"]
-CASES = [*LSTMS, *LAYERS, "scan", "min_gru", "rotate"]
+OTHERS = ["gru_layer after", "gru_layer before", "rnn_layer tanh", "rnn_layer relu"]
+CASES = ["linear", "linear bias", *LSTMS, *OTHERS, "scan", "min_gru", "rotate"]
 SIZES = [(1, 1, 1), (3, 5, 7), (8, 9, 16), (13, 6, 20), (7, 3, 33), (0, 4, 3), (2, 0, 5)]
 """Batch, time, hidden."""
 
@@ -33,12 +33,19 @@ def twin(case: str):
         return linear_twin
     if not name.endswith("_layer"):
         return getattr(twins, name)
+    if "normal" in case:
+        return normal_twin
     recur = getattr(twins, name.removesuffix("_layer"))
     return lambda x, weight, bias, *others: recur(torch.nn.functional.linear(x, weight, bias), *others)
 
 
 def linear_twin(x, weight, bias):
     return (torch.nn.functional.linear(x, weight, bias),)
+
+
+def normal_twin(x, weight, bias, recurrent, h, c, lengths, projection, peepholes, normal):
+    inputs = torch.nn.functional.layer_norm(x @ weight.t(), bias.shape, normal[0], bias, 1e-5)
+    return twins.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal[1:])
 
 
 def kernel(case: str):
@@ -74,19 +81,17 @@ def arguments(case: str, batch: int, time: int, hidden: int, lengths=None) -> tu
     if lengths is None:
         lengths = torch.randint(0, time + 1, (batch,), generator=draw)
         lengths[:3] = torch.tensor([1, 0, time])[:batch].clamp_max(time)
-    if name == "lstm":
+    if name == "lstm_layer":
         out = max(1, hidden // 2) if "projection" in options else hidden
         return (
-            r(batch, time, 4 * hidden), r(4 * hidden, out) / 3, r(batch, out), r(batch, hidden), lengths,
+            r(batch, time, hidden + 2), r(4 * hidden, hidden + 2) / 3, r(4 * hidden),
+            r(4 * hidden, out) / 3, r(batch, out), r(batch, hidden), lengths,
             r(out, hidden) if "projection" in options else None,
             r(3, hidden) if "peepholes" in options else None,
-            (r(4 * hidden), r(hidden), r(hidden)) if "normal" in options else None,
+            (r(4 * hidden), r(4 * hidden), r(hidden), r(hidden)) if "normal" in options else None,
         )  # fmt: skip
     if name == "linear":
         return r(batch, time, hidden + 2), r(2 * hidden + 1, hidden + 2), r(2 * hidden + 1) if options else None
-    if name == "lstm_layer":
-        _, *others = arguments(case.replace("_layer", ""), batch, time, hidden, lengths)
-        return r(batch, time, hidden + 2), r(4 * hidden, hidden + 2) / 3, r(4 * hidden), *others[:-1]
     if name in ("gru_layer", "rnn_layer"):
         rows = 3 * hidden if name == "gru_layer" else hidden
         given = r(batch, time, hidden + 2), r(rows, hidden + 2) / 3, r(rows), r(rows, hidden) / 3
@@ -235,11 +240,11 @@ def spoilt(case: str, value: float):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_large_values_saturate(level):
-    given = changed(arguments("lstm", 3, 8, 9), lambda t: 1e6 * t)
+    given = changed(arguments("lstm_layer", 3, 8, 9), lambda t: 1e6 * t)
     with chosen(level):
-        found = results(kernels.lstm, given)
+        found = results(kernels.lstm_layer, given)
     assert all(t.isfinite().all() for t in found)
-    assert_same(found[:1], twins.lstm(*changed(given, torch.Tensor.double))[:1])
+    assert_same(found[:1], twin("lstm_layer")(*changed(given, torch.Tensor.double))[:1])
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -301,23 +306,24 @@ def test_an_unknown_instruction_set_is_refused():
     assert native.level() == before
 
 
-# What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Features Hidden Out Saved.
-LSTM_GIVEN = ("inputs B T 4H", "h0 B O", "c0 B H", "lengths B", "recurrent 4H O", "projection O H", "peepholes 3 H",
-              "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
-GRU_GIVEN = ("inputs B T 3H", "h0 B H", "lengths B", "recurrent 3H H", "bias 3H", False)
-RNN_GIVEN = ("inputs B T H", "h0 B H", "lengths B", "recurrent H H", True)
+# What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Features Hidden Out Saved (kept).
+LSTM_GIVEN = ("x B T F", "weight 4H F", "bias 4H", "h0 B O", "c0 B H", "lengths B", "recurrent 4H O", "projection O H",
+              "peepholes 3 H", "input_gain 4H", "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
+GRU_GIVEN = ("x B T F", "weight 3H F", "bias 3H", "h0 B H", "lengths B", "recurrent 3H H", "recurrent_bias 3H", False)
+RNN_GIVEN = ("x B T F", "weight H F", "bias H", "h0 B H", "lengths B", "recurrent H H", True)
 SCAN_GIVEN = ("a B T H", "b B T H", "h0 B H", "lengths B", True)
 ROTATE_GIVEN = ("factor 2 H", "inputs B T 2H", "h0 B 2H", "lengths B")
 SIGNATURES = {
-    "lstm_forward": (*LSTM_GIVEN, "y B T O", "h B O", "c B H", "gates B T 4H", "saved B T S"),
-    "lstm_backward": (*LSTM_GIVEN, "gates B T 4H", "saved B T S", "dy B T O", "dh B O", "dc B H", "dinputs B T 4H",
-                      "drecurrent B T 4H", "dprojected B T O", "cells B T H", "dh0 B O", "dc0 B H", "dpeepholes 3 H",
-                      "dgain 4H", "dcell_gain H", "dcell_bias H"),
-    "gru_forward": (*GRU_GIVEN, "y B T H", "h B H", "saved B T S"),
-    "gru_backward": (*GRU_GIVEN, "saved B T S", "y B T H", "dy B T H", "dh B H", "dinputs B T 3H", "drecurrent B T 3H",
-                     "dreset B T H", "dh0 B H"),
+    "lstm_forward": (*LSTM_GIVEN, "y B T O", "h B O", "c B H", "kept B T S"),
+    "lstm_backward": (*LSTM_GIVEN, "kept B T S", "y B T O", "dy B T O", "dh B O", "dc B H", "dx B T F", "dweight 4H F",
+                      "dbias 4H", "dh0 B O", "dc0 B H", "drecurrent 4H O", "dprojection O H", "dpeepholes 3 H",
+                      "dinput_gain 4H", "dgain 4H", "dcell_gain H", "dcell_bias H"),
+    "gru_forward": (*GRU_GIVEN, "y B T H", "h B H", "kept B T S"),
+    "gru_backward": (*GRU_GIVEN, "kept B T S", "y B T H", "dy B T H", "dh B H", "dx B T F", "dweight 3H F", "dbias 3H",
+                     "dh0 B H", "drecurrent 3H H", "drecurrent_bias 3H"),
     "rnn_forward": (*RNN_GIVEN, "y B T H", "h B H"),
-    "rnn_backward": (*RNN_GIVEN, "y B T H", "dy B T H", "dh B H", "dinputs B T H", "dh0 B H"),
+    "rnn_backward": (*RNN_GIVEN, "y B T H", "dy B T H", "dh B H", "dx B T F", "dweight H F", "dbias H", "dh0 B H",
+                     "drecurrent H H"),
     "scan_forward": (*SCAN_GIVEN, "y B T H", "h B H"),
     "scan_backward": (*SCAN_GIVEN, "y B T H", "dy B T H", "dh B H", "da B T H", "db B T H", "dh0 B H"),
     "rotate_forward": (*ROTATE_GIVEN, "y B T 2H", "h B 2H"),
@@ -326,14 +332,18 @@ SIGNATURES = {
     "multiply_transposed": ("a B F", "b H F", "bias H", "out B H"),
     "multiply_plain": ("a B F", "b F H", "out B H"),
     "multiply_turned": ("a F B", "b F H", "out B H"),
-    "layer_gradients": ("d B T 4H", "x B T F", "y B T O", "h0 B O", "dinput 4H F", "drecurrent 4H O", "dbias 4H"),
 }  # fmt: skip
+
+
+HALF = False
+"""Whether factors are rounded."""
 
 
 def raw(function: str, **sizes: int) -> dict:
     """Arguments of a raw function by name, sound and of these sizes."""
-    saved = native.lstm_saved(sizes["H"], True) if "lstm" in function else native.gru_saved(sizes["H"])
-    sizes, found = sizes | {"S": saved}, {}
+    half = not function.startswith(("scan", "rotate")) and HALF
+    kept = native.lstm_kept(sizes["H"], True, half) if "lstm" in function else native.gru_kept(sizes["H"], half)
+    sizes, found = sizes | {"S": kept}, {}
     for i, what in enumerate(SIGNATURES[function]):
         if not isinstance(what, str):
             found[str(i)] = what
@@ -345,7 +355,7 @@ def raw(function: str, **sizes: int) -> dict:
 
 
 def call(function: str, given: dict, threads: int = 1):
-    half = () if function.startswith(("scan", "rotate")) else (threads % 2 == 0,)
+    half = () if function.startswith(("scan", "rotate")) else (HALF,)
     return getattr(native, function)(*given.values(), *half, threads)
 
 
@@ -355,6 +365,8 @@ few, shapes = st.integers(0, 5), st.lists(st.integers(0, 9), max_size=4)
 @settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_a_wrong_shape_is_a_value_error_that_names_it(data):
+    global HALF
+    HALF = data.draw(st.booleans(), "half")
     function, level = data.draw(st.sampled_from([*SIGNATURES]), "function"), data.draw(st.sampled_from(LEVELS), "level")
     with chosen(level):
         given = raw(function, F=data.draw(st.integers(1, 5), "F"), **{axis: data.draw(few, axis) for axis in "BTHO"})
@@ -370,6 +382,8 @@ def test_a_wrong_shape_is_a_value_error_that_names_it(data):
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_no_shapes_at_all_crash_the_interpreter(data):
+    global HALF
+    HALF = data.draw(st.booleans(), "half")
     function = data.draw(st.sampled_from([*SIGNATURES]), "function")
     sizes = {axis: data.draw(few, axis) for axis in "BTFHO"}
     given = raw(function, **sizes)
@@ -390,13 +404,12 @@ def test_lengths_beyond_the_time_are_refused(function, length):
         call(function, given)
 
 
-@pytest.mark.parametrize("function", ["lstm_forward", "lstm_backward", "gru_backward"])
+@pytest.mark.parametrize("function", ["lstm_forward", "lstm_backward"])
 def test_what_is_needed_and_not_there_is_refused(function):
     given = raw(function, B=3, T=5, F=2, H=4, O=3)
     needed = {
-        "lstm_forward": ["projection", "gain", "cell_gain", "cell_bias", "gates", "saved"],
-        "lstm_backward": ["drecurrent", "dprojected", "cells", "dpeepholes", "dgain", "dcell_gain", "dcell_bias"],
-        "gru_backward": ["dreset"],
+        "lstm_forward": ["projection", "input_gain", "gain", "cell_gain", "cell_bias"],
+        "lstm_backward": ["dprojection", "dpeepholes", "dinput_gain", "dgain", "dcell_gain", "dcell_bias"],
     }
     for name in needed[function]:
         with pytest.raises(ValueError, match=r"missing|all or none|both or neither|no projection"):

@@ -7,7 +7,6 @@ later outputs are 0 and the state that is given back is that of each row's own l
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -67,30 +66,6 @@ def linear(
     return _Linear.apply(given, weight, bias, half)
 
 
-def lstm(
-    inputs: Float[Tensor, "batch time 4*hidden"],
-    recurrent: Float[Tensor, "4*hidden out"],
-    h: Float[Tensor, "batch out"],
-    c: Float[Tensor, "batch hidden"],
-    lengths: Int[Tensor, "batch"],
-    projection: Float[Tensor, "out hidden"] | None = None,
-    peepholes: Float[Tensor, "3 hidden"] | None = None,
-    normal: tuple[Tensor, Tensor, Tensor] | None = None,
-    epsilon: float = 1e-5,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs, h and c. Gates in the order i f g o; `peepholes` of i, f, o (Gers & Schmidhuber 2000).
-
-    `normal` is (gain of the normalised U h (4*hidden), gain and bias of the normalised cell (hidden))
-    (Ba et al. 2016, equations 20 to 22; the bias of U h is that of `inputs`).
-    """
-    given, takes, half = _given(inputs, recurrent, h, c, projection, peepholes, *(normal or ()))
-    options = recurrent, h, c, lengths, projection, peepholes
-    if takes:
-        return _Lstm.apply(given, None, None, *options, *(normal or (None,) * 3), epsilon, half)
-    with torch.autocast(inputs.device.type, enabled=False):
-        return twins.lstm(inputs, *options, normal, epsilon)
-
-
 def lstm_layer(
     x: Float[Tensor, "batch time feature"],
     weight: Float[Tensor, "4*hidden feature"],
@@ -101,13 +76,23 @@ def lstm_layer(
     lengths: Int[Tensor, "batch"],
     projection: Float[Tensor, "out hidden"] | None = None,
     peepholes: Float[Tensor, "3 hidden"] | None = None,
+    normal: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+    epsilon: float = 1e-5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`lstm` of `linear(x, weight, bias)`; in the kernels the gradients of all weights come from one pass."""
+    """Outputs, h and c. Gates in the order i f g o; `peepholes` of i, f, o (Gers & Schmidhuber 2000).
+
+    `normal` is (gains of the normalised W x and U h (4*hidden), gain and bias of the normalised cell (hidden))
+    (Ba et al. 2016, equations 20 to 22; `bias` is added to their sum).
+    """
     options = recurrent, h, c, lengths, projection, peepholes
-    given, takes, half = _given(x, weight, bias, *options[:3], projection, peepholes)
-    if not takes:
-        return lstm(linear(x, weight, bias), *options)
-    return _Lstm.apply(given, weight, bias, *options, None, None, None, 0.0, half)
+    given, takes, half = _given(x, weight, bias, *options[:3], projection, peepholes, *(normal or ()))
+    if takes:
+        return _Lstm.apply(given, weight, bias, *options, *(normal or (None,) * 4), epsilon, half)
+    product = F.linear(given, weight, bias if normal is None else None).to(weight.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        if normal is not None:
+            product = F.layer_norm(product, bias.shape, normal[0], bias, epsilon)
+        return twins.lstm(product, *options, normal and normal[1:], epsilon)
 
 
 def gru_layer(
@@ -199,39 +184,14 @@ def _flat(array: Any) -> Any:
     return array.reshape(-1, array.shape[-1])
 
 
-def _empty(*shape: int) -> Tensor:
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
+def _zeros(*like: Tensor | None) -> list[Any]:
+    """Where the kernels add up gradients."""
+    return [None if t is None else torch.zeros_like(t) for t in like]
 
 
-def _projected(x: Tensor, weight: Tensor, bias: Tensor | None, half: bool) -> Any:
-    """W x + b in memory that the kernels keep for the next call."""
-    out = native.scratch((*x.shape[:2], len(weight)))
-    _call(native.multiply_transposed, _flat(x), weight, bias, _flat(out), half)
-    return out
-
-
-def _input_gradient(d: Any, weight: Tensor, x: Tensor, half: bool) -> Tensor:
-    dx = torch.empty_like(x)
-    _call(native.multiply_plain, _flat(d), weight, _flat(dx), half)
-    return dx
-
-
-def _weight_gradient(d: Any, x: Any, half: bool) -> Tensor:
-    """Sum over batch and time of the outer products."""
-    out = _empty(d.shape[-1], x.shape[-1])
-    _call(native.multiply_turned, _flat(d), _flat(x), out, half)
-    return out
-
-
-def _layer_gradients(
-    d: Any, x: Tensor | None, y: Tensor, h0: Tensor, half: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Of input weights, recurrent weights and bias, from the gradient of the gates' sums."""
-    gates = d.shape[2]
-    dweight = None if x is None else _empty(gates, x.shape[2])
-    drecurrent, dbias = _empty(gates, y.shape[2]), _empty(gates)
-    _call(native.layer_gradients, d, x, y, h0, dweight, drecurrent, dbias, half)
-    return dweight, drecurrent, dbias
+def _kept(ctx: Any, x: Tensor, numbers: int) -> Any:
+    """Memory for what the way back needs, where there will be one; the kernels keep it for the next call."""
+    return native.scratch((*x.shape[:2], numbers)) if any(ctx.needs_input_grad) else None
 
 
 class _Linear(torch.autograd.Function):
@@ -250,120 +210,92 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias, _ = ctx.needs_input_grad
         (dy,) = _ready(dy)
-        dx = _input_gradient(dy, weight, x, ctx.half) if to_x else None
-        dweight = _weight_gradient(dy, x, ctx.half) if to_weight else None
+        dx = torch.empty_like(x) if to_x else None
+        dweight = torch.empty_like(weight) if to_weight else None
+        if dx is not None:
+            _call(native.multiply_plain, _flat(dy), weight, _flat(dx), ctx.half)
+        if dweight is not None:
+            _call(native.multiply_turned, _flat(dy), _flat(x), dweight, ctx.half)
         return dx, dweight, _flat(dy).sum(0) if to_bias else None, None
 
 
 class _Lstm(torch.autograd.Function):
-    """Of the gates' sums, where there is no weight; else of a layer's input."""
-
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, gain, cell_gain, cell_bias, epsilon,
-        half,
+        ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias,
+        epsilon, half,
     ):  # fmt: skip
-        x, weight, bias, h0, c0, lengths, recurrent, *options = _ready(
-            x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias
+        given = _ready(
+            x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain, cell_bias
         )
-        batch, time, hidden = *x.shape[:2], c0.shape[1]
-        inputs = x if weight is None else _projected(x, weight, bias, half)
-        y, h, c = x.new_empty(batch, time, h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
-        ctx.gates = ctx.saved = None
-        if any(ctx.needs_input_grad):
-            ctx.gates = native.scratch(inputs.shape) if weight is None else inputs  # In place where they are our own.
-            ctx.saved = native.scratch((batch, time, native.lstm_saved(hidden, gain is not None)))
-        given = h0, c0, lengths, recurrent, *options
-        _call(native.lstm_forward, inputs, *given, epsilon, y, h, c, ctx.gates, ctx.saved, half)
-        ctx.save_for_backward(*given, y, x, weight)
+        x, h0, c0 = given[0], given[3], given[4]
+        y, h, c = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
+        ctx.kept = _kept(ctx, x, native.lstm_kept(c0.shape[1], gain is not None, half))
+        _call(native.lstm_forward, *given, epsilon, y, h, c, ctx.kept, half)
+        ctx.save_for_backward(*given, y)
         ctx.epsilon, ctx.half = epsilon, half
         return y, h, c
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y, x, weight = ctx.saved_tensors
-        h0, c0, _, _, projection, peepholes, gain, cell_gain, cell_bias = given
-        half, shape = ctx.half, ctx.gates.shape
-        # What is given back is torch's, what is not comes from the kernels' own memory.
-        dinputs: Any = _empty(*shape) if weight is None else native.scratch(shape)
-        dproduct = None if gain is None else native.scratch(shape)
+        *given, y = ctx.saved_tensors
+        x, weight, bias, h0, c0, _, recurrent, *options = given
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight, dbias, drecurrent, *doptions = _zeros(weight, bias, recurrent, *options)
         dh0, dc0 = torch.empty_like(h0), torch.empty_like(c0)
-        dprojected = None if projection is None else native.scratch(y.shape)
-        cells = None if projection is None else native.scratch((*y.shape[:2], c0.shape[1]))
-        extra = [None if t is None else torch.zeros_like(t) for t in (peepholes, gain, cell_gain, cell_bias)]
-        _call(native.lstm_backward, ctx.gates, *given, ctx.epsilon, ctx.gates, ctx.saved, *_ready(dy, dh, dc),
-            dinputs, dproduct, dprojected, cells, dh0, dc0, *extra, half,
+        _call(native.lstm_backward, *given, ctx.epsilon, ctx.kept, y, *_ready(dy, dh, dc),
+            dx, dweight, dbias, dh0, dc0, drecurrent, *doptions, ctx.half,
         )  # fmt: skip
-        dprojection = None if projection is None else _weight_gradient(dprojected, cells, half)
-        d = dinputs if dproduct is None else dproduct
-        dweight, drecurrent, dbias = _layer_gradients(d, None if weight is None else x, y, h0, half)
-        dx = dinputs
-        if weight is None:
-            dbias = None
-        else:
-            dx = _input_gradient(dinputs, weight, x, half) if ctx.needs_input_grad[0] else None
-        return dx, dweight, dbias, drecurrent, dh0, dc0, None, dprojection, *extra, None, None
+        return dx, dweight, dbias, drecurrent, dh0, dc0, None, *doptions, None, None
 
 
 class _Gru(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight, bias, h0, lengths, recurrent, recurrent_bias = _ready(
-            x, weight, bias, h0, lengths, recurrent, recurrent_bias
-        )
-        ctx.inputs = _projected(x, weight, bias, half)
+        x, weight, bias, h0, *_ = given = _ready(x, weight, bias, h0, lengths, recurrent, recurrent_bias)
         y, h = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
-        ctx.saved = None
-        if any(ctx.needs_input_grad):
-            ctx.saved = native.scratch((*x.shape[:2], native.gru_saved(h0.shape[1])))
-        given = h0, lengths, recurrent, recurrent_bias
-        _call(native.gru_forward, ctx.inputs, *given, reset_after, y, h, ctx.saved, half)
-        ctx.save_for_backward(*given, y, x, weight)
+        ctx.kept = _kept(ctx, x, native.gru_kept(h0.shape[1], half))
+        _call(native.gru_forward, *given, reset_after, y, h, ctx.kept, half)
+        ctx.save_for_backward(*given, y)
         ctx.reset_after, ctx.half = reset_after, half
         return y, h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y, x, weight = ctx.saved_tensors
-        h0, half, shape = given[0], ctx.half, ctx.inputs.shape
-        dinputs, dproduct, dh0 = native.scratch(shape), native.scratch(shape), torch.empty_like(h0)
-        dreset = None if ctx.reset_after else native.scratch(y.shape)
-        _call(native.gru_backward, ctx.inputs, *given, ctx.reset_after, ctx.saved, y, *_ready(dy, dh),
-            dinputs, dproduct, dreset, dh0, half,
+        *given, y = ctx.saved_tensors
+        x, weight, bias, h0, _, recurrent, recurrent_bias = given
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight, dbias, drecurrent, drecurrent_bias = _zeros(weight, bias, recurrent, recurrent_bias)
+        dh0 = torch.empty_like(h0)
+        _call(native.gru_backward, *given, ctx.reset_after, ctx.kept, y, *_ready(dy, dh),
+            dx, dweight, dbias, dh0, drecurrent, drecurrent_bias, ctx.half,
         )  # fmt: skip
-        _, drecurrent, drecurrent_bias = _layer_gradients(dproduct, None, y, h0, half)
-        size = 2 * h0.shape[1]
-        if dreset is not None:  # The candidate's product is with r h instead of h.
-            drecurrent[size:] = _weight_gradient(np.ascontiguousarray(dproduct[..., size:]), dreset, half)
-        dweight = _weight_gradient(dinputs, x, half)
-        dbias = drecurrent_bias.clone()  # Only the candidate's product is multiplied by r before it is summed up.
-        dbias[size:] = torch.from_numpy(_flat(dinputs)[:, size:].sum(0))
-        dx = _input_gradient(dinputs, weight, x, half) if ctx.needs_input_grad[0] else None
         return dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, None, None, None
 
 
 class _Rnn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, recurrent, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight, bias, h0, lengths, recurrent = _ready(x, weight, bias, h0, lengths, recurrent)
-        given = _projected(x, weight, bias, half), h0, lengths, recurrent
+        x, weight, bias, h0, *_ = given = _ready(x, weight, bias, h0, lengths, recurrent)
         y, h = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
         _call(native.rnn_forward, *given, relu, y, h, half)
-        ctx.save_for_backward(h0, lengths, recurrent, y, x, weight)
+        ctx.save_for_backward(*given, y)
         ctx.relu, ctx.half = relu, half
         return y, h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y, x, weight = ctx.saved_tensors
-        h0, half = given[0], ctx.half
-        dinputs, dh0 = native.scratch(y.shape), torch.empty_like(h0)
-        _call(native.rnn_backward, y, *given, ctx.relu, y, *_ready(dy, dh), dinputs, dh0, half)
-        dweight, drecurrent, dbias = _layer_gradients(dinputs, x, y, h0, half)
-        dx = _input_gradient(dinputs, weight, x, half) if ctx.needs_input_grad[0] else None
+        *given, y = ctx.saved_tensors
+        x, weight, bias, h0, _, recurrent = given
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight, dbias, drecurrent = _zeros(weight, bias, recurrent)
+        dh0 = torch.empty_like(h0)
+        _call(native.rnn_backward, *given, ctx.relu, y, *_ready(dy, dh),
+            dx, dweight, dbias, dh0, drecurrent, ctx.half,
+        )  # fmt: skip
         return dx, dweight, dbias, drecurrent, dh0, None, None, None
 
 

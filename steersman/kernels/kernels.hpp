@@ -8,13 +8,26 @@
 #include <utility>
 #include <vector>
 
+// What comes into a layer, and its weights.
+struct Inputs {
+  int64_t features;
+  const float *x;       // (batch, steps, features)
+  const float *weight;  // (gates hidden, features)
+  const float *bias;    // (gates hidden)
+};
+
+struct InputGradients {
+  float *dx;               // or null
+  float *dweight, *dbias;  // added to
+};
+
 struct Lstm {
   int64_t steps, hidden, out;  // out == hidden where there is no projection
-  const float *inputs;         // (batch, steps, 4 hidden) W x + b, gates i f g o
+  Inputs inputs;               // gates i f g o
   const float *recurrent;      // (4 hidden, out)
   const float *projection;     // (out, hidden)
   const float *peepholes;      // (3, hidden) of i, f, o
-  const float *gain;           // (4 hidden) of the normalised U h
+  const float *input_gain, *gain;      // (4 hidden) of the normalised W x and U h
   const float *cell_gain, *cell_bias;  // (hidden) of the normalised cell
   float epsilon;
   const float *h0, *c0;        // (batch, out), (batch, hidden)
@@ -22,26 +35,23 @@ struct Lstm {
 };
 
 struct LstmForward {
-  float *y;       // (batch, steps, out)
-  float *h, *c;   // the states after each row's last step
-  float *gates;   // (batch, steps, 4 hidden) for the way back, or null; may be the inputs themselves
-  float *saved;   // (batch, steps, lstm_saved) for the way back, or null
+  float *y;      // (batch, steps, out)
+  float *h, *c;  // the states after each row's last step
+  void *kept;    // (batch, steps, lstm_kept) for the way back, or null
 };
 
 struct LstmBackward {
-  const float *gates, *saved;
-  const float *dy, *dh, *dc;
-  float *dinputs;               // (batch, steps, 4 hidden)
-  float *drecurrent;            // the same before the normalisation of U h, where there is one
-  float *dprojected, *cells;    // (batch, steps, out) and (batch, steps, hidden), for the projection's gradient
+  const void *kept;
+  const float *y, *dy, *dh, *dc;
+  InputGradients inputs;
   float *dh0, *dc0;
-  float *dpeepholes, *dgain, *dcell_gain, *dcell_bias;  // added to
+  float *drecurrent, *dprojection, *dpeepholes, *dinput_gain, *dgain, *dcell_gain, *dcell_bias;  // added to
 };
 
 struct Gru {
   int64_t steps, hidden;
   bool reset_after;        // PyTorch's and cuDNN's form; else the reset gate acts before the product
-  const float *inputs;     // (batch, steps, 3 hidden) W x + b, gates r z n
+  Inputs inputs;           // gates r z n
   const float *recurrent;  // (3 hidden, hidden)
   const float *bias;       // (3 hidden) of the recurrent product
   const float *h0;
@@ -49,21 +59,35 @@ struct Gru {
 };
 
 struct GruForward {
-  float *y, *h, *saved;  // saved: (batch, steps, gru_saved)
+  float *y, *h;
+  void *kept;  // (batch, steps, gru_kept)
 };
 
 struct GruBackward {
-  const float *saved, *y, *dy, *dh;
-  float *dinputs, *drecurrent;  // (batch, steps, 3 hidden)
-  float *dreset;                // (batch, steps, hidden) r h, where the reset gate acts before; else unused
+  const void *kept;
+  const float *y, *dy, *dh;
+  InputGradients inputs;
   float *dh0;
+  float *drecurrent, *dbias;  // added to
 };
 
 struct Rnn {
   int64_t steps, hidden;
   bool relu;
-  const float *inputs, *recurrent, *h0;  // (batch, steps, hidden), (hidden, hidden), (batch, hidden)
+  Inputs inputs;
+  const float *recurrent, *h0;  // (hidden, hidden), (batch, hidden)
   const int64_t *lengths;
+};
+
+struct RnnForward {
+  float *y, *h;
+};
+
+struct RnnBackward {
+  const float *y, *dy, *dh;
+  InputGradients inputs;
+  float *dh0;
+  float *drecurrent;  // added to
 };
 
 // h_t = a_t h_(t-1) + b_t, element by element; or minGRU (Feng et al. 2024), whose gates are fused in:
@@ -89,12 +113,6 @@ struct Product {
   int64_t rows, depth, columns;
   const float *a, *b, *bias;  // bias (columns) or null
   float *out;                 // (rows, columns)
-};
-
-struct LayerGradients {
-  int64_t batch, steps, gates, features, width;
-  const float *d, *x, *y, *h0;  // (batch, steps, gates), (batch, steps, features), (batch, steps, width), (batch, width)
-  float *dinput, *drecurrent, *dbias;  // (gates, features) or null, (gates, width), (gates)
 };
 
 // A layer for one step at a time, its weights packed; sequences share it, in turn, each with its own state.
@@ -140,7 +158,6 @@ struct LayerWeights {
   bool half;               // weights in bfloat16
   const float *input;      // (gates hidden, features)
   const float *bias;       // (gates hidden) of the input, and of the state too where they act as one
-  const float *input_gain; // (4 hidden) of the normalised W x
   Lstm lstm;
   Gru gru;
   Rnn rnn;
@@ -158,16 +175,14 @@ using Either = void (*[2])(Given...);
 struct Kernels {
   const char *name;
   bool dots;  // The machine multiplies pairs of bfloat16 faster than floats.
-  int64_t (*lstm_saved)(const Lstm &);
+  int64_t (*lstm_kept)(const Lstm &);  // In numbers.
   Either<const Lstm &, const LstmForward &, const int64_t *, int64_t> lstm_forward;
   Either<const Lstm &, const LstmBackward &, const int64_t *, int64_t> lstm_backward;
-  int64_t (*gru_saved)(const Gru &);
+  int64_t (*gru_kept)(const Gru &);
   Either<const Gru &, const GruForward &, const int64_t *, int64_t> gru_forward;
   Either<const Gru &, const GruBackward &, const int64_t *, int64_t> gru_backward;
-  // y, h; then rows.
-  Either<const Rnn &, float *, float *, const int64_t *, int64_t> rnn_forward;
-  // y, dy, dh, dinputs, dh0; then rows.
-  Either<const Rnn &, const float *, const float *, const float *, float *, float *, const int64_t *, int64_t> rnn_backward;
+  Either<const Rnn &, const RnnForward &, const int64_t *, int64_t> rnn_forward;
+  Either<const Rnn &, const RnnBackward &, const int64_t *, int64_t> rnn_backward;
   void (*scan_forward)(const Scan &, float *y, float *h, const int64_t *rows, int64_t num_rows);
   void (*scan_backward)(const Scan &, const float *y, const float *dy, const float *dh, float *da, float *db,
                         float *dh0, const int64_t *rows, int64_t num_rows);
@@ -176,7 +191,6 @@ struct Kernels {
                           float *dh0, float *dfactor, const int64_t *rows, int64_t num_rows);
   Layer *(*make_layer)(const LayerWeights &);
   Either<const Product &, int64_t, int64_t> multiply_transposed, multiply_plain, multiply_turned;
-  Either<const LayerGradients &, int64_t, int64_t> layer_gradients;
 };
 
 // Memory that begins on a cache line; given back, it is kept for the next who asks: fresh memory costs the system a

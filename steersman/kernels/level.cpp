@@ -67,25 +67,26 @@ float normalise(float *x, const float *mask, int64_t size, int64_t count, float 
 }
 
 // The gradient before `normalise` from the one after it, in place.
-void unnormalise(float *d, const float *normal, const float *mask, float scale, int64_t size, int64_t count) {
+template <class Number>
+void unnormalise(float *d, const typename Number::Kept *normal, const float *mask, float scale, int64_t size, int64_t count) {
   Floats total{}, with{};
   for (int64_t j = 0; j < size; j += WIDTH) {
     Floats g = load(d + j);
     total += g;
-    with += g * load(normal + j);
+    with += g * Number::kept(normal + j);
   }
   Floats mean = all(sum(total) / count), slope = all(sum(with) / count);
   for (int64_t j = 0; j < size; j += WIDTH)
-    store(d + j, (load(d + j) - mean - load(normal + j) * slope) * all(scale) * load(mask + j));
+    store(d + j, (load(d + j) - mean - Number::kept(normal + j) * slope) * all(scale) * load(mask + j));
 }
 
-// Rows in tiles as even as can be, each with its longest length; `work(rows, number, longest)`.
+// Rows in tiles as even as can be: `work(rows, number)`.
 template <class Work>
-void in_tiles(const int64_t *rows, int64_t num_rows, const int64_t *lengths, Work work) {
+void in_tiles(const int64_t *rows, int64_t num_rows, Work work) {
   int64_t tiles = (num_rows + TILE - 1) / TILE, done = 0;
   for (int64_t i = 0; i < tiles; ++i) {
     int64_t number = (num_rows - done + tiles - i - 1) / (tiles - i);
-    work(rows + done, number, lengths[rows[done]]);
+    work(rows + done, number);
     done += number;
   }
 }
@@ -96,31 +97,177 @@ int64_t running(const int64_t *rows, int64_t number, const int64_t *lengths, int
   return number;
 }
 
-// LSTM. Kept for each step, beside the gates i f g o: the cell and its tanh; with normalisation U h (4) and the cell (1),
-// normalised, and two scales.
+// A piece of time of a tile, as the rows of a matrix: step after step, in each the tile's rows.
+struct Chunk {
+  const int64_t *tile, *lengths;
+  int64_t number, steps, from, to;
 
-int64_t lstm_saved(const Lstm &p) {
+  int64_t rows() const { return number * (to - from); }
+  // Where row i is in an array (batch, steps, ...), and whether it is no padding.
+  int64_t at(int64_t i) const { return tile[i % number] * steps + from + i / number; }
+  bool there(int64_t i) const { return from + i / number < lengths[tile[i % number]]; }
+  // The row of step `t`, and how many rows go on beyond it.
+  int64_t first(int64_t t) const { return (t - from) * number; }
+  int64_t running(int64_t t) const { return LEVEL::running(tile, number, lengths, t); }
+};
+
+// A chunk's gates stay in the second cache; their rows do not all begin in the same set of the first.
+int64_t apart(int64_t wide) { return wide + 16; }
+
+int64_t chunk_steps(int64_t wide, int64_t number) {
+  return std::max<int64_t>(1, std::min<int64_t>(BLOCK, std::max<int64_t>(48, 100000 / std::max<int64_t>(wide, 1))) / number);
+}
+
+// `work(chunk)` on a tile's chunks, from its beginning or from its end.
+template <class Work>
+void in_chunks(const int64_t *tile, int64_t number, const int64_t *lengths, int64_t steps, int64_t wide, bool back, Work work) {
+  const int64_t longest = lengths[tile[0]], span = chunk_steps(wide, number), count = (longest + span - 1) / span;
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t from = (back ? count - 1 - i : i) * span;
+    Chunk chunk{tile, lengths, running(tile, number, lengths, from), steps, from, std::min(from + span, longest)};
+    work(chunk);
+  }
+}
+
+// W x + b of chunks, each gate padded.
+template <class Number>
+class Projection {
+ public:
+  Projection(const Inputs &given, int64_t gates, int64_t width, bool with_bias = true)
+      : given_(given), wide_(gates * padded(width)), bias_(spread_copy(with_bias ? given.bias : nullptr, gates, width)),
+        packed_(pack_transposed<Number>(given.weight, gates, width, given.features)) {}
+
+  void run(const Chunk &chunk, float *out) const {
+    for (int64_t i = 0; i < chunk.rows(); ++i) std::memcpy(out + i * apart(wide_), bias_, wide_ * sizeof(float));
+    auto row = [&](int64_t i) { return chunk.there(i) ? given_.x + chunk.at(i) * given_.features : nullptr; };
+    packed_.multiply_rows(row, chunk.rows(), out, apart(wide_), true);
+  }
+
+ private:
+  const Inputs &given_;
+  int64_t wide_;
+  Buffer bias_;
+  Packed<Number> packed_;
+};
+
+// The gradient of a weight, gates padded, summed up over chunks.
+template <class Number>
+class Gradient {
+ public:
+  Gradient(int64_t gates, int64_t width, int64_t columns)
+      : gates_(gates), width_(width), columns_(columns), wide_(padded(columns)), outer_(0, gates * padded(width)),
+        sums_(gates * padded(width) * wide_) {}
+
+  // `d(i)` and `x(i)` point at what belongs to row i; x may be null for padding, where d is nought.
+  template <class Left, class Right>
+  void add(const Chunk &chunk, Left d, Right x) {
+    outer_.turn(chunk.rows(), d);
+    outer_.add(columns_, x, sums_, wide_, true);
+  }
+
+  void finish(float *to) const {
+    for (int64_t g = 0; g < gates_; ++g)
+      for (int64_t j = 0; j < width_; ++j) {
+        const float *from = sums_ + (g * padded(width_) + j) * wide_;
+        for (int64_t c = 0; c < columns_; ++c) to[(g * width_ + j) * columns_ + c] += from[c];
+      }
+  }
+
+ private:
+  int64_t gates_, width_, columns_, wide_;
+  Outer<Number> outer_;
+  Buffer sums_;
+};
+
+// What a chunk's gradients of the gates' sums give: those of the input and of its weights.
+template <class Number>
+class InputGradient {
+ public:
+  InputGradient(const Inputs &given, const InputGradients &to, int64_t gates, int64_t width)
+      : given_(given), to_(to), wide_(gates * padded(width)), columns_(padded(given.features)),
+        weight_(gates, width, given.features), dx_(to.dx ? BLOCK * columns_ : 0) {
+    if (to.dx) packed_.reset(new Packed<Number>(pack<Number>(given.weight, gates, width, given.features)));
+  }
+
+  void add(const Chunk &chunk, const float *d) {
+    auto left = [&](int64_t i) { return d + i * apart(wide_); };
+    weight_.add(chunk, left, [&](int64_t i) { return chunk.there(i) ? given_.x + chunk.at(i) * given_.features : nullptr; });
+    if (!packed_) return;
+    packed_->multiply_rows(left, chunk.rows(), dx_, columns_, false);
+    for (int64_t i = 0; i < chunk.rows(); ++i)
+      if (chunk.there(i))
+        std::memcpy(to_.dx + chunk.at(i) * given_.features, dx_ + i * columns_, given_.features * sizeof(float));
+  }
+
+  void finish(const int64_t *rows, int64_t num_rows, const int64_t *lengths, int64_t steps) const {
+    weight_.finish(to_.dweight);
+    for (int64_t i = 0; i < num_rows && to_.dx; ++i) {
+      int64_t from = rows[i] * steps + lengths[rows[i]], rest = steps - lengths[rows[i]];
+      clear(to_.dx + from * given_.features, rest * given_.features);
+    }
+  }
+
+ private:
+  const Inputs &given_;
+  const InputGradients &to_;
+  int64_t wide_, columns_;
+  Gradient<Number> weight_;
+  Buffer dx_;
+  std::unique_ptr<Packed<Number>> packed_;
+};
+
+// The state before a chunk's row, or null in padding.
+const float *before(const Chunk &chunk, int64_t i, const float *y, const float *h0, int64_t width) {
+  if (!chunk.there(i)) return nullptr;
+  return chunk.from + i / chunk.number ? y + (chunk.at(i) - 1) * width : h0 + chunk.tile[i % chunk.number] * width;
+}
+
+// Rows of a step that are over: no gradient comes from there.
+void clear_ended(const Chunk &chunk, int64_t t, float *d, int64_t wide) {
+  for (int64_t r = chunk.running(t); r < chunk.number; ++r) clear(d + (chunk.first(t) + r) * apart(wide), wide);
+}
+
+// What a row of no step gives: its state as it was, and outputs of 0.
+void finish_row(float *y, float *last, const float *first, int64_t row, int64_t length, int64_t steps, int64_t width) {
+  clear(y + (row * steps + length) * width, (steps - length) * width);
+  if (length == 0) std::memcpy(last + row * width, first + row * width, width * sizeof(float));
+}
+
+// LSTM. Kept for each step: the gates i f g o, the cell, its tanh; with normalisation the cell, U h and W x, normalised, and
+// their three scales.
+
+int64_t lstm_kept(const Lstm &p) {
   int64_t wide = padded(p.hidden);
-  return p.gain ? 7 * wide + WIDTH : 2 * wide;
+  return p.gain ? 15 * wide + WIDTH : 6 * wide;
 }
 
 // From a step's sums to its cell and output.
 struct LstmGates {
   explicit LstmGates(const Lstm &p)
       : hidden(p.hidden), wide(padded(p.hidden)), peeps(p.peepholes), normal(p.gain), epsilon(p.epsilon),
-        peep(spread_copy(p.peepholes, 3, p.hidden)), gain(spread_copy(p.gain, 4, p.hidden)),
-        cell_gain(spread_copy(p.cell_gain, 1, p.hidden)), cell_bias(spread_copy(p.cell_bias, 1, p.hidden)),
-        mask(mask_of(4, p.hidden)) {}
+        peep(spread_copy(p.peepholes, 3, p.hidden)), input_gain(spread_copy(p.input_gain, 4, p.hidden)),
+        gain(spread_copy(p.gain, 4, p.hidden)), cell_gain(spread_copy(p.cell_gain, 1, p.hidden)),
+        cell_bias(spread_copy(p.cell_bias, 1, p.hidden)), bias(spread_copy(p.inputs.bias, 4, p.hidden)),
+        mask(mask_of(4, p.hidden)), unit(wide) {}
 
-  // sums += gain * normalised product, which is changed.
-  void add_normal(float *product, float *sums, float *saved) const {
-    saved[7 * wide] = normalise(product, mask, 4 * wide, 4 * hidden, epsilon);
-    std::memcpy(saved + 2 * wide, product, 4 * wide * sizeof(float));
-    for (int64_t j = 0; j < 4 * wide; j += WIDTH) store(sums + j, load(sums + j) + load(product + j) * load(gain + j));
+  // sums, W x, to the sum of W x and U h, each normalised.
+  template <class Number>
+  void normalised(float *sums, float *product, typename Number::Kept *kept) const {
+    const int64_t W = wide;
+    float scales[WIDTH] = {};
+    scales[1] = normalise(product, mask, 4 * W, 4 * hidden, epsilon);
+    scales[2] = normalise(sums, mask, 4 * W, 4 * hidden, epsilon);
+    for (int64_t j = 0; j < 4 * W; j += WIDTH) {
+      Floats u = load(product + j), w = load(sums + j);
+      if (kept) Number::keep(kept + 7 * W + j, u), Number::keep(kept + 11 * W + j, w);
+      store(sums + j, w * load(input_gain + j) + load(bias + j) + u * load(gain + j));
+    }
+    if (kept) Number::keep(kept + 15 * W, load(scales));
   }
 
-  // Takes the sums of i f g o, which become the gates, and the cell, which becomes the new one; gives o tanh(cell).
-  void apply(float *sums, float *cell, float *out, float *saved) const {
+  // Takes the sums of i f g o and the cell, which becomes the new one; gives o tanh(cell).
+  template <class Number>
+  void apply(float *sums, float *cell, float *out, typename Number::Kept *kept) const {
     const int64_t W = wide;
     for (int64_t j = 0; j < W; j += WIDTH) {
       Floats before = load(cell + j), in = load(sums + j), forget = load(sums + W + j), show = load(sums + 3 * W + j);
@@ -129,373 +276,405 @@ struct LstmGates {
       Floats update = tanh(load(sums + 2 * W + j)), now = forget * before + in * update;
       if (peeps) show += load(peep + 2 * W + j) * now;
       show = sigmoid(show);
-      store(cell + j, now), store(saved + j, now);
-      store(sums + j, in), store(sums + W + j, forget), store(sums + 2 * W + j, update), store(sums + 3 * W + j, show);
-      if (normal) continue;
+      store(cell + j, now);
+      if (kept) {
+        Number::keep(kept + j, in), Number::keep(kept + W + j, forget), Number::keep(kept + 2 * W + j, update);
+        Number::keep(kept + 3 * W + j, show), Number::keep(kept + 4 * W + j, now);
+      }
+      if (normal) {
+        store(sums + 3 * W + j, show), store(unit + j, now * load(mask + j));
+        continue;
+      }
       Floats bent = tanh(now);
-      store(saved + W + j, bent), store(out + j, show * bent);
+      if (kept) Number::keep(kept + 5 * W + j, bent);
+      store(out + j, show * bent);
     }
     if (!normal) return;
-    float *unit = saved + 6 * W;
-    for (int64_t j = 0; j < W; j += WIDTH) store(unit + j, load(cell + j) * load(mask + j));
-    saved[7 * W + 1] = normalise(unit, mask, W, hidden, epsilon);
+    float scale = normalise(unit, mask, W, hidden, epsilon);
+    if (kept) Number::keep_one(kept + 15 * W, scale);
     for (int64_t j = 0; j < W; j += WIDTH) {
       Floats bent = tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j));
-      store(saved + W + j, bent), store(out + j, load(sums + 3 * W + j) * bent);
+      if (kept) Number::keep(kept + 5 * W + j, bent), Number::keep(kept + 6 * W + j, load(unit + j));
+      store(out + j, load(sums + 3 * W + j) * bent);
     }
   }
 
   int64_t hidden, wide;
   bool peeps, normal;
   float epsilon;
-  Buffer peep, gain, cell_gain, cell_bias, mask;
+  Buffer peep, input_gain, gain, cell_gain, cell_bias, bias, mask, unit;
 };
 
 template <class Number>
 void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
+  const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_kept(p), PW = padded(P), G = apart(4 * W);
+  const bool normal = p.gain;
+  Projection<Number> inputs(p.inputs, 4, H, !normal);
   auto recurrent = pack_transposed<Number>(p.recurrent, 4, H, P);
   std::unique_ptr<Packed<Number>> projection;
   if (p.projection) projection.reset(new Packed<Number>(pack_transposed<Number>(p.projection, 1, P, H)));
   LstmGates gates(p);
-  Buffer h(TILE * PW), c(TILE * W), u(TILE * 4 * W), v(TILE * 4 * W), m(TILE * W), spare(S);
-  const bool normal = p.gain;
+  Buffer h(TILE * PW), c(TILE * W), u(BLOCK * G), v(normal ? TILE * G : 0), m(projection ? TILE * W : 0);
+  auto *kept = static_cast<typename Number::Kept *>(to.kept);
 
-  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
-    for (int64_t r = 0; r < number; ++r) {
+  in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    for (int64_t r = 0; r < whole; ++r) {
       std::memcpy(h + r * PW, p.h0 + tile[r] * P, P * sizeof(float));
       std::memcpy(c + r * W, p.c0 + tile[r] * H, H * sizeof(float));
     }
-    for (int64_t t = 0; t < longest; ++t) {
-      number = running(tile, number, p.lengths, t);
-      for (int64_t r = 0; r < number; ++r) spread(p.inputs + (tile[r] * T + t) * 4 * H, u + r * 4 * W, 4, H);
-      recurrent.multiply(h, PW, number, normal ? v : u, 4 * W, !normal);
-      for (int64_t r = 0; r < number; ++r) {
-        float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
-        float *ur = u + r * 4 * W, *cr = c + r * W, *mr = projection ? m + r * W : h + r * PW;
-        if (normal) gates.add_normal(v + r * 4 * W, ur, saved);
-        gates.apply(ur, cr, mr, saved);
-        if (to.gates) gather(ur, to.gates + (tile[r] * T + t) * 4 * H, 4, H);
-      }
-      if (projection) projection->multiply(m, W, number, h, PW, false);
-      for (int64_t r = 0; r < number; ++r)
-        std::memcpy(to.y + (tile[r] * T + t) * P, h + r * PW, P * sizeof(float));
-      for (int64_t r = 0; r < number; ++r)
-        if (t + 1 == p.lengths[tile[r]]) {
+    in_chunks(tile, whole, p.lengths, T, 4 * W, false, [&](const Chunk &chunk) {
+      inputs.run(chunk, u);
+      for (int64_t t = chunk.from; t < chunk.to; ++t) {
+        const int64_t number = chunk.running(t);
+        float *ut = u + chunk.first(t) * G;
+        recurrent.multiply(h, PW, number, normal ? v : ut, G, !normal);
+        for (int64_t r = 0; r < number; ++r) {
+          auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
+          if (normal) gates.template normalised<Number>(ut + r * G, v + r * G, own);
+          gates.template apply<Number>(ut + r * G, c + r * W, projection ? m + r * W : h + r * PW, own);
+        }
+        if (projection) projection->multiply(m, W, number, h, PW, false);
+        for (int64_t r = 0; r < number; ++r) {
+          std::memcpy(to.y + (tile[r] * T + t) * P, h + r * PW, P * sizeof(float));
+          if (t + 1 < p.lengths[tile[r]]) continue;
           std::memcpy(to.h + tile[r] * P, h + r * PW, P * sizeof(float));
           std::memcpy(to.c + tile[r] * H, c + r * W, H * sizeof(float));
         }
-    }
+      }
+    });
   });
   for (int64_t i = 0; i < num_rows; ++i) {
     int64_t row = rows[i], length = p.lengths[row];
-    clear(to.y + (row * T + length) * P, (T - length) * P);
-    if (length == 0) {
-      std::memcpy(to.h + row * P, p.h0 + row * P, P * sizeof(float));
-      std::memcpy(to.c + row * H, p.c0 + row * H, H * sizeof(float));
-    }
+    finish_row(to.y, to.h, p.h0, row, length, T, P);
+    if (length == 0) std::memcpy(to.c + row * H, p.c0 + row * H, H * sizeof(float));
   }
 }
 
 template <class Number>
 void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_saved(p), PW = padded(P);
+  const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_kept(p), PW = padded(P), G = apart(4 * W);
+  const bool peeps = p.peepholes, normal = p.gain;
   auto recurrent = pack<Number>(p.recurrent, 4, H, P);
   std::unique_ptr<Packed<Number>> projection;
-  if (p.projection) projection.reset(new Packed<Number>(pack<Number>(p.projection, 1, P, H)));
+  std::unique_ptr<Gradient<Number>> dprojection;
+  if (p.projection) {
+    projection.reset(new Packed<Number>(pack<Number>(p.projection, 1, P, H)));
+    dprojection.reset(new Gradient<Number>(1, P, H));
+  }
+  InputGradient<Number> inputs(p.inputs, to.inputs, 4, H);
+  Gradient<Number> drecurrent(4, H, P);
   const LstmGates weights(p);
-  const Buffer &peep = weights.peep, &gain = weights.gain, &cell_gain = weights.cell_gain, &mask = weights.mask;
-  Buffer start(TILE * W);
-  Buffer dh(TILE * PW), dc(TILE * W), d(TILE * 4 * W), dm(TILE * W), dt(W), kept(4 * W);
-  Buffer dpeep(3 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
-  const bool peeps = p.peepholes, normal = p.gain;
+  const Buffer &peep = weights.peep, &mask = weights.mask;
+  const int64_t most = BLOCK, AP = apart(PW), AW = apart(W);
+  Buffer start(TILE * W), dh(TILE * PW), dc(TILE * W), dm(TILE * W), dt(W);
+  Buffer d(most * G), e(normal ? most * G : 0), dp(projection ? most * AP : 0), cells(projection ? most * AW : 0);
+  Buffer dbias(4 * W), dpeep(3 * W), dinput_gain(4 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
+  const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
-  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
+  // sum += gradient times what it stands at, then the gradient before a gain and a normalisation, from the one after them.
+  auto through = [&](const float *after, const typename Number::Kept *unit, float scale, const float *gain, float *sum,
+                     float *out, int64_t count, int64_t size) {
+    for (int64_t j = 0; j < size; j += WIDTH) {
+      Floats g = load(after + j) * load(mask + j);
+      store(sum + j, load(sum + j) + g * Number::kept(unit + j));
+      store(out + j, g * load(gain + j));
+    }
+    unnormalise<Number>(out, unit, mask, scale, size, count);
+  };
+
+  in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) {
       std::memcpy(dh + r * PW, to.dh + tile[r] * P, P * sizeof(float));
       std::memcpy(dc + r * W, to.dc + tile[r] * H, H * sizeof(float));
       std::memcpy(start + r * W, p.c0 + tile[r] * H, H * sizeof(float));
     }
-    for (int64_t t = longest - 1; t >= 0; --t) {
-      int64_t number = running(tile, whole, p.lengths, t);
-      for (int64_t r = 0; r < number; ++r) {
-        const float *given = to.dy + (tile[r] * T + t) * P;
-        float *dr = dh + r * PW;
-        for (int64_t j = 0; j < P; ++j) dr[j] += given[j];
-        if (projection) std::memcpy(to.dprojected + (tile[r] * T + t) * P, dr, P * sizeof(float));
-      }
-      if (projection) projection->multiply(dh, PW, number, dm, W, false);
-      for (int64_t r = 0; r < number; ++r) {
-        const float *saved = to.saved + (tile[r] * T + t) * S, *gates = to.gates + (tile[r] * T + t) * 4 * H;
-        const float *before = t ? saved - S : start + r * W;
-        if (W != H) {
-          spread(gates, kept, 4, H);
-          gates = kept;
+    in_chunks(tile, whole, p.lengths, T, 4 * W, true, [&](const Chunk &chunk) {
+      for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
+        const int64_t number = chunk.running(t), first = chunk.first(t);
+        clear_ended(chunk, t, d, 4 * W);
+        if (normal) clear_ended(chunk, t, e, 4 * W);
+        if (projection) clear_ended(chunk, t, dp, PW);
+        for (int64_t r = 0; r < number; ++r) {
+          const float *given = to.dy + (tile[r] * T + t) * P;
+          float *dr = dh + r * PW;
+          for (int64_t j = 0; j < P; ++j) dr[j] += given[j];
+          if (projection) std::memcpy(dp + (first + r) * AP, dr, PW * sizeof(float));
         }
-        float *dr = d + r * 4 * W, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
-        float *cells = projection ? to.cells + (tile[r] * T + t) * H : nullptr;
-        for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats out = load(gates + 3 * W + j), bent = load(saved + W + j);
-          Floats grad = load(dmr + j), dbent = grad * out * (1.0f - bent * bent);
-          if (cells) {
-            Floats m = out * bent;
-            std::memcpy(cells + j, &m, std::min<int64_t>(WIDTH, H - j) * sizeof(float));
+        if (projection) projection->multiply(dh, PW, number, dm, W, false);
+        for (int64_t r = 0; r < number; ++r) {
+          const auto *own = kept + (tile[r] * T + t) * S, *past = own - S + 4 * W;
+          float *dr = d + (first + r) * G, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
+          float scales[WIDTH];
+          if (normal) store(scales, Number::kept(own + 15 * W));
+          for (int64_t j = 0; normal && j < W; j += WIDTH) {
+            Floats bent = Number::kept(own + 5 * W + j);
+            store(dt + j, load(dmr + j) * Number::kept(own + 3 * W + j) * (1.0f - bent * bent));
+            store(dcell_bias + j, load(dcell_bias + j) + load(dt + j) * load(mask + j));
           }
-          store(dr + 3 * W + j, grad * bent * out * (1.0f - out));
-          store(dt + j, dbent);
-        }
-        if (normal) {
-          const float *unit = saved + 6 * W;
+          if (normal) through(dt, own + 6 * W, scales[0], weights.cell_gain, dcell_gain, dt, H, W);
           for (int64_t j = 0; j < W; j += WIDTH) {
-            Floats g = load(dt + j) * load(mask + j);
-            store(dcell_gain + j, load(dcell_gain + j) + g * load(unit + j));
-            store(dcell_bias + j, load(dcell_bias + j) + g);
-            store(dt + j, g * load(cell_gain + j));
+            Floats in = Number::kept(own + j), forget = Number::kept(own + W + j), update = Number::kept(own + 2 * W + j);
+            Floats out = Number::kept(own + 3 * W + j), bent = Number::kept(own + 5 * W + j), grad = load(dmr + j);
+            Floats before = t ? Number::kept(past + j) : load(start + r * W + j);
+            if (projection) store(cells + (first + r) * AW + j, out * bent);
+            Floats dout = grad * bent * out * (1.0f - out);
+            Floats total = load(dcr + j) + (normal ? load(dt + j) : grad * out * (1.0f - bent * bent));
+            if (peeps) {
+              total += dout * load(peep + 2 * W + j);
+              store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * Number::kept(own + 4 * W + j));
+            }
+            Floats din = total * update * in * (1.0f - in), dforget = total * before * forget * (1.0f - forget);
+            Floats dupdate = total * in * (1.0f - update * update);
+            store(dr + j, din), store(dr + W + j, dforget), store(dr + 2 * W + j, dupdate), store(dr + 3 * W + j, dout);
+            store(dbias + j, load(dbias + j) + din), store(dbias + W + j, load(dbias + W + j) + dforget);
+            store(dbias + 2 * W + j, load(dbias + 2 * W + j) + dupdate);
+            store(dbias + 3 * W + j, load(dbias + 3 * W + j) + dout);
+            total *= forget;
+            if (peeps) {
+              total += din * load(peep + j) + dforget * load(peep + W + j);
+              store(dpeep + j, load(dpeep + j) + din * before);
+              store(dpeep + W + j, load(dpeep + W + j) + dforget * before);
+            }
+            store(dcr + j, total);
           }
-          unnormalise(dt, unit, mask, saved[7 * W + 1], W, H);
+          if (!normal) continue;
+          through(dr, own + 7 * W, scales[1], weights.gain, dgain, e + (first + r) * G, 4 * H, 4 * W);
+          through(dr, own + 11 * W, scales[2], weights.input_gain, dinput_gain, dr, 4 * H, 4 * W);
         }
-        for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats in = load(gates + j), forget = load(gates + W + j), update = load(gates + 2 * W + j);
-          Floats past = load(before + j), total = load(dcr + j) + load(dt + j), dout = load(dr + 3 * W + j);
-          if (peeps) {
-            total += dout * load(peep + 2 * W + j);
-            store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * load(saved + j));
-          }
-          Floats din = total * update * in * (1.0f - in), dforget = total * past * forget * (1.0f - forget);
-          store(dr + j, din), store(dr + W + j, dforget);
-          store(dr + 2 * W + j, total * in * (1.0f - update * update));
-          total *= forget;
-          if (peeps) {
-            total += din * load(peep + j) + dforget * load(peep + W + j);
-            store(dpeep + j, load(dpeep + j) + din * past);
-            store(dpeep + W + j, load(dpeep + W + j) + dforget * past);
-          }
-          store(dcr + j, total);
-        }
-        gather(dr, to.dinputs + (tile[r] * T + t) * 4 * H, 4, H);
-        if (normal) {
-          const float *unit = saved + 2 * W;
-          for (int64_t j = 0; j < 4 * W; j += WIDTH) {
-            Floats g = load(dr + j) * load(mask + j);
-            store(dgain + j, load(dgain + j) + g * load(unit + j));
-            store(dr + j, g * load(gain + j));
-          }
-          unnormalise(dr, unit, mask, saved[7 * W], 4 * W, 4 * H);
-          gather(dr, to.drecurrent + (tile[r] * T + t) * 4 * H, 4, H);
-        }
+        recurrent.multiply((normal ? e : d) + first * G, G, number, dh, PW, false);
       }
-      recurrent.multiply(d, 4 * W, number, dh, PW, false);
-    }
+      inputs.add(chunk, d);
+      const float *left = normal ? e : d;
+      drecurrent.add(chunk, [&](int64_t i) { return left + i * G; },
+                     [&](int64_t i) { return before(chunk, i, to.y, p.h0, P); });
+      if (projection)
+        dprojection->add(chunk, [&](int64_t i) { return dp + i * AP; },
+                         [&](int64_t i) { return chunk.there(i) ? cells + i * AW : nullptr; });
+    });
     for (int64_t r = 0; r < whole; ++r) {
       std::memcpy(to.dh0 + tile[r] * P, dh + r * PW, P * sizeof(float));
       std::memcpy(to.dc0 + tile[r] * H, dc + r * W, H * sizeof(float));
     }
   });
-  for (int64_t i = 0; i < num_rows; ++i) {
-    int64_t row = rows[i], length = p.lengths[row], rest = T - length;
-    clear(to.dinputs + (row * T + length) * 4 * H, rest * 4 * H);
-    if (normal) clear(to.drecurrent + (row * T + length) * 4 * H, rest * 4 * H);
-    if (projection) {
-      clear(to.dprojected + (row * T + length) * P, rest * P);
-      clear(to.cells + (row * T + length) * H, rest * H);
-    }
-  }
+  inputs.finish(rows, num_rows, p.lengths, T);
+  drecurrent.finish(to.drecurrent);
+  gather_added(dbias, to.inputs.dbias, 4, H);
+  if (projection) dprojection->finish(to.dprojection);
   if (peeps) gather_added(dpeep, to.dpeepholes, 3, H);
-  if (normal) {
-    gather_added(dgain, to.dgain, 4, H);
-    gather_added(dcell_gain, to.dcell_gain, 1, H);
-    gather_added(dcell_bias, to.dcell_bias, 1, H);
-  }
+  if (!normal) return;
+  gather_added(dinput_gain, to.dinput_gain, 4, H), gather_added(dgain, to.dgain, 4, H);
+  gather_added(dcell_gain, to.dcell_gain, 1, H), gather_added(dcell_bias, to.dcell_bias, 1, H);
 }
 
-// GRU. Saved for each step: r z n, and U h + b of n (reset after) or r h (reset before).
+// GRU. Kept for each step: r z n, and U h + b of n (reset after) or r h (reset before).
 
-int64_t gru_saved(const Gru &p) { return 4 * padded(p.hidden); }
+int64_t gru_kept(const Gru &p) { return 4 * padded(p.hidden); }
 
 template <class Number>
 void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_saved(p);
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_kept(p), G = apart(3 * W);
   const bool after = p.reset_after;
+  Projection<Number> inputs(p.inputs, 3, H);
   auto recurrent = pack_transposed<Number>(p.recurrent, after ? 3 : 2, H, H);
   std::unique_ptr<Packed<Number>> candidate;
   if (!after) candidate.reset(new Packed<Number>(pack_transposed<Number>(p.recurrent + 2 * H * H, 1, H, H)));
-  Buffer bias = spread_copy(p.bias, 3, H), h(TILE * W), x(TILE * 3 * W), u(TILE * 3 * W), rh(TILE * W), spare(S);
+  Buffer bias = spread_copy(p.bias, 3, H), h(TILE * W), x(BLOCK * G), u(TILE * G), rh(TILE * W);
+  auto *kept = static_cast<typename Number::Kept *>(to.kept);
 
-  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
-    for (int64_t r = 0; r < number; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
-    for (int64_t t = 0; t < longest; ++t) {
-      number = running(tile, number, p.lengths, t);
-      for (int64_t r = 0; r < number; ++r) {
-        spread(p.inputs + (tile[r] * T + t) * 3 * H, x + r * 3 * W, 3, H);
-        std::memcpy(u + r * 3 * W, bias, 3 * W * sizeof(float));
-      }
-      recurrent.multiply(h, W, number, u, 3 * W, true);
-      for (int64_t r = 0; r < number; ++r) {
-        float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
-        float *xr = x + r * 3 * W, *ur = u + r * 3 * W, *hr = h + r * W;
-        for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats reset = sigmoid(load(xr + j) + load(ur + j)), keep = sigmoid(load(xr + W + j) + load(ur + W + j));
-          store(saved + j, reset), store(saved + W + j, keep);
-          Floats before = load(hr + j);
-          if (after) {
-            Floats product = load(ur + 2 * W + j), fresh = tanh(load(xr + 2 * W + j) + reset * product);
-            store(saved + 2 * W + j, fresh), store(saved + 3 * W + j, product);
-            store(hr + j, fresh + keep * (before - fresh));
-          } else {
-            store(rh + r * W + j, reset * before), store(saved + 3 * W + j, reset * before);
-            store(ur + j, keep);
-          }
-        }
-      }
-      if (!after) {
-        candidate->multiply(rh, W, number, u + 2 * W, 3 * W, true);
+  in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
+    in_chunks(tile, whole, p.lengths, T, 3 * W, false, [&](const Chunk &chunk) {
+      inputs.run(chunk, x);
+      for (int64_t t = chunk.from; t < chunk.to; ++t) {
+        const int64_t number = chunk.running(t);
+        for (int64_t r = 0; r < number; ++r) std::memcpy(u + r * G, bias, 3 * W * sizeof(float));
+        recurrent.multiply(h, W, number, u, G, true);
         for (int64_t r = 0; r < number; ++r) {
-          float *saved = to.saved ? to.saved + (tile[r] * T + t) * S : spare;
-          float *xr = x + r * 3 * W, *ur = u + r * 3 * W, *hr = h + r * W;
+          auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
+          float *xr = x + (chunk.first(t) + r) * G, *ur = u + r * G, *hr = h + r * W;
           for (int64_t j = 0; j < W; j += WIDTH) {
-            Floats fresh = tanh(load(xr + 2 * W + j) + load(ur + 2 * W + j)), keep = load(ur + j);
-            store(saved + 2 * W + j, fresh);
-            store(hr + j, fresh + keep * (load(hr + j) - fresh));
+            Floats reset = sigmoid(load(xr + j) + load(ur + j)), keep = sigmoid(load(xr + W + j) + load(ur + W + j));
+            if (own) Number::keep(own + j, reset), Number::keep(own + W + j, keep);
+            Floats before = load(hr + j);
+            if (after) {
+              Floats product = load(ur + 2 * W + j), fresh = tanh(load(xr + 2 * W + j) + reset * product);
+              if (own) Number::keep(own + 2 * W + j, fresh), Number::keep(own + 3 * W + j, product);
+              store(hr + j, fresh + keep * (before - fresh));
+            } else {
+              if (own) Number::keep(own + 3 * W + j, reset * before);
+              store(rh + r * W + j, reset * before), store(ur + j, keep);
+            }
           }
         }
+        if (!after) {
+          candidate->multiply(rh, W, number, u + 2 * W, G, true);
+          for (int64_t r = 0; r < number; ++r) {
+            auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
+            float *xr = x + (chunk.first(t) + r) * G, *ur = u + r * G, *hr = h + r * W;
+            for (int64_t j = 0; j < W; j += WIDTH) {
+              Floats fresh = tanh(load(xr + 2 * W + j) + load(ur + 2 * W + j)), keep = load(ur + j);
+              if (own) Number::keep(own + 2 * W + j, fresh);
+              store(hr + j, fresh + keep * (load(hr + j) - fresh));
+            }
+          }
+        }
+        for (int64_t r = 0; r < number; ++r) {
+          std::memcpy(to.y + (tile[r] * T + t) * H, h + r * W, H * sizeof(float));
+          if (t + 1 == p.lengths[tile[r]]) std::memcpy(to.h + tile[r] * H, h + r * W, H * sizeof(float));
+        }
       }
-      for (int64_t r = 0; r < number; ++r) {
-        std::memcpy(to.y + (tile[r] * T + t) * H, h + r * W, H * sizeof(float));
-        if (t + 1 == p.lengths[tile[r]]) std::memcpy(to.h + tile[r] * H, h + r * W, H * sizeof(float));
-      }
-    }
+    });
   });
-  for (int64_t i = 0; i < num_rows; ++i) {
-    int64_t row = rows[i], length = p.lengths[row];
-    clear(to.y + (row * T + length) * H, (T - length) * H);
-    if (length == 0) std::memcpy(to.h + row * H, p.h0 + row * H, H * sizeof(float));
-  }
+  for (int64_t i = 0; i < num_rows; ++i) finish_row(to.y, to.h, p.h0, rows[i], p.lengths[rows[i]], T, H);
 }
 
 template <class Number>
 void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_saved(p);
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_kept(p), G = apart(3 * W), most = BLOCK;
   const bool after = p.reset_after;
   auto recurrent = pack<Number>(p.recurrent, after ? 3 : 2, H, H);
   std::unique_ptr<Packed<Number>> candidate;
-  if (!after) candidate.reset(new Packed<Number>(pack<Number>(p.recurrent + 2 * H * H, 1, H, H)));
-  Buffer dh(TILE * W), carried(TILE * W), d(TILE * 3 * W), du(TILE * 3 * W), drh(TILE * W), past(W);
+  std::unique_ptr<Gradient<Number>> dcandidate;
+  if (!after) {
+    candidate.reset(new Packed<Number>(pack<Number>(p.recurrent + 2 * H * H, 1, H, H)));
+    dcandidate.reset(new Gradient<Number>(1, H, H));
+  }
+  InputGradient<Number> inputs(p.inputs, to.inputs, 3, H);
+  Gradient<Number> drecurrent(after ? 3 : 2, H, H);
+  // Of the sums with W x, and with U h; r h where it is multiplied.
+  Buffer d(most * G), du(most * G), rh(after ? 0 : most * apart(W));
+  Buffer dh(TILE * W), drh(TILE * W), past(W), dbias(3 * W), dproduct(3 * W);
+  const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
-  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
+  in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, to.dh + tile[r] * H, H * sizeof(float));
-    for (int64_t t = longest - 1; t >= 0; --t) {
-      int64_t number = running(tile, whole, p.lengths, t);
-      for (int64_t r = 0; r < number; ++r) {
-        int64_t at = tile[r] * T + t;
-        const float *given = to.dy + at * H, *saved = to.saved + at * S;
-        std::memcpy(past, t ? to.y + (at - 1) * H : p.h0 + tile[r] * H, H * sizeof(float));
-        float *dhr = dh + r * W, *dr = d + r * 3 * W, *dur = du + r * 3 * W;
-        for (int64_t j = 0; j < H; ++j) dhr[j] += given[j];
-        for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats reset = load(saved + j), keep = load(saved + W + j), fresh = load(saved + 2 * W + j);
-          Floats other = load(saved + 3 * W + j), grad = load(dhr + j);
-          Floats dfresh = grad * (1.0f - keep) * (1.0f - fresh * fresh);
-          Floats dkeep = grad * (load(past + j) - fresh) * keep * (1.0f - keep);
-          store(dr + 2 * W + j, dfresh), store(dr + W + j, dkeep), store(dur + W + j, dkeep);
-          store(dhr + j, grad * keep);
-          if (after) {
-            Floats dreset = dfresh * other * reset * (1.0f - reset);
-            store(dr + j, dreset), store(dur + j, dreset), store(dur + 2 * W + j, dfresh * reset);
-          }
-        }
-      }
-      if (!after) {
-        candidate->multiply(d + 2 * W, 3 * W, number, drh, W, false);
+    in_chunks(tile, whole, p.lengths, T, 3 * W, true, [&](const Chunk &chunk) {
+      for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
+        const int64_t number = chunk.running(t), first = chunk.first(t);
+        clear_ended(chunk, t, d, 3 * W), clear_ended(chunk, t, du, 3 * W);
         for (int64_t r = 0; r < number; ++r) {
-          int64_t at = tile[r] * T + t;
-          const float *saved = to.saved + at * S;
+          const int64_t at = tile[r] * T + t;
+          const auto *own = kept + at * S;
+          const float *given = to.dy + at * H;
           std::memcpy(past, t ? to.y + (at - 1) * H : p.h0 + tile[r] * H, H * sizeof(float));
-          float *dhr = dh + r * W, *dr = d + r * 3 * W, *dur = du + r * 3 * W;
+          float *dhr = dh + r * W, *dr = d + (first + r) * G, *dur = du + (first + r) * G;
+          for (int64_t j = 0; j < H; ++j) dhr[j] += given[j];
           for (int64_t j = 0; j < W; j += WIDTH) {
-            Floats reset = load(saved + j), grad = load(drh + r * W + j);
-            Floats dreset = grad * load(past + j) * reset * (1.0f - reset);
-            store(dr + j, dreset), store(dur + j, dreset), store(dur + 2 * W + j, load(dr + 2 * W + j));
-            store(dhr + j, load(dhr + j) + grad * reset);
+            Floats reset = Number::kept(own + j), keep = Number::kept(own + W + j), fresh = Number::kept(own + 2 * W + j);
+            Floats other = Number::kept(own + 3 * W + j), grad = load(dhr + j);
+            Floats dfresh = grad * (1.0f - keep) * (1.0f - fresh * fresh);
+            Floats dkeep = grad * (load(past + j) - fresh) * keep * (1.0f - keep);
+            store(dr + 2 * W + j, dfresh), store(dr + W + j, dkeep), store(dur + W + j, dkeep);
+            store(dbias + 2 * W + j, load(dbias + 2 * W + j) + dfresh), store(dbias + W + j, load(dbias + W + j) + dkeep);
+            store(dhr + j, grad * keep);
+            Floats dproduct_fresh = after ? dfresh * reset : dfresh;
+            store(dur + 2 * W + j, dproduct_fresh);
+            store(dproduct + 2 * W + j, load(dproduct + 2 * W + j) + dproduct_fresh);
+            if (after) {
+              Floats dreset = dfresh * other * reset * (1.0f - reset);
+              store(dr + j, dreset), store(dur + j, dreset), store(dbias + j, load(dbias + j) + dreset);
+            }
           }
-          gather(saved + 3 * W, to.dreset + at * H, 1, H);
         }
+        if (!after) {
+          candidate->multiply(d + first * G + 2 * W, G, number, drh, W, false);
+          for (int64_t r = 0; r < number; ++r) {
+            const int64_t at = tile[r] * T + t;
+            const auto *own = kept + at * S;
+            std::memcpy(past, t ? to.y + (at - 1) * H : p.h0 + tile[r] * H, H * sizeof(float));
+            float *dhr = dh + r * W, *dr = d + (first + r) * G, *dur = du + (first + r) * G;
+            for (int64_t j = 0; j < W; j += WIDTH) {
+              Floats reset = Number::kept(own + j), grad = load(drh + r * W + j);
+              Floats dreset = grad * load(past + j) * reset * (1.0f - reset);
+              store(dr + j, dreset), store(dur + j, dreset), store(dbias + j, load(dbias + j) + dreset);
+              store(dhr + j, load(dhr + j) + grad * reset);
+              store(rh + (first + r) * apart(W) + j, Number::kept(own + 3 * W + j));
+            }
+          }
+        }
+        recurrent.multiply(du + first * G, G, number, dh, W, true);
       }
-      for (int64_t r = 0; r < number; ++r) {
-        int64_t at = tile[r] * T + t;
-        gather(d + r * 3 * W, to.dinputs + at * 3 * H, 3, H);
-        gather(du + r * 3 * W, to.drecurrent + at * 3 * H, 3, H);
-      }
-      recurrent.multiply(du, 3 * W, number, dh, W, true);
-    }
+      inputs.add(chunk, d);
+      drecurrent.add(chunk, [&](int64_t i) { return du + i * G; },
+                     [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); });
+      if (!after)
+        dcandidate->add(chunk, [&](int64_t i) { return du + i * G + 2 * W; },
+                        [&](int64_t i) { return chunk.there(i) ? rh + i * apart(W) : nullptr; });
+    });
     for (int64_t r = 0; r < whole; ++r) std::memcpy(to.dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
   });
-  for (int64_t i = 0; i < num_rows; ++i) {
-    int64_t row = rows[i], from = row * T + p.lengths[row], rest = T - p.lengths[row];
-    clear(to.dinputs + from * 3 * H, rest * 3 * H);
-    clear(to.drecurrent + from * 3 * H, rest * 3 * H);
-    if (!after) clear(to.dreset + from * H, rest * H);
-  }
+  for (int64_t j = 0; j < 2 * W; ++j) dproduct[j] = dbias[j];
+  inputs.finish(rows, num_rows, p.lengths, T);
+  drecurrent.finish(to.drecurrent);
+  if (!after) dcandidate->finish(to.drecurrent + 2 * H * H);
+  gather_added(dbias, to.inputs.dbias, 3, H), gather_added(dproduct, to.dbias, 3, H);
 }
 
 // Plain RNN: all that the way back needs is y.
 
 template <class Number>
-void rnn_forward(const Rnn &p, float *y, float *h_last, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, T = p.steps, W = padded(H);
+void rnn_forward(const Rnn &p, const RnnForward &to, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), G = apart(W);
+  Projection<Number> inputs(p.inputs, 1, H);
   auto recurrent = pack_transposed<Number>(p.recurrent, 1, H, H);
-  Buffer h(TILE * W), u(TILE * W);
-  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t number, int64_t longest) {
-    for (int64_t r = 0; r < number; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
-    for (int64_t t = 0; t < longest; ++t) {
-      number = running(tile, number, p.lengths, t);
-      for (int64_t r = 0; r < number; ++r) spread(p.inputs + (tile[r] * T + t) * H, u + r * W, 1, H);
-      recurrent.multiply(h, W, number, u, W, true);
-      for (int64_t j = 0; j < number * W; j += WIDTH) {
-        Floats x = load(u + j);
-        store(h + j, p.relu ? (x > 0.0f ? x : (x == x ? Floats{} : x)) : tanh(x));
+  Buffer h(TILE * W), u(BLOCK * G);
+  in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
+    in_chunks(tile, whole, p.lengths, T, W, false, [&](const Chunk &chunk) {
+      inputs.run(chunk, u);
+      for (int64_t t = chunk.from; t < chunk.to; ++t) {
+        const int64_t number = chunk.running(t);
+        float *ut = u + chunk.first(t) * G;
+        recurrent.multiply(h, W, number, ut, G, true);
+        for (int64_t r = 0; r < number; ++r) {
+          for (int64_t j = 0; j < W; j += WIDTH) {
+            Floats x = load(ut + r * G + j);
+            store(h + r * W + j, p.relu ? (x > 0.0f ? x : (x == x ? Floats{} : x)) : tanh(x));
+          }
+          std::memcpy(to.y + (tile[r] * T + t) * H, h + r * W, H * sizeof(float));
+          if (t + 1 == p.lengths[tile[r]]) std::memcpy(to.h + tile[r] * H, h + r * W, H * sizeof(float));
+        }
       }
-      for (int64_t r = 0; r < number; ++r) {
-        std::memcpy(y + (tile[r] * T + t) * H, h + r * W, H * sizeof(float));
-        if (t + 1 == p.lengths[tile[r]]) std::memcpy(h_last + tile[r] * H, h + r * W, H * sizeof(float));
-      }
-    }
+    });
   });
-  for (int64_t i = 0; i < num_rows; ++i) {
-    int64_t row = rows[i], length = p.lengths[row];
-    clear(y + (row * T + length) * H, (T - length) * H);
-    if (length == 0) std::memcpy(h_last + row * H, p.h0 + row * H, H * sizeof(float));
-  }
+  for (int64_t i = 0; i < num_rows; ++i) finish_row(to.y, to.h, p.h0, rows[i], p.lengths[rows[i]], T, H);
 }
 
 template <class Number>
-void rnn_backward(const Rnn &p, const float *y, const float *dy, const float *dh_last, float *dinputs, float *dh0,
-                  const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, T = p.steps, W = padded(H);
+void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int64_t num_rows) {
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), G = apart(W);
   auto recurrent = pack<Number>(p.recurrent, 1, H, H);
-  Buffer dh(TILE * W), d(TILE * W), now(W);
-  in_tiles(rows, num_rows, p.lengths, [&](const int64_t *tile, int64_t whole, int64_t longest) {
-    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, dh_last + tile[r] * H, H * sizeof(float));
-    for (int64_t t = longest - 1; t >= 0; --t) {
-      int64_t number = running(tile, whole, p.lengths, t);
-      for (int64_t r = 0; r < number; ++r) {
-        int64_t at = (tile[r] * T + t) * H;
-        std::memcpy(now, y + at, H * sizeof(float));
-        float *dhr = dh + r * W, *dr = d + r * W;
-        for (int64_t j = 0; j < H; ++j) dhr[j] += dy[at + j];
-        for (int64_t j = 0; j < W; j += WIDTH) {
-          Floats h = load(now + j);
-          store(dr + j, p.relu ? (h > 0.0f ? load(dhr + j) : Floats{}) : load(dhr + j) * (1.0f - h * h));
+  InputGradient<Number> inputs(p.inputs, to.inputs, 1, H);
+  Gradient<Number> drecurrent(1, H, H);
+  Buffer dh(TILE * W), d(BLOCK * G), now(W), dbias(W);
+  in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, to.dh + tile[r] * H, H * sizeof(float));
+    in_chunks(tile, whole, p.lengths, T, W, true, [&](const Chunk &chunk) {
+      for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
+        const int64_t number = chunk.running(t), first = chunk.first(t);
+        clear_ended(chunk, t, d, W);
+        for (int64_t r = 0; r < number; ++r) {
+          const int64_t at = (tile[r] * T + t) * H;
+          std::memcpy(now, to.y + at, H * sizeof(float));
+          float *dhr = dh + r * W, *dr = d + (first + r) * G;
+          for (int64_t j = 0; j < H; ++j) dhr[j] += to.dy[at + j];
+          for (int64_t j = 0; j < W; j += WIDTH) {
+            Floats h = load(now + j);
+            Floats grad = p.relu ? (h > 0.0f ? load(dhr + j) : Floats{}) : load(dhr + j) * (1.0f - h * h);
+            store(dr + j, grad), store(dbias + j, load(dbias + j) + grad);
+          }
         }
-        std::memcpy(dinputs + at, dr, H * sizeof(float));
+        recurrent.multiply(d + first * G, G, number, dh, W, false);
       }
-      recurrent.multiply(d, W, number, dh, W, false);
-    }
-    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
+      inputs.add(chunk, d);
+      drecurrent.add(chunk, [&](int64_t i) { return d + i * G; },
+                     [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); });
+    });
+    for (int64_t r = 0; r < whole; ++r) std::memcpy(to.dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
   });
-  for (int64_t i = 0; i < num_rows; ++i) {
-    int64_t row = rows[i], length = p.lengths[row];
-    clear(dinputs + (row * T + length) * H, (T - length) * H);
-  }
+  inputs.finish(rows, num_rows, p.lengths, T);
+  drecurrent.finish(to.drecurrent);
+  gather_added(dbias, to.inputs.dbias, 1, H);
 }
 
 // Linear recurrences.
@@ -739,11 +918,9 @@ class LstmLayer : public Layer {
   explicit LstmLayer(const LayerWeights &l)
       : Layer(l.features, l.lstm.out, {padded(l.lstm.out), padded(l.lstm.hidden)}), gates_(l.lstm),
         hidden_(l.lstm.hidden), wide_(padded(hidden_)), normal_(l.lstm.gain), bias_(spread_copy(l.bias, 4, hidden_)),
-        input_gain_(spread_copy(l.input_gain, 4, hidden_)),
         weights_(normal_ ? both(l.input, nullptr, 4, hidden_, features, 0, l.half)
                          : both(l.input, l.lstm.recurrent, 4, hidden_, features, out, l.half)),
-        given_(features + out + WIDTH), sums_(4 * wide_), product_(4 * wide_), shown_(std::max(wide_, padded(out))),
-        saved_(lstm_saved(l.lstm)) {
+        given_(features + out + WIDTH), sums_(4 * wide_), product_(4 * wide_), shown_(std::max(wide_, padded(out))) {
     if (normal_) recurrent_.reset(new StepWeights(both(l.lstm.recurrent, nullptr, 4, hidden_, out, 0, l.half)));
     if (l.lstm.projection)
       projection_.reset(new StepWeights(both(l.lstm.projection, nullptr, 1, out, hidden_, 0, l.half)));
@@ -754,18 +931,15 @@ class LstmLayer : public Layer {
     if (normal_) {
       clear(sums_, 4 * wide_), clear(product_, 4 * wide_);
       weights_.add_product(x, sums_);
-      normalise(sums_, gates_.mask, 4 * wide_, 4 * hidden_, gates_.epsilon);
-      for (int64_t j = 0; j < 4 * wide_; j += WIDTH)
-        store(sums_ + j, load(sums_ + j) * load(input_gain_ + j) + load(bias_ + j));
       recurrent_->add_product(h, product_);
-      gates_.add_normal(product_, sums_, saved_);
+      gates_.normalised<Whole>(sums_, product_, nullptr);
     } else {
       std::memcpy(given_, x, features * sizeof(float));
       std::memcpy(given_ + features, h, out * sizeof(float));
       std::memcpy(sums_, bias_, 4 * wide_ * sizeof(float));
       weights_.add_product(given_, sums_);
     }
-    gates_.apply(sums_, c, projection_ ? shown_ : h, saved_);
+    gates_.apply<Whole>(sums_, c, projection_ ? shown_ : h, nullptr);
     if (projection_) {
       clear(h, padded(out));
       projection_->add_product(shown_, h);
@@ -777,10 +951,10 @@ class LstmLayer : public Layer {
   LstmGates gates_;
   int64_t hidden_, wide_;
   bool normal_;
-  Buffer bias_, input_gain_;
+  Buffer bias_;
   StepWeights weights_;
   std::unique_ptr<StepWeights> recurrent_, projection_;
-  Buffer given_, sums_, product_, shown_, saved_;
+  Buffer given_, sums_, product_, shown_;
 };
 
 class GruLayer : public Layer {
@@ -1061,11 +1235,11 @@ Layer *make_layer(const LayerWeights &l) {
 
 const Kernels kernels = {
     STRING(LEVEL), DOTS,
-    lstm_saved,    EITHER(lstm_forward), EITHER(lstm_backward),
-    gru_saved,     EITHER(gru_forward),  EITHER(gru_backward),
+    lstm_kept,     EITHER(lstm_forward), EITHER(lstm_backward),
+    gru_kept,      EITHER(gru_forward),  EITHER(gru_backward),
     EITHER(rnn_forward), EITHER(rnn_backward),
     scan_forward,  scan_backward, rotate_forward, rotate_backward, make_layer,
-    EITHER(multiply_transposed), EITHER(multiply_plain), EITHER(multiply_turned), EITHER(layer_gradients),
+    EITHER(multiply_transposed), EITHER(multiply_plain), EITHER(multiply_turned),
 };
 
 }  // namespace LEVEL

@@ -163,8 +163,9 @@ void in_threads(const int64_t *lengths, int64_t batch, int threads, Work work) {
 // A gradient that all threads add to: each to its own part, summed at the end in a fixed order.
 class Shared {
  public:
-  Shared(float *to, int64_t size, int64_t threads) : to_(to), size_(size), parts_(to ? size * threads : 0) {}
-  float *part(int64_t thread) { return to_ ? parts_.data() + thread * size_ : nullptr; }
+  Shared(float *to, int64_t size, int64_t threads)
+      : to_(to), size_(size), parts_(to && threads > 1 ? size * (threads - 1) : 0) {}
+  float *part(int64_t thread) { return to_ && thread ? parts_.data() + (thread - 1) * size_ : to_; }
   ~Shared() {
     for (size_t i = 0; i < parts_.size(); ++i) to_[i % size_] += parts_[i];
   }
@@ -177,13 +178,13 @@ class Shared {
 
 // An array whose memory comes from what was given back, and goes there; what it holds is not said.
 nb::object scratch(const std::vector<size_t> &shape) {
-  size_t bytes = sizeof(float);
-  for (size_t size : shape) bytes *= size;
-  bytes = std::max<size_t>(bytes, 64);
   struct Piece {
     void *memory;
     size_t bytes;
   };
+  size_t bytes = sizeof(float);
+  for (size_t size : shape) bytes *= size;
+  bytes = std::max<size_t>(bytes, 64);
   auto *piece = new Piece{take_memory(bytes), bytes};
   nb::capsule owner(piece, [](void *p) noexcept {
     auto *piece = static_cast<Piece *>(p);
@@ -193,172 +194,219 @@ nb::object scratch(const std::vector<size_t> &shape) {
   return nb::cast(nb::ndarray<nb::numpy, float>(piece->memory, shape.size(), shape.data(), owner));
 }
 
-Lstm lstm(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths, const Array &recurrent,
-          const Maybe &projection, const Maybe &peepholes, const Maybe &gain, const Maybe &cell_gain,
-          const Maybe &cell_bias, float epsilon) {
-  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1);
-  int64_t hidden = size_at("c0", c0, 1), out = size_at("h0", h0, 1);
-  if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias))
-    throw nb::value_error("gain, cell_gain and cell_bias: give all or none");
+int64_t threads_for(int64_t batch, int threads) { return std::max<int64_t>(1, std::min<int64_t>(threads, batch)); }
+
+Inputs inputs(const Array &x, const Array &weight, const Array &bias, int64_t rows) {
+  Inputs p;
+  p.features = size_at("x", x, 2);
+  p.x = floats("x", x, {size_at("x", x, 0), size_at("x", x, 1), p.features});
+  p.weight = floats("weight", weight, {rows, p.features}), p.bias = floats("bias", bias, {rows});
+  return p;
+}
+
+InputGradients input_gradients(const Array &x, int64_t rows, const Maybe &dx, const Array &dweight, const Array &dbias) {
+  InputGradients to;
+  int64_t features = size_at("x", x, 2);
+  to.dx = floats("dx", dx, {size_at("x", x, 0), size_at("x", x, 1), features});
+  to.dweight = floats("dweight", dweight, {rows, features}), to.dbias = floats("dbias", dbias, {rows});
+  return to;
+}
+
+// The same for each thread.
+struct SharedInputs {
+  SharedInputs(const InputGradients &to, int64_t rows, int64_t features, int64_t threads)
+      : dx(to.dx), weight(to.dweight, rows * features, threads), bias(to.dbias, rows, threads) {}
+  InputGradients part(int64_t thread) { return {dx, weight.part(thread), bias.part(thread)}; }
+  float *dx;
+  Shared weight, bias;
+};
+
+// Floats that hold so many numbers.
+int64_t floats_for(int64_t numbers, bool half) { return half ? (numbers + 1) / 2 : numbers; }
+
+Lstm lstm(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Array &c0, const Lengths &lengths,
+          const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &input_gain,
+          const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias, float epsilon) {
+  int64_t batch = size_at("x", x, 0), hidden = size_at("c0", c0, 1), out = size_at("h0", h0, 1);
+  if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
+    throw nb::value_error("input_gain, gain, cell_gain and cell_bias: give all or none");
   if (!projection && hidden != out) throw nb::value_error("h0: as wide as c0 where there is no projection");
   Lstm p;
-  p.steps = steps, p.hidden = hidden, p.out = out, p.epsilon = epsilon;
-  p.inputs = floats("inputs", inputs, {batch, steps, 4 * hidden});
+  p.steps = size_at("x", x, 1), p.hidden = hidden, p.out = out, p.epsilon = epsilon;
+  p.inputs = inputs(x, weight, bias, 4 * hidden);
   p.recurrent = floats("recurrent", recurrent, {4 * hidden, out});
   p.projection = floats("projection", projection, {out, hidden});
   p.peepholes = floats("peepholes", peepholes, {3, hidden});
+  p.input_gain = floats("input_gain", input_gain, {4 * hidden});
   p.gain = floats("gain", gain, {4 * hidden});
   p.cell_gain = floats("cell_gain", cell_gain, {hidden});
   p.cell_bias = floats("cell_bias", cell_bias, {hidden});
   p.h0 = floats("h0", h0, {batch, out});
   p.c0 = floats("c0", c0, {batch, hidden});
-  p.lengths = checked(lengths, batch, steps);
+  p.lengths = checked(lengths, batch, p.steps);
   return p;
 }
 
-int64_t lstm_saved(int64_t hidden, bool normal) {
+int64_t lstm_kept(int64_t hidden, bool normal, bool half) {
   Lstm p{};
   float any = 0;
   p.hidden = hidden, p.gain = normal ? &any : nullptr;
-  return chosen->lstm_saved(p);
+  return floats_for(chosen->lstm_kept(p), half);
 }
 
-void lstm_forward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
-                  const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
-                  const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &y, const Array &h,
-                  const Array &c, const Maybe &gates, const Maybe &saved, bool half, int threads) {
-  Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
-  int64_t batch = size_at("inputs", inputs, 0);
+void lstm_forward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Array &c0,
+                  const Lengths &lengths, const Array &recurrent, const Maybe &projection, const Maybe &peepholes,
+                  const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
+                  float epsilon, const Array &y, const Array &h, const Array &c, const Maybe &kept, bool half,
+                  int threads) {
+  Lstm p = lstm(x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain,
+                cell_bias, epsilon);
+  int64_t batch = size_at("x", x, 0);
   LstmForward to;
   to.y = floats("y", y, {batch, p.steps, p.out});
   to.h = floats("h", h, {batch, p.out});
   to.c = floats("c", c, {batch, p.hidden});
-  to.gates = floats("gates", gates, {batch, p.steps, 4 * p.hidden});
-  to.saved = floats("saved", saved, {batch, p.steps, chosen->lstm_saved(p)});
-  if (bool(gates) != bool(saved)) throw nb::value_error("gates and saved: give both or neither");
+  to.kept = floats("kept", kept, {batch, p.steps, floats_for(chosen->lstm_kept(p), half)});
   in_threads(p.lengths, batch, threads,
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward[half](p, to, rows, number); });
 }
 
-void lstm_backward(const Array &inputs, const Array &h0, const Array &c0, const Lengths &lengths,
-                   const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &gain,
-                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &gates,
-                   const Array &saved, const Array &dy, const Array &dh, const Array &dc, const Array &dinputs, const Maybe &drecurrent,
-                   const Maybe &dprojected, const Maybe &cells, const Array &dh0, const Array &dc0,
-                   const Maybe &dpeepholes, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
+void lstm_backward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Array &c0,
+                   const Lengths &lengths, const Array &recurrent, const Maybe &projection, const Maybe &peepholes,
+                   const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
+                   float epsilon, const Array &kept, const Array &y, const Array &dy, const Array &dh, const Array &dc,
+                   const Maybe &dx, const Array &dweight, const Array &dbias, const Array &dh0, const Array &dc0,
+                   const Array &drecurrent, const Maybe &dprojection, const Maybe &dpeepholes,
+                   const Maybe &dinput_gain, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
                    bool half, int threads) {
-  Lstm p = lstm(inputs, h0, c0, lengths, recurrent, projection, peepholes, gain, cell_gain, cell_bias, epsilon);
-  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
+  Lstm p = lstm(x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain,
+                cell_bias, epsilon);
+  int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   LstmBackward to;
-  to.gates = floats("gates", gates, {batch, T, 4 * H});
-  to.saved = floats("saved", saved, {batch, T, chosen->lstm_saved(p)});
+  to.kept = floats("kept", kept, {batch, T, floats_for(chosen->lstm_kept(p), half)});
+  to.y = floats("y", y, {batch, T, p.out});
   to.dy = floats("dy", dy, {batch, T, p.out});
   to.dh = floats("dh", dh, {batch, p.out});
   to.dc = floats("dc", dc, {batch, H});
-  to.dinputs = floats("dinputs", dinputs, {batch, T, 4 * H});
-  to.drecurrent = floats("drecurrent", drecurrent, {batch, T, 4 * H});
-  to.dprojected = floats("dprojected", dprojected, {batch, T, p.out});
-  to.cells = floats("cells", cells, {batch, T, H});
+  to.inputs = input_gradients(x, 4 * H, dx, dweight, dbias);
   to.dh0 = floats("dh0", dh0, {batch, p.out});
   to.dc0 = floats("dc0", dc0, {batch, H});
-  float *peep = floats("dpeepholes", dpeepholes, {3, H}), *dg = floats("dgain", dgain, {4 * H});
+  float *recur = floats("drecurrent", drecurrent, {4 * H, p.out}), *project = floats("dprojection", dprojection, {p.out, H});
+  float *peep = floats("dpeepholes", dpeepholes, {3, H}), *dig = floats("dinput_gain", dinput_gain, {4 * H});
+  float *dg = floats("dgain", dgain, {4 * H});
   float *dcg = floats("dcell_gain", dcell_gain, {H}), *dcb = floats("dcell_bias", dcell_bias, {H});
-  if ((p.peepholes && !peep) || (p.gain && !(dg && dcg && dcb && to.drecurrent)) ||
-      (p.projection && !(to.dprojected && to.cells)))
+  if ((p.peepholes && !peep) || (p.gain && !(dig && dg && dcg && dcb)) || (p.projection && !project))
     throw nb::value_error("a gradient's array is missing for a weight that is there");
-  int64_t num = std::max(1, threads);
-  Shared peeps(peep, 3 * H, num), gains(dg, 4 * H, num), cell_gains(dcg, H, num), cell_biases(dcb, H, num);
+  int64_t num = threads_for(batch, threads);
+  SharedInputs given(to.inputs, 4 * H, p.inputs.features, num);
+  Shared recurs(recur, 4 * H * p.out, num), projects(project, p.out * H, num);
+  Shared peeps(peep, 3 * H, num), input_gains(dig, 4 * H, num), gains(dg, 4 * H, num);
+  Shared cell_gains(dcg, H, num), cell_biases(dcb, H, num);
   in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t thread) {
     LstmBackward own = to;
-    own.dpeepholes = peeps.part(thread), own.dgain = gains.part(thread);
+    own.inputs = given.part(thread);
+    own.drecurrent = recurs.part(thread), own.dprojection = projects.part(thread);
+    own.dpeepholes = peeps.part(thread), own.dinput_gain = input_gains.part(thread), own.dgain = gains.part(thread);
     own.dcell_gain = cell_gains.part(thread), own.dcell_bias = cell_biases.part(thread);
     chosen->lstm_backward[half](p, own, rows, number);
   });
 }
 
-Gru gru(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, const Array &bias,
-        bool reset_after) {
-  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1), hidden = size_at("h0", h0, 1);
+Gru gru(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
+        const Array &recurrent, const Array &recurrent_bias, bool reset_after) {
+  int64_t batch = size_at("x", x, 0), hidden = size_at("h0", h0, 1);
   Gru p;
-  p.steps = steps, p.hidden = hidden, p.reset_after = reset_after;
-  p.inputs = floats("inputs", inputs, {batch, steps, 3 * hidden});
+  p.steps = size_at("x", x, 1), p.hidden = hidden, p.reset_after = reset_after;
+  p.inputs = inputs(x, weight, bias, 3 * hidden);
   p.recurrent = floats("recurrent", recurrent, {3 * hidden, hidden});
-  p.bias = floats("bias", bias, {3 * hidden});
+  p.bias = floats("recurrent_bias", recurrent_bias, {3 * hidden});
   p.h0 = floats("h0", h0, {batch, hidden});
-  p.lengths = checked(lengths, batch, steps);
+  p.lengths = checked(lengths, batch, p.steps);
   return p;
 }
 
-int64_t gru_saved(int64_t hidden) {
+int64_t gru_kept(int64_t hidden, bool half) {
   Gru p{};
   p.hidden = hidden;
-  return chosen->gru_saved(p);
+  return floats_for(chosen->gru_kept(p), half);
 }
 
-void gru_forward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent,
-                 const Array &bias, bool reset_after, const Array &y, const Array &h, const Maybe &saved,
-                 bool half, int threads) {
-  Gru p = gru(inputs, h0, lengths, recurrent, bias, reset_after);
-  int64_t batch = size_at("inputs", inputs, 0);
+void gru_forward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
+                 const Array &recurrent, const Array &recurrent_bias, bool reset_after, const Array &y, const Array &h,
+                 const Maybe &kept, bool half, int threads) {
+  Gru p = gru(x, weight, bias, h0, lengths, recurrent, recurrent_bias, reset_after);
+  int64_t batch = size_at("x", x, 0);
   GruForward to;
   to.y = floats("y", y, {batch, p.steps, p.hidden});
   to.h = floats("h", h, {batch, p.hidden});
-  to.saved = floats("saved", saved, {batch, p.steps, chosen->gru_saved(p)});
+  to.kept = floats("kept", kept, {batch, p.steps, floats_for(chosen->gru_kept(p), half)});
   in_threads(p.lengths, batch, threads,
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_forward[half](p, to, rows, number); });
 }
 
-void gru_backward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent,
-                  const Array &bias, bool reset_after, const Array &saved, const Array &y, const Array &dy,
-                  const Array &dh, const Array &dinputs, const Array &drecurrent, const Maybe &dreset,
-                  const Array &dh0, bool half, int threads) {
-  Gru p = gru(inputs, h0, lengths, recurrent, bias, reset_after);
-  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
+void gru_backward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
+                  const Array &recurrent, const Array &recurrent_bias, bool reset_after, const Array &kept,
+                  const Array &y, const Array &dy, const Array &dh, const Maybe &dx, const Array &dweight,
+                  const Array &dbias, const Array &dh0, const Array &drecurrent, const Array &drecurrent_bias, bool half,
+                  int threads) {
+  Gru p = gru(x, weight, bias, h0, lengths, recurrent, recurrent_bias, reset_after);
+  int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   GruBackward to;
-  to.saved = floats("saved", saved, {batch, T, chosen->gru_saved(p)});
+  to.kept = floats("kept", kept, {batch, T, floats_for(chosen->gru_kept(p), half)});
   to.y = floats("y", y, {batch, T, H});
   to.dy = floats("dy", dy, {batch, T, H});
   to.dh = floats("dh", dh, {batch, H});
-  to.dinputs = floats("dinputs", dinputs, {batch, T, 3 * H});
-  to.drecurrent = floats("drecurrent", drecurrent, {batch, T, 3 * H});
-  to.dreset = floats("dreset", dreset, {batch, T, H});
+  to.inputs = input_gradients(x, 3 * H, dx, dweight, dbias);
   to.dh0 = floats("dh0", dh0, {batch, H});
-  if (!reset_after && !to.dreset) throw nb::value_error("dreset is missing: the reset gate acts before the product");
-  in_threads(p.lengths, batch, threads,
-             [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_backward[half](p, to, rows, number); });
-}
-
-Rnn rnn(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu) {
-  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1), hidden = size_at("h0", h0, 1);
-  Rnn p;
-  p.steps = steps, p.hidden = hidden, p.relu = relu;
-  p.inputs = floats("inputs", inputs, {batch, steps, hidden});
-  p.recurrent = floats("recurrent", recurrent, {hidden, hidden});
-  p.h0 = floats("h0", h0, {batch, hidden});
-  p.lengths = checked(lengths, batch, steps);
-  return p;
-}
-
-void rnn_forward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu,
-                 const Array &y, const Array &h, bool half, int threads) {
-  Rnn p = rnn(inputs, h0, lengths, recurrent, relu);
-  int64_t batch = size_at("inputs", inputs, 0);
-  float *to_y = floats("y", y, {batch, p.steps, p.hidden}), *to_h = floats("h", h, {batch, p.hidden});
-  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
-    chosen->rnn_forward[half](p, to_y, to_h, rows, number);
+  int64_t num = threads_for(batch, threads);
+  SharedInputs given(to.inputs, 3 * H, p.inputs.features, num);
+  Shared recurs(floats("drecurrent", drecurrent, {3 * H, H}), 3 * H * H, num);
+  Shared biases(floats("drecurrent_bias", drecurrent_bias, {3 * H}), 3 * H, num);
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t thread) {
+    GruBackward own = to;
+    own.inputs = given.part(thread), own.drecurrent = recurs.part(thread), own.dbias = biases.part(thread);
+    chosen->gru_backward[half](p, own, rows, number);
   });
 }
 
-void rnn_backward(const Array &inputs, const Array &h0, const Lengths &lengths, const Array &recurrent, bool relu,
-                  const Array &y, const Array &dy, const Array &dh, const Array &dinputs, const Array &dh0,
-                  bool half, int threads) {
-  Rnn p = rnn(inputs, h0, lengths, recurrent, relu);
-  int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
-  const float *from_y = floats("y", y, {batch, T, H}), *from_dy = floats("dy", dy, {batch, T, H});
-  const float *from_dh = floats("dh", dh, {batch, H});
-  float *to = floats("dinputs", dinputs, {batch, T, H}), *to_h0 = floats("dh0", dh0, {batch, H});
-  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
-    chosen->rnn_backward[half](p, from_y, from_dy, from_dh, to, to_h0, rows, number);
+Rnn rnn(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
+        const Array &recurrent, bool relu) {
+  int64_t batch = size_at("x", x, 0), hidden = size_at("h0", h0, 1);
+  Rnn p;
+  p.steps = size_at("x", x, 1), p.hidden = hidden, p.relu = relu;
+  p.inputs = inputs(x, weight, bias, hidden);
+  p.recurrent = floats("recurrent", recurrent, {hidden, hidden});
+  p.h0 = floats("h0", h0, {batch, hidden});
+  p.lengths = checked(lengths, batch, p.steps);
+  return p;
+}
+
+void rnn_forward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
+                 const Array &recurrent, bool relu, const Array &y, const Array &h, bool half, int threads) {
+  Rnn p = rnn(x, weight, bias, h0, lengths, recurrent, relu);
+  int64_t batch = size_at("x", x, 0);
+  RnnForward to{floats("y", y, {batch, p.steps, p.hidden}), floats("h", h, {batch, p.hidden})};
+  in_threads(p.lengths, batch, threads,
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->rnn_forward[half](p, to, rows, number); });
+}
+
+void rnn_backward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
+                  const Array &recurrent, bool relu, const Array &y, const Array &dy, const Array &dh, const Maybe &dx,
+                  const Array &dweight, const Array &dbias, const Array &dh0, const Array &drecurrent, bool half,
+                  int threads) {
+  Rnn p = rnn(x, weight, bias, h0, lengths, recurrent, relu);
+  int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
+  RnnBackward to;
+  to.y = floats("y", y, {batch, T, H}), to.dy = floats("dy", dy, {batch, T, H});
+  to.dh = floats("dh", dh, {batch, H}), to.dh0 = floats("dh0", dh0, {batch, H});
+  to.inputs = input_gradients(x, H, dx, dweight, dbias);
+  int64_t num = threads_for(batch, threads);
+  SharedInputs given(to.inputs, H, p.inputs.features, num);
+  Shared recurs(floats("drecurrent", drecurrent, {H, H}), H * H, num);
+  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t thread) {
+    RnnBackward own = to;
+    own.inputs = given.part(thread), own.drecurrent = recurs.part(thread);
+    chosen->rnn_backward[half](p, own, rows, number);
   });
 }
 
@@ -467,20 +515,6 @@ void multiply_turned(const Array &a, const Array &b, const Array &out, bool half
   over_rows(p.rows, threads, [&](int64_t from, int64_t to) { chosen->multiply_turned[half](p, from, to); });
 }
 
-void layer_gradients(const Array &d, const Maybe &x, const Array &y, const Array &h0, const Maybe &dinput,
-                     const Array &drecurrent, const Array &dbias, bool half, int threads) {
-  LayerGradients p{};
-  p.batch = size_at("d", d, 0), p.steps = size_at("d", d, 1), p.gates = size_at("d", d, 2);
-  p.features = x ? size_at("x", *x, 2) : 0, p.width = size_at("y", y, 2);
-  p.d = floats("d", d, {p.batch, p.steps, p.gates}), p.x = floats("x", x, {p.batch, p.steps, p.features});
-  p.y = floats("y", y, {p.batch, p.steps, p.width}), p.h0 = floats("h0", h0, {p.batch, p.width});
-  p.dinput = floats("dinput", dinput, {p.gates, p.features});
-  p.drecurrent = floats("drecurrent", drecurrent, {p.gates, p.width});
-  p.dbias = floats("dbias", dbias, {p.gates});
-  if (bool(x) != bool(dinput)) throw nb::value_error("x and dinput: give both or neither");
-  over_rows(p.gates, threads, [&](int64_t from, int64_t to) { chosen->layer_gradients[half](p, from, to); });
-}
-
 // Layers for one step at a time; they keep copies of their weights.
 
 using LayerPtr = std::shared_ptr<Layer>;
@@ -511,7 +545,7 @@ LayerPtr lstm_layer(bool half, const Array &input, const Array &bias, const Arra
   l.lstm.gain = floats("gain", gain, {4 * hidden});
   l.lstm.cell_gain = floats("cell_gain", cell_gain, {hidden});
   l.lstm.cell_bias = floats("cell_bias", cell_bias, {hidden});
-  l.input_gain = floats("input_gain", input_gain, {4 * hidden});
+  l.lstm.input_gain = floats("input_gain", input_gain, {4 * hidden}), l.lstm.inputs.bias = l.bias;
   if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
     throw nb::value_error("input_gain, gain, cell_gain and cell_bias: give all or none");
   return made(l);
@@ -674,10 +708,10 @@ NB_MODULE(native, m) {
   m.def("choose", choose, nb::arg("name"));
   m.def("dots", [] { return chosen->dots; }, "Whether pairs of bfloat16 are multiplied faster than floats.");
   m.def("scratch", scratch, nb::arg("shape"), "An array of floats, whatever they are.");
-  m.def("lstm_saved", lstm_saved, nb::arg("hidden"), nb::arg("normal"));
+  m.def("lstm_kept", lstm_kept, nb::arg("hidden"), nb::arg("normal"), nb::arg("half"));
   m.def("lstm_forward", lstm_forward);
   m.def("lstm_backward", lstm_backward);
-  m.def("gru_saved", gru_saved, nb::arg("hidden"));
+  m.def("gru_kept", gru_kept, nb::arg("hidden"), nb::arg("half"));
   m.def("gru_forward", gru_forward);
   m.def("gru_backward", gru_backward);
   m.def("rnn_forward", rnn_forward);
@@ -689,7 +723,6 @@ NB_MODULE(native, m) {
   m.def("multiply_transposed", multiply_transposed);
   m.def("multiply_plain", multiply_plain);
   m.def("multiply_turned", multiply_turned);
-  m.def("layer_gradients", layer_gradients);
   nb::class_<Layer>(m, "Layer").def_ro("features", &Layer::features).def_ro("out", &Layer::out);
   m.def("lstm_layer", lstm_layer);
   m.def("gru_layer", gru_layer);

@@ -33,8 +33,13 @@ class Memory {
     std::memset(data_, 0, bytes_);
   }
   Memory(Memory &&other) : bytes_(other.bytes_), data_(other.data_) { other.data_ = nullptr; }
+  Memory &operator=(Memory &&other) {
+    std::swap(bytes_, other.bytes_), std::swap(data_, other.data_);
+    return *this;
+  }
   ~Memory() { give_memory(data_, bytes_); }
   operator Unit *() const { return data_; }
+  int64_t size() const { return bytes_ / sizeof(Unit); }
 
  private:
   size_t bytes_;
@@ -47,6 +52,10 @@ using Buffer = Memory<float>;
 
 struct Whole {
   using Unit = float;
+  using Kept = float;
+  static void keep(Kept *to, Floats v) { store(to, v); }
+  static void keep_one(Kept *to, float v) { *to = v; }
+  static Floats kept(const Kept *from) { return load(from); }
   static int64_t units(int64_t depth) { return depth; }
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return sums + all(a) * load(w); }
   // From rows of `columns` floats, either of which may be null for zeros.
@@ -59,6 +68,14 @@ struct Whole {
 // Two numbers of the depth in one word, in bfloat16: those at k and at k + units.
 struct Half {
   using Unit = uint32_t;
+  using Kept = uint16_t;  // What the way back needs is rounded, too: it is memory that takes the time.
+  static void keep(Kept *to, Floats v) { store_halves(to, v); }
+  static void keep_one(Kept *to, float v) {
+    Kept some[WIDTH];
+    keep(some, all(v));
+    *to = some[0];
+  }
+  static Floats kept(const Kept *from) { return load_halves(from); }
   static int64_t units(int64_t depth) { return (depth + 1) / 2; }
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return added_pairs(sums, a, w); }
   static void join(const float *row, const float *other, int64_t columns, Unit *to) {
@@ -130,13 +147,22 @@ class Packed {
   void multiply(const float *a, int64_t stride, int64_t rows, float *out, int64_t so, bool add) const {
     if (std::is_same<Number, Whole>::value && rows <= HEIGHT)
       return over_panels(reinterpret_cast<const Unit *>(a), stride, stride, 1, rows, out, so, add);
+    multiply_rows([=](int64_t i) { return a + i * stride; }, rows, out, so, add);
+  }
+
+  // The same of rows wherever they are: `row(i)` points at one, or is null for zeros.
+  template <class Row>
+  void multiply_rows(Row row, int64_t rows, float *out, int64_t so, bool add) const {
     // A block's rows lie together, and their beginnings not all in one set of the cache.
-    int64_t apart = (units_ + 15) / 16 * 16 + 16;
-    Memory<Unit> block(std::min(BLOCK, rows) * apart);
+    const int64_t apart = (units_ + 15) / 16 * 16 + 16, most = std::max<int64_t>(HEIGHT, std::min(BLOCK, rows));
+    if (block_.size() < most * apart) block_ = Memory<Unit>(most * apart);
     for (int64_t r = 0; r < rows; r += BLOCK) {
       int64_t number = std::min(BLOCK, rows - r);
-      for (int64_t i = 0; i < number; ++i) join_row<Number>(a + (r + i) * stride, depth_, block + i * apart);
-      over_panels(block, apart, apart, 1, number, out + r * so, so, add);
+      for (int64_t i = 0; i < number; ++i) {
+        if (const float *from = row(r + i)) join_row<Number>(from, depth_, block_ + i * apart);
+        else std::memset(block_ + i * apart, 0, units_ * sizeof(Unit));
+      }
+      over_panels(block_, apart, apart, 1, number, out + r * so, so, add);
     }
   }
 
@@ -226,6 +252,7 @@ class Packed {
 
   int64_t depth_, units_, vectors_;
   Memory<Unit> data_;
+  mutable Memory<Unit> block_{0};  // Rows on their way into a product.
 };
 
 // (gates x width) rows of `matrix`, each gate padded, as columns: for h U^T.
@@ -303,37 +330,31 @@ class Outer {
   static constexpr int64_t MOST = 2 * DEPTH;
 
   // Columns `from` to `to` of the left side's rows are the rows of the result.
-  Outer(int64_t from, int64_t to) : from_(from), number_(to - from), turned_((number_ + TILE - 1) / TILE * TILE * MOST) {}
+  Outer(int64_t from, int64_t to) : from_(from), number_(to - from), line_(number_ + TILE), turned_((number_ + TILE - 1) / TILE * TILE * MOST) {}
 
   // `row(k)` points at the left side's floats.
   template <class Row>
   void turn(int64_t depth, Row row) {
     depth_ = depth;
-    const int64_t units = Number::units(depth), whole = number_ / TILE * TILE;
-    Unit words[TILE] = {};
+    const int64_t units = Number::units(depth);
     for (int64_t k = 0; k < units; ++k) {
       const float *a = row(k) + from_, *b = k + units < depth ? row(k + units) + from_ : nullptr;
-      for (int64_t r = 0; r < whole; r += TILE) {
-        Unit *to = turned_ + r * units + k * TILE;
-        Number::join(a + r, b ? b + r : b, TILE, to);
-      }
-      if (whole < number_) {
-        Number::join(a + whole, b ? b + whole : b, number_ - whole, words);
-        std::memcpy(turned_ + whole * units + k * TILE, words, TILE * sizeof(Unit));
-      }
+      Number::join(a, b, number_, line_);
+      for (int64_t r = 0; r < number_; r += TILE)
+        std::memcpy(turned_ + r * units + k * TILE, line_ + r, TILE * sizeof(Unit));
     }
   }
 
   // Adds the products with the right side, whose `row(k)` points at `columns` floats, or is null for zeros.
   template <class Row>
-  void add(int64_t columns, Row row, const Sums &sums, bool begun) const {
-    auto packed = Packed<Number>::by_rows(depth_, sums.wide, columns, row);
-    packed.multiply_tiles(turned_, number_, sums.data, sums.wide, begun);
+  void add(int64_t columns, Row row, float *sums, int64_t wide, bool begun) const {
+    auto packed = Packed<Number>::by_rows(depth_, wide, columns, row);
+    packed.multiply_tiles(turned_, number_, sums, wide, begun);
   }
 
  private:
   int64_t from_, number_, depth_ = 0;
-  Memory<Unit> turned_;
+  Memory<Unit> line_, turned_;  // line_ is longer than a row: its end stays nought.
 };
 
 // Rows of out (rows, columns) = a^T b; a (depth, rows), b (depth, columns): a weight's gradient.
@@ -343,31 +364,9 @@ void multiply_turned(const Product &p, int64_t from, int64_t to) {
   Sums sums(p.out + from * p.columns, to - from, p.columns);
   for (int64_t k = 0; k < p.depth; k += outer.MOST) {
     outer.turn(std::min(outer.MOST, p.depth - k), [&](int64_t i) { return p.a + (k + i) * p.rows; });
-    outer.add(p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; }, sums, k > 0);
+    outer.add(p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; }, sums.data, sums.wide, k > 0);
   }
   sums.finish();
-}
-
-// All the gradients of a layer's weights in one pass: rows of the sums over all steps of d^T x, d^T (state before) and d.
-template <class Number>
-void layer_gradients(const LayerGradients &p, int64_t from, int64_t to) {
-  Outer<Number> outer(from, to);
-  Sums input(p.dinput ? p.dinput + from * p.features : nullptr, p.dinput ? to - from : 0, p.features);
-  Sums recurrent(p.drecurrent + from * p.width, to - from, p.width);
-  std::fill(p.dbias + from, p.dbias + to, 0.0f);
-  for (int64_t k = 0, total = p.batch * p.steps; k < total; k += outer.MOST) {
-    int64_t depth = std::min(outer.MOST, total - k);
-    outer.turn(depth, [&](int64_t i) { return p.d + (k + i) * p.gates; });
-    for (int64_t i = 0; i < depth; ++i)
-      for (int64_t r = from; r < to; ++r) p.dbias[r] += p.d[(k + i) * p.gates + r];
-    if (p.dinput) outer.add(p.features, [&](int64_t i) { return p.x + (k + i) * p.features; }, input, k > 0);
-    auto before = [&](int64_t i) {
-      int64_t row = (k + i) / p.steps, t = (k + i) % p.steps;
-      return t ? p.y + (k + i - 1) * p.width : p.h0 + row * p.width;
-    };
-    outer.add(p.width, before, recurrent, k > 0);
-  }
-  input.finish(), recurrent.finish();
 }
 
 }  // namespace

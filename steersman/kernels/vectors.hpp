@@ -62,6 +62,24 @@ inline void store_pairs(uint32_t *to, Floats first, Floats second) {
   std::memcpy(to, &word, sizeof word);
 }
 
+// Numbers in bfloat16, one after the other.
+typedef uint16_t Halves __attribute__((vector_size(WIDTH * 2)));
+
+inline void store_halves(uint16_t *to, Floats v) {
+#if defined(__AVX512BF16__)
+  auto half = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+#else
+  Halves half = __builtin_convertvector((rounded(v) >> 16) & 0xffff, Halves);
+#endif
+  std::memcpy(to, &half, sizeof half);
+}
+
+inline Floats load_halves(const uint16_t *from) {
+  Halves half;
+  std::memcpy(&half, from, sizeof half);
+  return bits(__builtin_convertvector(half, Ints) << 16);
+}
+
 // sums + both products of the pairs, in float32.
 inline Floats added_pairs(Floats sums, uint32_t a, const uint32_t *w) {
   Ints word;
