@@ -156,7 +156,7 @@ def learned(
         if step % 250 == 249:
             say(f"  step {step + 1}: loss {float(loss.detach()):.4f}")
     with torch.no_grad():
-        x, asked = task.batch(500, np.random.default_rng(1_000_000), True)
+        x, asked = task.batch(500, np.random.default_rng(2_000_000), True)
         out = answers(x, asked)
     if task.outputs == 1:
         return float(F.mse_loss(out[..., 0], asked.float()))

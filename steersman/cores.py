@@ -285,14 +285,13 @@ class LSTMCore(Cell):
         return (self.zeros(batch, self.size), self.zeros(batch, self.hidden))
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        weights = self.weight_ih, self.bias_ih + self.bias_hh, self.weight_hh
-        normal: Any = None
+        (h, c), bias, normal = state, self.bias_ih + self.bias_hh, None
         if self.gain is not None:
-            normal = self.input_gain, self.gain, self.cell_gain, self.cell_bias
-        y, *after = kernels.lstm_layer(
-            x, *weights, *state, lengths, self.projection, self.peepholes, normal, self.EPSILON
-        )
-        return y, tuple(after)
+            normal: Any = self.input_gain, self.gain, self.cell_gain, self.cell_bias
+        weights = self.weight_ih, bias, self.weight_hh
+        options = self.projection, self.peepholes, normal, self.EPSILON
+        y, h, c = kernels.lstm_layer(x, *weights, h, c, lengths, *options)
+        return y, (h, c)
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,35 @@ def test_memory_given_back_is_used_again():
     assert native.scratch((3, 1000)).ctypes.data == address
 
 
+CUDNN = ["lstm_layer", "lstm_layer projection", "gru_layer after", "rnn_layer tanh", "rnn_layer relu"]
+
+
+@pytest.mark.parametrize("case", CUDNN)
+def test_torchs_own_layers_give_the_same_where_they_are_asked(case, monkeypatch):
+    given = changed(arguments(case, 4, 5, 6, torch.full((4,), 5)), torch.Tensor.double)
+    wanted = results(twin(case), given)
+    monkeypatch.setattr(kernels, "cudnn_takes", lambda x, lengths: True)
+    monkeypatch.setattr(twins, case.split()[0].removesuffix("_layer"), None)  # not used
+    for a, b in zip(results(kernel(case), given), wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+
+def on_gpu(given):
+    if isinstance(given, tuple):
+        return tuple(on_gpu(part) for part in given)
+    return given.cuda() if isinstance(given, torch.Tensor) else given
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("full", [True, False])
+def test_a_gpu_gives_the_same(case, full):
+    given = changed(arguments(case, 4, 5, 6, torch.full((4,), 5) if full else None), torch.Tensor.double)
+    wanted = results(twin(case), given)
+    for a, b in zip(results(kernel(case), on_gpu(given)), wanted, strict=True):
+        torch.testing.assert_close(a.cpu(), b, atol=1e-9, rtol=1e-9)
+
+
 def test_an_unknown_instruction_set_is_refused():
     before = native.level()
     with pytest.raises(ValueError, match="sse9"):
@@ -306,7 +335,7 @@ def test_an_unknown_instruction_set_is_refused():
     assert native.level() == before
 
 
-# What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Features Hidden Out Saved (kept).
+# What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Features Hidden Out Saved.
 LSTM_GIVEN = ("x B T F", "weight 4H F", "bias 4H", "h0 B O", "c0 B H", "lengths B", "recurrent 4H O", "projection O H",
               "peepholes 3 H", "input_gain 4H", "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
 GRU_GIVEN = ("x B T F", "weight 3H F", "bias 3H", "h0 B H", "lengths B", "recurrent 3H H", "recurrent_bias 3H", False)

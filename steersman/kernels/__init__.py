@@ -56,6 +56,17 @@ def _given(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, bool, bool]:
     return x, usable(x, *weights), half
 
 
+def cudnn_takes(x: Tensor, lengths: Tensor) -> bool:
+    """Whether torch's own layers are the fastest there is: on a GPU, where all rows are full."""
+    return x.device.type == "cuda" and bool((lengths == x.shape[1]).all())
+
+
+def _torchs(layer: Callable[..., Any], x: Tensor, state: Any, weights: list[Tensor]) -> list[Tensor]:
+    """What one of torch's layers gives; with gradients cuDNN has to be told that it trains."""
+    y, *after = layer(x, state, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)
+    return [t.to(weights[0].dtype) for t in (y, *(h[0] for h in after))]
+
+
 def linear(
     x: Float[Tensor, "batch time feature"], weight: Float[Tensor, "out feature"], bias: Float[Tensor, "out"] | None
 ) -> Float[Tensor, "batch time out"]:
@@ -88,6 +99,10 @@ def lstm_layer(
     given, takes, half = _given(x, weight, bias, *options[:3], projection, peepholes, *(normal or ()))
     if takes:
         return _Lstm.apply(given, weight, bias, *options, *(normal or (None,) * 4), epsilon, half)
+    if peepholes is None and normal is None and cudnn_takes(x, lengths):
+        weights = [weight, recurrent, bias, torch.zeros_like(bias), *(() if projection is None else (projection,))]
+        y, h, c = _torchs(torch.lstm, given, (h[None], c[None]), weights)
+        return y, h, c
     product = F.linear(given, weight, bias if normal is None else None).to(weight.dtype)
     with torch.autocast(x.device.type, enabled=False):
         if normal is not None:
@@ -110,6 +125,9 @@ def gru_layer(
     given, takes, half = _given(x, weight, bias, recurrent, recurrent_bias, h)
     if takes:
         return _Gru.apply(given, weight, bias, *options, half)
+    if reset_after and cudnn_takes(x, lengths):
+        y, h = _torchs(torch.gru, given, h[None], [weight, recurrent, bias, recurrent_bias])
+        return y, h
     inputs = F.linear(given, weight, bias).to(weight.dtype)
     with torch.autocast(x.device.type, enabled=False):
         return twins.gru(inputs, *options)
@@ -128,6 +146,10 @@ def rnn_layer(
     given, takes, half = _given(x, weight, bias, recurrent, h)
     if takes:
         return _Rnn.apply(given, weight, bias, recurrent, h, lengths, relu, half)
+    if cudnn_takes(x, lengths):
+        layer = torch.rnn_relu if relu else torch.rnn_tanh
+        y, h = _torchs(layer, given, h[None], [weight, recurrent, bias, torch.zeros_like(bias)])
+        return y, h
     inputs = F.linear(given, weight, bias).to(weight.dtype)
     with torch.autocast(x.device.type, enabled=False):
         return twins.rnn(inputs, recurrent, h, lengths, relu)
@@ -184,6 +206,11 @@ def _flat(array: Any) -> Any:
     return array.reshape(-1, array.shape[-1])
 
 
+def _empty(*shape: int) -> Tensor:
+    """In memory that the kernels keep for the next call once the tensor is gone."""
+    return torch.from_numpy(native.scratch(shape))
+
+
 def _zeros(*like: Tensor | None) -> list[Any]:
     """Where the kernels add up gradients."""
     return [None if t is None else torch.zeros_like(t) for t in like]
@@ -198,7 +225,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, half):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, bias = _ready(x, weight, bias)
-        y = x.new_empty(*x.shape[:2], len(weight))
+        y = _empty(*x.shape[:2], len(weight))
         _call(native.multiply_transposed, _flat(x), weight, bias, _flat(y), half)
         ctx.save_for_backward(x, weight)
         ctx.half = half
@@ -210,7 +237,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias, _ = ctx.needs_input_grad
         (dy,) = _ready(dy)
-        dx = torch.empty_like(x) if to_x else None
+        dx = _empty(*x.shape) if to_x else None
         dweight = torch.empty_like(weight) if to_weight else None
         if dx is not None:
             _call(native.multiply_plain, _flat(dy), weight, _flat(dx), ctx.half)
@@ -229,7 +256,7 @@ class _Lstm(torch.autograd.Function):
             x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain, cell_bias
         )
         x, h0, c0 = given[0], given[3], given[4]
-        y, h, c = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
+        y, h, c = _empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
         ctx.kept = _kept(ctx, x, native.lstm_kept(c0.shape[1], gain is not None, half))
         _call(native.lstm_forward, *given, epsilon, y, h, c, ctx.kept, half)
         ctx.save_for_backward(*given, y)
@@ -241,7 +268,7 @@ class _Lstm(torch.autograd.Function):
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
         x, weight, bias, h0, c0, _, recurrent, *options = given
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias, drecurrent, *doptions = _zeros(weight, bias, recurrent, *options)
         dh0, dc0 = torch.empty_like(h0), torch.empty_like(c0)
         _call(native.lstm_backward, *given, ctx.epsilon, ctx.kept, y, *_ready(dy, dh, dc),
@@ -254,7 +281,7 @@ class _Gru(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after, half):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, bias, h0, *_ = given = _ready(x, weight, bias, h0, lengths, recurrent, recurrent_bias)
-        y, h = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
+        y, h = _empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
         ctx.kept = _kept(ctx, x, native.gru_kept(h0.shape[1], half))
         _call(native.gru_forward, *given, reset_after, y, h, ctx.kept, half)
         ctx.save_for_backward(*given, y)
@@ -266,7 +293,7 @@ class _Gru(torch.autograd.Function):
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
         x, weight, bias, h0, _, recurrent, recurrent_bias = given
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias, drecurrent, drecurrent_bias = _zeros(weight, bias, recurrent, recurrent_bias)
         dh0 = torch.empty_like(h0)
         _call(native.gru_backward, *given, ctx.reset_after, ctx.kept, y, *_ready(dy, dh),
@@ -279,7 +306,7 @@ class _Rnn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, recurrent, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, bias, h0, *_ = given = _ready(x, weight, bias, h0, lengths, recurrent)
-        y, h = x.new_empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
+        y, h = _empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
         _call(native.rnn_forward, *given, relu, y, h, half)
         ctx.save_for_backward(*given, y)
         ctx.relu, ctx.half = relu, half
@@ -290,7 +317,7 @@ class _Rnn(torch.autograd.Function):
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
         x, weight, bias, h0, _, recurrent = given
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias, drecurrent = _zeros(weight, bias, recurrent)
         dh0 = torch.empty_like(h0)
         _call(native.rnn_backward, *given, ctx.relu, y, *_ready(dy, dh),

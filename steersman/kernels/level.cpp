@@ -114,9 +114,14 @@ struct Chunk {
 // A chunk's gates stay in the second cache; their rows do not all begin in the same set of the first.
 int64_t apart(int64_t wide) { return wide + 16; }
 
+constexpr int64_t CHUNK = 400000;
+
 int64_t chunk_steps(int64_t wide, int64_t number) {
-  return std::max<int64_t>(1, std::min<int64_t>(BLOCK, std::max<int64_t>(48, 100000 / std::max<int64_t>(wide, 1))) / number);
+  return std::max<int64_t>(1, std::min<int64_t>(BLOCK, std::max<int64_t>(48, CHUNK / std::max<int64_t>(wide, 1))) / number);
 }
+
+// The most rows of a chunk.
+int64_t chunk_rows(int64_t num_rows, int64_t steps) { return std::min(BLOCK, std::max<int64_t>(1, num_rows * steps)); }
 
 // `work(chunk)` on a tile's chunks, from its beginning or from its end.
 template <class Work>
@@ -150,13 +155,14 @@ class Projection {
   Packed<Number> packed_;
 };
 
-// The gradient of a weight, gates padded, summed up over chunks.
+// The gradient of a weight, summed up over chunks: where it belongs, or with padding beside it.
 template <class Number>
 class Gradient {
  public:
-  Gradient(int64_t gates, int64_t width, int64_t columns)
-      : gates_(gates), width_(width), columns_(columns), wide_(padded(columns)), outer_(0, gates * padded(width)),
-        sums_(gates * padded(width) * wide_) {}
+  Gradient(float *to, int64_t gates, int64_t width, int64_t columns, int64_t most)
+      : to_(to), gates_(gates), width_(width), columns_(columns), wide_(padded(columns)),
+        direct_(padded(width) == width && wide_ == columns), outer_(0, gates * padded(width), most),
+        own_(direct_ ? 0 : gates * padded(width) * wide_), sums_(direct_ ? to : static_cast<float *>(own_)) {}
 
   // `d(i)` and `x(i)` point at what belongs to row i; x may be null for padding, where d is nought.
   template <class Left, class Right>
@@ -165,27 +171,30 @@ class Gradient {
     outer_.add(columns_, x, sums_, wide_, true);
   }
 
-  void finish(float *to) const {
-    for (int64_t g = 0; g < gates_; ++g)
+  void finish() const {
+    for (int64_t g = 0; !direct_ && g < gates_; ++g)
       for (int64_t j = 0; j < width_; ++j) {
         const float *from = sums_ + (g * padded(width_) + j) * wide_;
-        for (int64_t c = 0; c < columns_; ++c) to[(g * width_ + j) * columns_ + c] += from[c];
+        for (int64_t c = 0; c < columns_; ++c) to_[(g * width_ + j) * columns_ + c] += from[c];
       }
   }
 
  private:
+  float *to_;
   int64_t gates_, width_, columns_, wide_;
+  bool direct_;
   Outer<Number> outer_;
-  Buffer sums_;
+  Buffer own_;
+  float *sums_;
 };
 
 // What a chunk's gradients of the gates' sums give: those of the input and of its weights.
 template <class Number>
 class InputGradient {
  public:
-  InputGradient(const Inputs &given, const InputGradients &to, int64_t gates, int64_t width)
+  InputGradient(const Inputs &given, const InputGradients &to, int64_t gates, int64_t width, int64_t most)
       : given_(given), to_(to), wide_(gates * padded(width)), columns_(padded(given.features)),
-        weight_(gates, width, given.features), dx_(to.dx ? BLOCK * columns_ : 0) {
+        weight_(to.dweight, gates, width, given.features, most), dx_(to.dx ? most * columns_ : 0, false) {
     if (to.dx) packed_.reset(new Packed<Number>(pack<Number>(given.weight, gates, width, given.features)));
   }
 
@@ -200,7 +209,7 @@ class InputGradient {
   }
 
   void finish(const int64_t *rows, int64_t num_rows, const int64_t *lengths, int64_t steps) const {
-    weight_.finish(to_.dweight);
+    weight_.finish();
     for (int64_t i = 0; i < num_rows && to_.dx; ++i) {
       int64_t from = rows[i] * steps + lengths[rows[i]], rest = steps - lengths[rows[i]];
       clear(to_.dx + from * given_.features, rest * given_.features);
@@ -314,7 +323,7 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
   std::unique_ptr<Packed<Number>> projection;
   if (p.projection) projection.reset(new Packed<Number>(pack_transposed<Number>(p.projection, 1, P, H)));
   LstmGates gates(p);
-  Buffer h(TILE * PW), c(TILE * W), u(BLOCK * G), v(normal ? TILE * G : 0), m(projection ? TILE * W : 0);
+  Buffer h(TILE * PW), c(TILE * W), u(chunk_rows(num_rows, T) * G, false), v(normal ? TILE * G : 0), m(projection ? TILE * W : 0);
   auto *kept = static_cast<typename Number::Kept *>(to.kept);
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
@@ -353,21 +362,22 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
 template <class Number>
 void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, int64_t num_rows) {
   const int64_t H = p.hidden, P = p.out, T = p.steps, W = padded(H), S = lstm_kept(p), PW = padded(P), G = apart(4 * W);
+  const int64_t most = chunk_rows(num_rows, T);
   const bool peeps = p.peepholes, normal = p.gain;
   auto recurrent = pack<Number>(p.recurrent, 4, H, P);
   std::unique_ptr<Packed<Number>> projection;
   std::unique_ptr<Gradient<Number>> dprojection;
   if (p.projection) {
     projection.reset(new Packed<Number>(pack<Number>(p.projection, 1, P, H)));
-    dprojection.reset(new Gradient<Number>(1, P, H));
+    dprojection.reset(new Gradient<Number>(to.dprojection, 1, P, H, most));
   }
-  InputGradient<Number> inputs(p.inputs, to.inputs, 4, H);
-  Gradient<Number> drecurrent(4, H, P);
+  InputGradient<Number> inputs(p.inputs, to.inputs, 4, H, most);
+  Gradient<Number> drecurrent(to.drecurrent, 4, H, P, most);
   const LstmGates weights(p);
   const Buffer &peep = weights.peep, &mask = weights.mask;
-  const int64_t most = BLOCK, AP = apart(PW), AW = apart(W);
+  const int64_t AP = apart(PW), AW = apart(W);
   Buffer start(TILE * W), dh(TILE * PW), dc(TILE * W), dm(TILE * W), dt(W);
-  Buffer d(most * G), e(normal ? most * G : 0), dp(projection ? most * AP : 0), cells(projection ? most * AW : 0);
+  Buffer d(most * G, false), e(normal ? most * G : 0, false), dp(projection ? most * AP : 0), cells(projection ? most * AW : 0);
   Buffer dbias(4 * W), dpeep(3 * W), dinput_gain(4 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
   const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
@@ -457,9 +467,9 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
     }
   });
   inputs.finish(rows, num_rows, p.lengths, T);
-  drecurrent.finish(to.drecurrent);
+  drecurrent.finish();
   gather_added(dbias, to.inputs.dbias, 4, H);
-  if (projection) dprojection->finish(to.dprojection);
+  if (projection) dprojection->finish();
   if (peeps) gather_added(dpeep, to.dpeepholes, 3, H);
   if (!normal) return;
   gather_added(dinput_gain, to.dinput_gain, 4, H), gather_added(dgain, to.dgain, 4, H);
@@ -478,7 +488,7 @@ void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_
   auto recurrent = pack_transposed<Number>(p.recurrent, after ? 3 : 2, H, H);
   std::unique_ptr<Packed<Number>> candidate;
   if (!after) candidate.reset(new Packed<Number>(pack_transposed<Number>(p.recurrent + 2 * H * H, 1, H, H)));
-  Buffer bias = spread_copy(p.bias, 3, H), h(TILE * W), x(BLOCK * G), u(TILE * G), rh(TILE * W);
+  Buffer bias = spread_copy(p.bias, 3, H), h(TILE * W), x(chunk_rows(num_rows, T) * G, false), u(TILE * G), rh(TILE * W);
   auto *kept = static_cast<typename Number::Kept *>(to.kept);
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
@@ -530,19 +540,20 @@ void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_
 
 template <class Number>
 void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_kept(p), G = apart(3 * W), most = BLOCK;
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), S = gru_kept(p), G = apart(3 * W);
+  const int64_t most = chunk_rows(num_rows, T);
   const bool after = p.reset_after;
   auto recurrent = pack<Number>(p.recurrent, after ? 3 : 2, H, H);
   std::unique_ptr<Packed<Number>> candidate;
   std::unique_ptr<Gradient<Number>> dcandidate;
   if (!after) {
     candidate.reset(new Packed<Number>(pack<Number>(p.recurrent + 2 * H * H, 1, H, H)));
-    dcandidate.reset(new Gradient<Number>(1, H, H));
+    dcandidate.reset(new Gradient<Number>(to.drecurrent + 2 * H * H, 1, H, H, most));
   }
-  InputGradient<Number> inputs(p.inputs, to.inputs, 3, H);
-  Gradient<Number> drecurrent(after ? 3 : 2, H, H);
+  InputGradient<Number> inputs(p.inputs, to.inputs, 3, H, most);
+  Gradient<Number> drecurrent(to.drecurrent, after ? 3 : 2, H, H, most);
   // Of the sums with W x, and with U h; r h where it is multiplied.
-  Buffer d(most * G), du(most * G), rh(after ? 0 : most * apart(W));
+  Buffer d(most * G, false), du(most * G, false), rh(after ? 0 : most * apart(W));
   Buffer dh(TILE * W), drh(TILE * W), past(W), dbias(3 * W), dproduct(3 * W);
   const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
@@ -605,8 +616,8 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
   });
   for (int64_t j = 0; j < 2 * W; ++j) dproduct[j] = dbias[j];
   inputs.finish(rows, num_rows, p.lengths, T);
-  drecurrent.finish(to.drecurrent);
-  if (!after) dcandidate->finish(to.drecurrent + 2 * H * H);
+  drecurrent.finish();
+  if (!after) dcandidate->finish();
   gather_added(dbias, to.inputs.dbias, 3, H), gather_added(dproduct, to.dbias, 3, H);
 }
 
@@ -617,7 +628,7 @@ void rnn_forward(const Rnn &p, const RnnForward &to, const int64_t *rows, int64_
   const int64_t H = p.hidden, T = p.steps, W = padded(H), G = apart(W);
   Projection<Number> inputs(p.inputs, 1, H);
   auto recurrent = pack_transposed<Number>(p.recurrent, 1, H, H);
-  Buffer h(TILE * W), u(BLOCK * G);
+  Buffer h(TILE * W), u(chunk_rows(num_rows, T) * G, false);
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
     in_chunks(tile, whole, p.lengths, T, W, false, [&](const Chunk &chunk) {
@@ -642,11 +653,11 @@ void rnn_forward(const Rnn &p, const RnnForward &to, const int64_t *rows, int64_
 
 template <class Number>
 void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int64_t num_rows) {
-  const int64_t H = p.hidden, T = p.steps, W = padded(H), G = apart(W);
+  const int64_t H = p.hidden, T = p.steps, W = padded(H), G = apart(W), most = chunk_rows(num_rows, T);
   auto recurrent = pack<Number>(p.recurrent, 1, H, H);
-  InputGradient<Number> inputs(p.inputs, to.inputs, 1, H);
-  Gradient<Number> drecurrent(1, H, H);
-  Buffer dh(TILE * W), d(BLOCK * G), now(W), dbias(W);
+  InputGradient<Number> inputs(p.inputs, to.inputs, 1, H, most);
+  Gradient<Number> drecurrent(to.drecurrent, 1, H, H, most);
+  Buffer dh(TILE * W), d(most * G, false), now(W), dbias(W);
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, to.dh + tile[r] * H, H * sizeof(float));
     in_chunks(tile, whole, p.lengths, T, W, true, [&](const Chunk &chunk) {
@@ -673,7 +684,7 @@ void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int6
     for (int64_t r = 0; r < whole; ++r) std::memcpy(to.dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
   });
   inputs.finish(rows, num_rows, p.lengths, T);
-  drecurrent.finish(to.drecurrent);
+  drecurrent.finish();
   gather_added(dbias, to.inputs.dbias, 1, H);
 }
 

@@ -21,16 +21,16 @@ constexpr int64_t TILE = 12;  // Rows: 12 x 2 sums, 2 weights and a broadcast fi
 constexpr int64_t TILE = 6;
 #endif
 constexpr int64_t DEPTH = 128;  // Of a panel's piece that stays in the nearest cache, in units.
-constexpr int64_t BLOCK = 192;  // Rows that go by all panels together: they stay in the second cache.
+constexpr int64_t BLOCK = 384;  // Rows that go by all panels together: they stay in the second cache.
 
 int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
 
-// Zeroed memory that begins on a cache line.
+// Memory that begins on a cache line, zeroed where that is needed.
 template <class Unit>
 class Memory {
  public:
-  explicit Memory(int64_t size) : bytes_(std::max<int64_t>(size, 1) * sizeof(Unit)), data_(static_cast<Unit *>(take_memory(bytes_))) {
-    std::memset(data_, 0, bytes_);
+  explicit Memory(int64_t size, bool zeroed = true) : bytes_(std::max<int64_t>(size, 1) * sizeof(Unit)), data_(static_cast<Unit *>(take_memory(bytes_))) {
+    if (zeroed) std::memset(data_, 0, bytes_);
   }
   Memory(Memory &&other) : bytes_(other.bytes_), data_(other.data_) { other.data_ = nullptr; }
   Memory &operator=(Memory &&other) {
@@ -47,6 +47,28 @@ class Memory {
 };
 
 using Buffer = Memory<float>;
+
+// A square of WIDTH words on its side.
+template <class Unit>
+void transpose(const Unit *from, int64_t stride, Unit *to, int64_t apart) {
+  static_assert(sizeof(Unit) == 4, "words");
+  Ints rows[WIDTH], mixed[WIDTH];
+#pragma GCC unroll 16
+  for (int i = 0; i < WIDTH; ++i) std::memcpy(&rows[i], from + i * stride, sizeof(Ints));
+  // A perfect shuffle of the rows, as often as a row can be halved.
+#pragma GCC unroll 4
+  for (int size = WIDTH; size > 1; size /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < WIDTH / 2; ++i) {
+      mixed[2 * i] = mixed_low(rows[i], rows[i + WIDTH / 2]);
+      mixed[2 * i + 1] = mixed_high(rows[i], rows[i + WIDTH / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; ++i) rows[i] = mixed[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < WIDTH; ++i) std::memcpy(to + i * apart, &rows[i], sizeof(Ints));
+}
 
 // What is multiplied, in units that lie one after the other along the depth.
 
@@ -111,9 +133,9 @@ class Packed {
   // From its columns: `column(n)` points at floats that follow one another, or is null in padding.
   template <class Column>
   static Packed by_columns(int64_t depth, int64_t columns, Column column) {
-    Packed to(depth, columns);
+    Packed to(depth, columns, false);
     const int64_t units = to.units_;
-    Memory<Unit> some(WIDTH * units);  // A vector's columns, so that what is written lies together.
+    Memory<Unit> some(WIDTH * units, false);  // A vector's columns, so that what is written lies together.
     for (int64_t n = 0; n < columns; n += WIDTH) {
       int64_t panel = n / (PANEL * WIDTH), wide = to.wide(panel);
       Unit *out = to.data_ + panel * PANEL * WIDTH * units + n % (PANEL * WIDTH);
@@ -121,7 +143,9 @@ class Packed {
         if (const float *from = column(n + i)) join_row<Number>(from, depth, some + i * units);
         else std::memset(some + i * units, 0, units * sizeof(Unit));
       }
-      for (int64_t k = 0; k < units; ++k)
+      int64_t k = 0;
+      for (; k + WIDTH <= units; k += WIDTH) transpose(some + k, units, out + k * wide, wide);
+      for (; k < units; ++k)
         for (int64_t i = 0; i < WIDTH; ++i) out[k * wide + i] = some[i * units + k];
     }
     return to;
@@ -130,7 +154,7 @@ class Packed {
   // From its rows: `row(k)` points at `real` floats, or is null in padding.
   template <class Row>
   static Packed by_rows(int64_t depth, int64_t columns, int64_t real, Row row) {
-    Packed to(depth, columns);
+    Packed to(depth, columns, real < columns);
     const int64_t units = to.units_;
     for (int64_t k = 0; k < units; ++k) {
       const float *from = row(k), *other = k + units < depth ? row(k + units) : nullptr;
@@ -155,7 +179,7 @@ class Packed {
   void multiply_rows(Row row, int64_t rows, float *out, int64_t so, bool add) const {
     // A block's rows lie together, and their beginnings not all in one set of the cache.
     const int64_t apart = (units_ + 15) / 16 * 16 + 16, most = std::max<int64_t>(HEIGHT, std::min(BLOCK, rows));
-    if (block_.size() < most * apart) block_ = Memory<Unit>(most * apart);
+    if (block_.size() < most * apart) block_ = Memory<Unit>(most * apart, false);
     for (int64_t r = 0; r < rows; r += BLOCK) {
       int64_t number = std::min(BLOCK, rows - r);
       for (int64_t i = 0; i < number; ++i) {
@@ -172,8 +196,8 @@ class Packed {
   }
 
  private:
-  Packed(int64_t depth, int64_t columns)
-      : depth_(depth), units_(Number::units(depth)), vectors_(columns / WIDTH), data_(units_ * columns) {}
+  Packed(int64_t depth, int64_t columns, bool zeroed)
+      : depth_(depth), units_(Number::units(depth)), vectors_(columns / WIDTH), data_(units_ * columns, zeroed) {}
 
   int64_t wide(int64_t panel) const { return std::min<int64_t>(PANEL, vectors_ - panel * PANEL) * WIDTH; }
 
@@ -327,10 +351,11 @@ template <class Number>
 class Outer {
  public:
   using Unit = typename Number::Unit;
-  static constexpr int64_t MOST = 2 * DEPTH;
+  static constexpr int64_t MOST = BLOCK;
 
-  // Columns `from` to `to` of the left side's rows are the rows of the result.
-  Outer(int64_t from, int64_t to) : from_(from), number_(to - from), line_(number_ + TILE), turned_((number_ + TILE - 1) / TILE * TILE * MOST) {}
+  // Columns `from` to `to` of the left side's rows are the rows of the result; it is of no more than `most` depth at a time.
+  Outer(int64_t from, int64_t to, int64_t most = MOST)
+      : from_(from), number_(to - from), line_(number_ + TILE), turned_((number_ + TILE - 1) / TILE * TILE * most, false) {}
 
   // `row(k)` points at the left side's floats.
   template <class Row>

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -46,6 +47,21 @@ inline Floats bits(Ints v) {
   std::memcpy(&f, &v, sizeof f);
   return f;
 }
+
+// The words of the lower halves of two vectors in turn, and of the upper ones.
+template <size_t... I>
+inline Ints mixed(Ints a, Ints b, int from, std::index_sequence<I...>) {
+#if defined(__clang__)
+  return from ? __builtin_shufflevector(a, b, (I % 2 * WIDTH + WIDTH / 2 + I / 2)...)
+              : __builtin_shufflevector(a, b, (I % 2 * WIDTH + I / 2)...);
+#else
+  return __builtin_shuffle(a, b, Ints{static_cast<int32_t>(I % 2 * WIDTH + I / 2)...} + from);
+#endif
+}
+
+inline Ints mixed_low(Ints a, Ints b) { return mixed(a, b, 0, std::make_index_sequence<WIDTH>()); }
+
+inline Ints mixed_high(Ints a, Ints b) { return mixed(a, b, WIDTH / 2, std::make_index_sequence<WIDTH>()); }
 
 // Numbers rounded to bfloat16, to the nearest, ties to even, as the upper halves of words; NaN stays NaN.
 inline Ints rounded(Floats x) {
