@@ -20,11 +20,12 @@ from .config import did_you_mean
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
+from .generate import Sampling, Speaker, written
 from .page import write_report
 from .progress import bars, silent
 from .quickstart import Quickstart
 from .recipes import RECIPES
-from .runs import Recipe, Run, find, join_processes, new_folder, own_file
+from .runs import Recipe, Run, find, join_processes, load, new_folder, own_file
 from .scoring import drive_table, film, report_drives, report_run, score_table
 from .train import Interrupted
 from .worlds import WORLDS, CarRacing
@@ -100,6 +101,21 @@ class Drive:
     """Processes; 0: one a core."""
     json: bool = False
     """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Writes on where a prompt ends, printed as it is generated."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run of `chars` or `bytes`."""
+    prompt: str = "\n"
+    """What it goes on from."""
+    length: int = 500
+    """Characters, or bytes."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling(temperature=0.8)
+    seed: int = 0
+    """The same seed writes the same."""
 
 
 @dataclass(frozen=True)
@@ -270,6 +286,24 @@ def drive(arguments: list[str]) -> None:
             OUT.print(f"{name}: {getattr(options, name)}")
 
 
+def sample(arguments: list[str]) -> None:
+    """let a text model write"""
+    options = tyro.cli(Sample, args=arguments, prog="steersman sample")
+    if options.length < 0 or options.seed < 0:
+        raise UserError("--length and --seed must not be below 0")
+    speaker = Speaker(load(options.run))
+    said = speaker.speak(options.prompt, options.length, options.sampling, options.seed)
+
+    def write(text: bytes) -> None:
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+
+    first = next(said, None)  # A prompt that can't be read is refused before anything is written.
+    write(options.prompt.encode())
+    written(speaker, said if first is None else itertools.chain([first], said), write)
+    write(b"\n")
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -316,6 +350,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "drive": drive,
+    "sample": sample,
     "bench": bench,
 }
 

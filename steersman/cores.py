@@ -251,8 +251,10 @@ class LSTM(Spec):
     longest: int = 0
     """Chrono initialisation for dependencies of up to so many steps (Tallec & Ollivier 2018), in place of
     `forget_bias`; 0: none."""
+    weight_dropout: float = 0.0
+    """Share of the recurrent weights dropped while training, the same at all steps of a call (Merity et al. 2018)."""
 
-    BOUNDS = {"hidden": (1, inf), "projection": (0, inf), "longest": (0, inf)}
+    BOUNDS = {"hidden": (1, inf), "projection": (0, inf), "longest": (0, inf), "weight_dropout": (0, 1)}
 
     def build(self, features: int) -> "LSTMCore":
         return LSTMCore(self, features)
@@ -288,7 +290,7 @@ class LSTMCore(Cell):
         (h, c), bias, normal = state, self.bias_ih + self.bias_hh, None
         if self.gain is not None:
             normal: Any = self.input_gain, self.gain, self.cell_gain, self.cell_bias
-        weights = self.weight_ih, bias, self.weight_hh
+        weights = self.weight_ih, bias, F.dropout(self.weight_hh, self.spec.weight_dropout, self.training)
         options = self.projection, self.peepholes, normal, self.EPSILON
         y, h, c = kernels.lstm_layer(x, *weights, h, c, lengths, *options)
         return y, (h, c)
@@ -637,7 +639,7 @@ def to_torch(core: Core) -> nn.RNN | nn.GRU | nn.LSTM:
     first = rows[0][0]
     spec: Any = getattr(first, "spec", None)
     same = all(getattr(cell, "spec", None) == spec and len(row) == 1 + both for row in rows for cell in row)
-    fancy = any(getattr(spec, name, False) for name in ("peepholes", "layer_norm"))
+    fancy = any(getattr(spec, name, False) for name in ("peepholes", "layer_norm", "weight_dropout"))
     plain = isinstance(spec, RNN | GRU | LSTM) and not fancy and getattr(spec, "reset", "after") == "after"
     deep = isinstance(core, StackCore)
     if not same or not plain or (deep and (core.residual or (core.locked and core.dropout))):

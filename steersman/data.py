@@ -310,6 +310,8 @@ class Lanes(Spec):
     """Steps back in time that a gradient goes."""
     cold_weight: float = 0.2
     """What a window counts that begins inside a record, where the state is not known."""
+    shift: bool = False
+    """Each pass cuts elsewhere, and leaves out up to `steps` of a record's first steps: for few long records."""
 
     BOUNDS = {"rows": (1, inf), "steps": (1, inf), "cold_weight": (0, inf)}
     carry: ClassVar[bool] = True
@@ -319,8 +321,9 @@ class Lanes(Spec):
         line: list[Piece] = []
         for record in rng.permutation(len(lengths)):
             # Only the last window may be short: a state carried on from padding would not be the record's.
-            cuts = [*range(0, lengths[record], self.steps), lengths[record]]
-            line += [Piece(int(record), a, b, fresh=a == 0) for a, b in pairwise(cuts)]
+            first = int(rng.integers(min(self.steps, lengths[record]))) if self.shift else 0
+            cuts = [*range(first, lengths[record], self.steps), lengths[record]]
+            line += [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
         part = -(-len(line) // self.rows)
         batches: list[list[Piece | None]] = [[None] * self.rows for _ in range(part)]
         for i, piece in enumerate(line):

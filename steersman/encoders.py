@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import Spec
 from .cores import State
 from .errors import UserError
+from .symbols import Symbols
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,45 @@ class IdentityEncoder(Encoder):
         self, x: Float[Tensor, "batch time feature"], state: State
     ) -> tuple[Float[Tensor, "batch time feature"], State]:
         return self.normal(x), state
+
+
+@dataclass(frozen=True)
+class Embedding(Spec):
+    """A vector for each character, learned."""
+
+    symbols: str = ""
+    """The characters that are known; none: the 256 bytes."""
+    features: int = 64
+    """Of a vector."""
+    dropout: float = 0.1
+    """Share of its numbers dropped while training."""
+
+    BOUNDS = {"features": (1, inf), "dropout": (0, 1)}
+
+    def build(self, raw: tuple[int, ...]) -> "EmbeddingEncoder":
+        if raw != (1,):
+            raise UserError(f"Embedding needs a text, a number a step; found steps of shape {raw}")
+        return EmbeddingEncoder(self, raw)
+
+
+class EmbeddingEncoder(Encoder):
+    def __init__(self, spec: Embedding, raw: tuple[int, ...]):
+        super().__init__()
+        self.raw, self.size, self.symbols = raw, spec.features, Symbols(spec.symbols)
+        self.vectors = nn.Embedding(len(self.symbols), spec.features)
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def prepare(self, raw: Int[Tensor, "n 1"]) -> Int[Tensor, "n 1"]:
+        """Classes of code points, or of bytes."""
+        return torch.from_numpy(self.symbols.classes(raw.cpu().numpy()).astype(np.int32)).to(raw.device)
+
+    def fit(self, x: np.ndarray) -> None:
+        """There is no normaliser."""
+
+    def forward(
+        self, x: Int[Tensor, "batch time 1"], state: State
+    ) -> tuple[Float[Tensor, "batch time feature"], State]:
+        return self.dropout(self.vectors(x[..., 0].long())), state
 
 
 @dataclass(frozen=True)

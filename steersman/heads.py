@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .config import Spec
 from .errors import UserError
+from .symbols import Symbols
 
 
 class Head(nn.Module):
@@ -109,6 +110,14 @@ class ClassificationHead(Head):
         self.linear = nn.Linear(features, spec.classes)
         self.register_buffer("counts", torch.zeros(spec.classes))
 
+    def labels(self, y: np.ndarray) -> np.ndarray:
+        """The class of each value of a target."""
+        return y.astype(np.int64)
+
+    def names(self) -> list[str] | None:
+        """Of the classes, for people; None: their numbers."""
+        return None
+
     def fit(self, y: np.ndarray) -> None:
         worst = y.max() if y.max() >= self.classes else y.min()
         if not 0 <= worst < self.classes:
@@ -127,3 +136,52 @@ class ClassificationHead(Head):
     def point(self, raw: Float[Tensor, "*batch class_"]) -> Int[Tensor, "*batch 1"]:
         """The likeliest class."""
         return raw.argmax(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class NextSymbol(Spec):
+    """The character that comes next, by cross-entropy."""
+
+    targets: tuple[str] = ("next_character",)
+    """The stream that holds it."""
+    symbols: str = ""
+    """The characters that are known; none: the 256 bytes."""
+    dropout: float = 0.3
+    """Share of the feature dropped while training."""
+    smoothing: float = 0.0
+    """Share of the probability spread over all classes in the training target (Szegedy et al. 2016)."""
+
+    BOUNDS = {"dropout": (0, 1), "smoothing": (0, 1)}
+
+    def build(self, features: int) -> "NextSymbolHead":
+        return NextSymbolHead(self, features)
+
+
+class NextSymbolHead(ClassificationHead):
+    table: Tensor
+
+    def __init__(self, spec: NextSymbol, features: int):
+        self.symbols = Symbols(spec.symbols)
+        super().__init__(Classification(spec.targets, len(self.symbols), spec.smoothing), features)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.register_buffer("table", torch.from_numpy(self.symbols.codes(np.arange(len(self.symbols)))), False)
+
+    def labels(self, y: np.ndarray) -> np.ndarray:
+        return self.symbols.classes(y)
+
+    def names(self) -> list[str]:
+        return self.symbols.names()
+
+    def fit(self, y: np.ndarray) -> None:
+        """Counts the classes."""
+        super().fit(self.labels(y))
+
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
+        return super().forward(self.dropout(feature))
+
+    def loss(self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
+        return super().loss(raw, torch.from_numpy(self.labels(y.cpu().numpy())).to(raw.device))
+
+    def point(self, raw: Float[Tensor, "*batch class_"]) -> Int[Tensor, "*batch 1"]:
+        """The code point, or the byte, of the likeliest class."""
+        return self.table[super().point(raw)]

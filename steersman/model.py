@@ -105,7 +105,7 @@ class Model(nn.Module):
         """One raw step (no batch, no time axis) to named predictions; without a state, the first step."""
         state = self.initial() if state is None else state
         raw_step = np.ascontiguousarray(frame)
-        if raw_step.shape != self.encoder.raw or (raw_step.ndim == 3) != (raw_step.dtype == np.uint8):
+        if raw_step.shape != self.encoder.raw or (raw_step.ndim == 3 and raw_step.dtype != np.uint8):
             kind = " uint8" if len(self.encoder.raw) == 3 else ""
             raise UserError(
                 f"this model takes steps of shape {self.encoder.raw}{kind}, "

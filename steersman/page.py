@@ -103,6 +103,34 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class Coloured:
+    """A text, each character shaded by a number: above nought in one colour, below in another, -1 and 1 the deepest."""
+
+    characters: Sequence[str]
+    values: Sequence[float]
+    caption: str
+
+    def html(self) -> str:
+        spans = "".join(
+            f'<span class="{"up" if value > 0 else "down"}" style="--share:{min(100, round(abs(value) * 20) * 5)}%">'
+            f"{escape(''.join(self.characters[first:last]))}</span>"
+            for first, last, value in self._runs()
+        )
+        return (
+            f'<figure class="coloured"><div class="scroll" tabindex="0" role="region" aria-label="Text">{spans}</div>'
+            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
+        )
+
+    def _runs(self) -> Iterable[tuple[int, int, float]]:
+        """Stretches of about one shade: fewer elements."""
+        first = 0
+        for i in range(1, len(self.values) + 1):
+            if i == len(self.values) or round(self.values[i] * 20) != round(self.values[first] * 20):
+                yield first, i, self.values[first]
+                first = i
+
+
+@dataclass(frozen=True)
 class Pictures:
     """uint8 pictures (row, column, 3) with captions; small ones are shown with their pixels sharp."""
 
@@ -311,6 +339,10 @@ th:last-child, td:last-child { padding-right: 0; }
 .confusion .right { background: color-mix(in srgb, var(--model) var(--share), var(--soft)); }
 .confusion .wrong { background: color-mix(in srgb, var(--alarm) var(--share), var(--soft)); }
 .confusion .none { background: var(--soft); color: var(--muted); }
+.coloured div { max-height: 22rem; overflow-y: auto; white-space: pre-wrap; overflow-wrap: anywhere;
+  font: 0.875rem/1.7 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+.coloured .up { background: color-mix(in srgb, var(--truth) var(--share), transparent); }
+.coloured .down { background: color-mix(in srgb, var(--model) var(--share), transparent); }
 details summary { cursor: pointer; font-size: 0.9375rem; padding: 0.3rem 0; }
 .settings { margin: 0.8rem 0 0; columns: 22rem; column-gap: 3rem; font-size: 0.875rem; }
 .settings div { display: flex; justify-content: space-between; gap: 1.5rem; padding: 0.3rem 0;

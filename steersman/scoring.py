@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.table import Table
 
 from .checkpoints import write_json
@@ -13,12 +14,13 @@ from .data import Example
 from .drive import drive
 from .errors import UserError
 from .evaluate import Scores, by_curvature, classification_scores, driving_scores, regression_scores
-from .heads import ClassificationHead, RegressionHead
+from .heads import ClassificationHead, NextSymbolHead, RegressionHead
 from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
+from .reading import read_along, text_scores
 from .records import Record
-from .report import classification_report, driving_report, regression_report
+from .report import classification_report, driving_report, regression_report, text_report
 from .runs import Run, read_records
 from .train import read_log
 
@@ -39,9 +41,15 @@ def score(
     shown = run.recipe.examples(model, records, watch)
     if isinstance(model.head, ClassificationHead):
         last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
-        logits = np.concatenate([raw[last].numpy() for raw in model.stream(shown)])
-        labels = np.concatenate([e.y.reshape(-1) for e in shown]).astype(int)
-        return classification_scores(logits, labels, model.head.counts.numpy()), records, shown, [logits]
+        raw = model.stream(shown)
+        logits = np.concatenate([part[last].numpy() for part in raw])
+        labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
+        given = logits, labels, model.head.counts.numpy(), model.head.names()
+        if not isinstance(model.head, NextSymbolHead):
+            return classification_scores(*given), records, shown, [logits]
+        train = run.recipe.examples(model, run.records(watch)["train"], watch)
+        texts = [model.head.labels(e.y[:, 0]) for e in train]
+        return text_scores(*given[:3], model.head.names(), texts), records, shown, [logits]
     predicted = _scored(model.predict(shown))
     others: dict[str, Sequence[np.ndarray]] = {
         _name(other): _beside(other, model.head.targets[0], records) for other in beside
@@ -85,7 +93,10 @@ def report_run(
     scores, records, shown, predicted = score(run, data, beside, watch)
     log, settings = read_log(run.folder), to_json(run.recipe)
     title = f"{run.name}: {run.folder.name}" + (f" on {scores['data']}" if data else "")
-    if "confusion" in scores:
+    if "bits" in scores:
+        reading = read_along(run.model(), shown[0], torch.from_numpy(predicted[0][: len(shown[0])]))
+        told = text_report(title, scores, log, settings, reading)
+    elif "confusion" in scores:
         told = classification_report(title, scores, log, settings)
     else:
         # A record with one answer has nothing to draw over time.
@@ -155,14 +166,25 @@ def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -
 
 def score_table(scores: Mapping[str, Any]) -> Table:
     """A run's score and its baselines, best first."""
-    columns = ("rmse", "mae") if "rmse" in scores else ("accuracy", "nats")
+    columns = (
+        ("rmse", "mae")
+        if "rmse" in scores
+        else ("nats", "bits", "accuracy")
+        if "bits" in scores
+        else ("accuracy", "nats")
+    )
     table = Table("", *columns, box=None)
     rows = {"this run": scores, **scores["baselines"]}
-    best_first = sorted(rows, key=lambda name: -rows[name]["accuracy"] if "accuracy" in columns else rows[name]["rmse"])
+    # The first column is what counts; of accuracy more is better.
+    best_first = sorted(rows, key=lambda name: rows[name][columns[0]] * (-1 if columns[0] == "accuracy" else 1))
     for name in best_first:
         style = "bold" if name == "this run" else None
-        table.add_row(name.replace("_", " "), *(f"{rows[name][c]:.4f}" for c in columns), style=style)
+        table.add_row(name.replace("_", " "), *(_shown(rows[name][c]) for c in columns), style=style)
     return table
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def drive_table(drivers: Mapping[str, Scores], published: Sequence[tuple] = ()) -> Table:

@@ -1,5 +1,6 @@
 """The loop: forward through a window of time, backward through it, update; it knows no task."""
 
+import copy
 import json
 import math
 import signal
@@ -27,7 +28,7 @@ from .progress import Watch, silent
 
 @dataclass(frozen=True)
 class Training(Spec):
-    """AdamW with warm-up and a cosine to the final rate (Loshchilov & Hutter 2017, 2019)."""
+    """AdamW with warm-up, a stretch at the full rate and a cosine to the final one (Loshchilov & Hutter 2017, 2019)."""
 
     steps: int = 1000
     """Updates in all."""
@@ -37,8 +38,14 @@ class Training(Spec):
     """Learning rate at the end."""
     warmup: int = 50
     """Steps over which the rate rises from nought."""
+    hold: float = 0.0
+    """Share of the steps after the warm-up at the full rate, before the cosine."""
     decay: float = 0.01
     """Weight decay of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """How slowly AdamW forgets gradients, and their squares."""
+    average: float = 0.0
+    """How slowly a running mean of the weights forgets; it is what is kept (Polyak & Juditsky 1992). 0: none."""
     clip: float = 1.0
     """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -57,6 +64,7 @@ class Training(Spec):
     BOUNDS = {
         **dict.fromkeys(("steps", "checkpoint_every", "validate_every"), (1, math.inf)),
         **dict.fromkeys(("rate", "final_rate", "warmup", "decay", "clip", "patience"), (0, math.inf)),
+        **dict.fromkeys(("hold", "betas", "average"), (0, 1)),
         "seed": (0, 2**63 - 1),
     }
 
@@ -105,7 +113,11 @@ class Trainer:
         self.network = (
             nn.parallel.DistributedDataParallel(model) if batches.ranks > 1 else model  # averages gradients
         )
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=training.rate, weight_decay=training.decay)
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), lr=training.rate, betas=training.betas, weight_decay=training.decay
+        )
+        self.kept = copy.deepcopy(model) if training.average else model
+        """What is judged and written: the model, or the running mean of its weights."""
         self.state, self.epoch = model.initial(batches.rows), batches.epoch(0)
         self.seconds = {"compute": 0.0, "all": 0.0}
 
@@ -128,7 +140,7 @@ class Trainer:
             self.say(f"no better for {self.at.stale} looks at the validation records: stopped early")
         self._save()
         if self.validate is None and self._chief:
-            write_tensors(self.folder / "model.safetensors", self.model.state_dict())
+            write_tensors(self.folder / "model.safetensors", self.kept.state_dict())
 
     def _finished(self) -> bool:
         patience = self.training.patience
@@ -158,6 +170,7 @@ class Trainer:
         value = self._everywhere(loss.detach()).item() / self.batches.ranks
         self._check(value, norm)
         self.optimiser.step()
+        self._average()
         self.state = detach(state)
         done = time.perf_counter()
         at.step, at.index = at.step + 1, at.index + 1
@@ -185,12 +198,22 @@ class Trainer:
         # Gradients are averaged over processes, so each scales its sum by how many there are.
         return total * self.batches.ranks / self._everywhere(weight).clamp_min(1e-8), state
 
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self.kept is self.model:
+            return
+        # At first the mean is over all steps there were: it would remember the random start for long.
+        forget = max(1 - self.training.average, 1 / (self.at.step + 1))
+        for mean, now in zip(self.kept.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(now, forget)
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         t = self.training
         if step < t.warmup:
             return t.rate * (step + 1) / t.warmup
-        share = (step - t.warmup) / max(1, t.steps - t.warmup)
+        begin = t.warmup + t.hold * max(0, t.steps - t.warmup)
+        share = max(0.0, step - begin) / max(1, t.steps - begin)
         return t.final_rate + (t.rate - t.final_rate) * (1 + math.cos(math.pi * share)) / 2
 
     def _next_batch(self) -> Batch:
@@ -221,11 +244,11 @@ class Trainer:
 
     def _look(self) -> float:
         assert self.validate is not None
-        score = self.validate(self.model)
+        score = self.validate(self.kept)
         if score < self.at.best:
             self.at.best, self.at.stale = score, 0
             if self._chief:
-                write_tensors(self.folder / "model.safetensors", self.model.state_dict())
+                write_tensors(self.folder / "model.safetensors", self.kept.state_dict())
         else:
             self.at.stale += 1
         return score
@@ -253,6 +276,8 @@ class Trainer:
                 "lanes": lanes,
                 "generator": {"cpu": generator},
             }
+            if self.kept is not self.model:
+                tensors["average"] = self.kept.state_dict()
             if self.model.device.type == "cuda":
                 tensors["generator"]["cuda"] = torch.cuda.get_rng_state(self.model.device)
             self.checkpoints.write(self.at.step, tensors, vars(self.at))
@@ -271,6 +296,8 @@ class Trainer:
 
     def _restore(self, tensors: dict[str, dict[str, Tensor]], progress: dict[str, Any]) -> None:
         self.model.load_state_dict(tensors["model"])
+        if self.kept is not self.model:
+            self.kept.load_state_dict(tensors["average"])
         load_optimiser(self.optimiser, tensors["optimiser"])
         self.at = Progress(**progress)
         rank, ranks = self.batches.rank, self.batches.ranks

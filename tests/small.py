@@ -1,7 +1,8 @@
 """The package's recipes made small enough to be trained in a test, and what tests do with them."""
 
 import json
-from dataclasses import fields, replace
+import tempfile
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -9,15 +10,39 @@ import numpy as np
 import torch
 
 from steersman.checkpoints import Checkpoints, read_tensors
+from steersman.config import Spec
 from steersman.cores import GRU, LSTM, RNN, Stack
 from steersman.data import Batches, Example, Lanes, Mirror, Windows
 from steersman.drive import Recorded
 from steersman.encoders import Conv
 from steersman.recipes import RECIPES
 from steersman.runs import Recipe, fit_normalisers
-from steersman.sources import lerobot
+from steersman.sources import lerobot, read
 from steersman.sources.synthetic import Road
 from steersman.train import Trainer, read_log
+
+TEXT = 'three mice ran (slowly) up\nthe old stairs, and "seven" came down\n'
+
+
+def write_text(file: Path, length: int, seed: int = 0) -> Path:
+    """A text of a few words in random order, with lines: something to foretell, and something to guess."""
+    rng, words = np.random.default_rng(seed), TEXT.split()
+    drawn = (words[i] + ("\n" if rng.random() < 0.2 else " ") for i in rng.integers(0, len(words), length))
+    file.write_text("".join(drawn)[:length])
+    return file
+
+
+@cache
+def text_folder() -> str:
+    folder = Path(tempfile.mkdtemp())
+    for seed in range(6):
+        write_text(folder / f"{seed}.txt", 300 + 40 * seed, seed)
+    return str(folder)
+
+
+def is_text(name: str) -> bool:
+    return name in ("chars", "bytes")
+
 
 ROAD = Road(records=8, steps=50)
 CONV = {"channels": (4, 8), "kernels": (5, 3), "strides": (2, 2), "features": 16}
@@ -29,7 +54,7 @@ def is_camera(name: str) -> bool:
 
 def small(name: str, data=()) -> Recipe:
     """A recipe with fewer units, rows and steps; a camera recipe on the synthetic road instead of a simulator."""
-    recipe = RECIPES[name](data)
+    recipe = RECIPES[name]((text_folder(),) if is_text(name) and not data else data)
     if isinstance(recipe.source, Recorded):
         pixels = recipe.encoder.pixels
         size = {"height": 12, "width": 16} if "height" in {f.name for f in fields(pixels)} else {}
@@ -41,6 +66,15 @@ def small(name: str, data=()) -> Recipe:
             augment=(Mirror(),),
             batches=replace(recipe.batches, rows=4, steps=8),
             split=replace(recipe.split, gap_s=0.5),
+        )
+    if is_text(name):
+        recipe = replace(
+            recipe,
+            source=Texts(text_folder()),
+            encoder=replace(recipe.encoder, features=8),
+            batches=replace(recipe.batches, rows=4, steps=8),
+            split=replace(recipe.split, validation=0.1),
+            training=replace(recipe.training, average=0.9),
         )
     if hasattr(recipe.core, "hidden"):
         recipe = replace(recipe, core=replace(recipe.core, hidden=16))
@@ -67,6 +101,16 @@ def deep_windows() -> Recipe:
 COMPOSED = {"deep": deep, "deep-windows": deep_windows}
 
 
+@dataclass(frozen=True)
+class Texts(Spec):
+    """A folder as a recipe's own source."""
+
+    folder: str
+
+    def read(self, watch=None):
+        return read(Path(self.folder))
+
+
 @cache
 def records(source) -> tuple:
     return tuple(source.read()[:40])
@@ -76,7 +120,7 @@ def built(recipe: Recipe, seed: int = 0):
     """The model of a recipe with its normalisers, and what it is shown."""
     torch.manual_seed(seed)
     found = records(recipe.source)
-    model = recipe.build(tuple(found[0][recipe.inputs].values.shape[1:]))
+    model = recipe.build(tuple(found[0][recipe.inputs].values.shape[1:]) or (1,))
     shown = recipe.examples(model, found)
     fit_normalisers(model, shown)
     return model, shown

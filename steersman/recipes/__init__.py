@@ -8,6 +8,7 @@ A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py
 from collections.abc import Callable, Sequence
 
 from ..runs import Recipe
+from .chars import bytes_, chars
 from .digits import digits
 from .echo import echo
 from .steer import steer, steer_frame, steer_stack
@@ -17,5 +18,7 @@ RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer-frame": steer_frame,
     "steer-stack": steer_stack,
     "digits": digits,
+    "chars": chars,
+    "bytes": bytes_,
     "echo": echo,
 }

@@ -8,9 +8,14 @@ from types import ModuleType
 from steersman.errors import UserError
 from steersman.records import Record
 
-from . import donkeycar, lerobot, udacity_sim
+from . import donkeycar, lerobot, text, udacity_sim
 
-READERS: dict[str, ModuleType] = {"lerobot": lerobot, "donkeycar": donkeycar, "udacity_sim": udacity_sim}
+READERS: dict[str, ModuleType] = {
+    "lerobot": lerobot,
+    "donkeycar": donkeycar,
+    "udacity_sim": udacity_sim,
+    "text": text,
+}
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for."""
 DEPTH = 3
 """Levels of folders below the one given that are looked into."""

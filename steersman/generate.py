@@ -1,0 +1,112 @@
+"""One to many: a model of what comes next, its own words fed back to it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import torch
+
+from .config import Spec
+from .encoders import EmbeddingEncoder
+from .errors import UserError
+from .heads import NextSymbolHead
+from .model import Model
+from .stepper import Stepper
+
+
+@dataclass(frozen=True)
+class Sampling(Spec):
+    """How a symbol is drawn from what the model thinks likely."""
+
+    temperature: float = 1.0
+    """Below 1 the likely becomes likelier; 0: always the likeliest."""
+    top_k: int = 0
+    """Only the so many likeliest; 0: all."""
+    top_p: float = 1.0
+    """Only the likeliest that hold this share of the probability together (Holtzman et al. 2020)."""
+
+    BOUNDS = {"temperature": (0, inf), "top_k": (0, inf), "top_p": (1e-9, 1)}
+
+    def draw(self, logits: np.ndarray, rng: np.random.Generator) -> int:
+        """A class."""
+        if self.temperature == 0:
+            return int(logits.argmax())
+        scores = logits.astype(np.float64) / self.temperature
+        chances = np.exp(scores - scores.max())
+        if 0 < self.top_k < len(chances):
+            chances[np.argsort(-chances, kind="stable")[self.top_k :]] = 0
+        chances /= chances.sum()
+        if self.top_p < 1:
+            order = np.argsort(-chances, kind="stable")
+            before = np.cumsum(chances[order]) - chances[order]
+            chances[order[before >= self.top_p]] = 0
+        edges = np.cumsum(chances)
+        return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
+
+
+class Speaker:
+    """A text model one symbol at a time, without torch in a step: `logits = speaker.hear(symbol)`.
+
+    UserError where the model is none of a text.
+    """
+
+    def __init__(self, model: Model):
+        if not isinstance(model.encoder, EmbeddingEncoder) or not isinstance(model.head, NextSymbolHead):
+            raise UserError("this run is no model of a text; `steersman train chars` makes one")
+        if model.skip:
+            raise UserError("a text model whose head sees the encoder, too, can't be streamed; train it without skip")
+        self.symbols = model.head.symbols
+        self._vectors = model.encoder.vectors.weight.detach().float().cpu().numpy()
+        self._weight = model.head.linear.weight.detach().float().cpu().numpy()
+        self._bias = model.head.linear.bias.detach().float().cpu().numpy()
+        self._stepper = Stepper(model.core)
+
+    def hear(self, symbol: int) -> np.ndarray:
+        """What may come after a symbol: a logit a class."""
+        return self._weight @ self._stepper.step(self._vectors[symbol]) + self._bias
+
+    def reset(self) -> None:
+        """Forgets all it heard."""
+        self._stepper.reset()
+
+    def speak(self, prompt: str, length: int, sampling: Sampling, seed: int = 0) -> Iterator[int]:
+        """Classes that follow on a prompt, one after the other. UserError where it has unknown characters."""
+        heard = self.symbols.encode(prompt)
+        if not len(heard):
+            raise UserError("--prompt is empty; give the model something to go on from")
+        self.reset()
+        rng = np.random.default_rng(seed)
+        logits = np.zeros(len(self.symbols))
+        for symbol in heard:
+            logits = self.hear(int(symbol))
+        for _ in range(length):
+            if self.symbols.characters:
+                logits[0] = -inf  # What is not known can't be said.
+            symbol = sampling.draw(logits, rng)
+            yield symbol
+            logits = self.hear(symbol)
+
+
+def written(speaker: Speaker, symbols: Iterator[int], write: Callable[[bytes], object]) -> int:
+    """Writes symbols as UTF-8 as they come; how many there were."""
+    count = 0
+    for symbol in symbols:
+        code = int(speaker.symbols.codes(np.array([symbol]))[0])
+        write(chr(code).encode() if speaker.symbols.characters else bytes([code]))
+        count += 1
+    return count
+
+
+@torch.no_grad()
+def nats_in_blocks(model: Model, codes: np.ndarray, block: int, rows: int = 256) -> float:
+    """Mean loss over a text cut into blocks, each from a zero state; `codes` as the model's streams hold them."""
+    assert isinstance(model.head, NextSymbolHead)
+    whole = (len(codes) - 1) // block * block
+    x = model.encoder.prepare(torch.from_numpy(codes[:whole].astype(np.int64)[:, None])).view(-1, block, 1)
+    y = torch.from_numpy(codes[1 : whole + 1].astype(np.int64)).view(-1, block, 1)
+    total = 0.0
+    for part_x, part_y in zip(x.split(rows), y.split(rows), strict=True):
+        raw, _ = model(part_x, model.initial(len(part_x)))
+        total += float(model.head.loss(raw.float(), part_y).double().sum())
+    return total / whole

@@ -1,0 +1,127 @@
+"""What a model of a text does while it reads: how surprised it is, and which of its cells track something."""
+
+import lzma
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+
+from .data import Example
+from .evaluate import Scores, classification_scores
+from .heads import NextSymbolHead
+from .model import Model
+
+PASSAGE = 1500
+"""Characters of the text that are shown."""
+LOOKED_AT = 40_000
+"""Characters over which cells are looked at: chosen on the first half, judged on the second."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An output of the core that goes along with something in the text."""
+
+    tracks: str
+    unit: int
+    correlation: float
+    """On text other than that on which the cell was chosen."""
+    values: np.ndarray
+    """Over the passage that is shown."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A passage, character by character, with the nats each cost, and cells that track something."""
+
+    characters: list[str]
+    nats: np.ndarray
+    cells: list[Cell]
+
+
+def text_scores(
+    logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, names: Sequence[str], train: Sequence[np.ndarray]
+) -> Scores:
+    """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text."""
+    scores = classification_scores(logits, labels, counts, names)
+    scores["bits"] = scores["nats"] / log(2)
+    scores["baselines"] |= {"pairs": _pairs(labels, len(counts), train), "xz": _xz(labels, train)}
+    for row in scores["baselines"].values():
+        row["bits"] = row["nats"] / log(2)
+    return {name: value for name, value in scores.items() if name != "confusion"}
+
+
+def _pairs(labels: np.ndarray, classes: int, train: Sequence[np.ndarray]) -> dict[str, float]:
+    """What followed each symbol in training, one added to each count."""
+    counts = np.ones((classes, classes))
+    for text in train:
+        np.add.at(counts, (text[:-1], text[1:]), 1)
+    chances = counts / counts.sum(1, keepdims=True)
+    now, after = labels[:-1], labels[1:]
+    right = counts.argmax(1)[now] == after
+    return {"accuracy": float(right.mean()), "nats": float(-np.log(chances[now, after]).mean())}
+
+
+def _xz(labels: np.ndarray, train: Sequence[np.ndarray]) -> dict[str, float | None]:
+    kind = np.uint8 if max(labels.max(), *(text.max() for text in train)) < 256 else np.uint16
+    known = b"".join(text.astype(kind).tobytes() for text in train)
+    more = len(_squeezed(known + labels.astype(kind).tobytes())) - len(_squeezed(known))
+    return {"accuracy": None, "nats": more * 8 * log(2) / len(labels)}
+
+
+def _squeezed(text: bytes) -> bytes:
+    return lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
+
+
+@torch.no_grad()
+def read_along(model: Model, example: Example, raw: torch.Tensor) -> Reading:
+    """What the model did over the beginning of a text, whose raw outputs are given."""
+    head = model.head
+    assert isinstance(head, NextSymbolHead)
+    x = torch.from_numpy(example.x[None, :LOOKED_AT])
+    feature, _ = model.encoder(x, model.encoder.initial(1))
+    outputs = model.core(feature, model.core.initial(1))[0][0].float().numpy()
+    codes = head.symbols.codes(example.x[:LOOKED_AT, 0])
+    shown = min(PASSAGE, len(codes))
+    nats = head.loss(raw[:shown], torch.from_numpy(example.y[:shown])).numpy()
+    characters = [chr(code) for code in codes]
+    # What a character cost stands at that character: the first one was not foretold.
+    return Reading(characters[:shown], np.concatenate(([0.0], nats[:-1])), cells(outputs, characters, shown))
+
+
+def cells(outputs: np.ndarray, characters: Sequence[str], shown: int) -> list[Cell]:
+    """For each thing that can be tracked the unit that goes along with it most closely."""
+    half, found = len(characters) // 2, []
+    for name, values in trackers(characters).items():
+        if half < 100 or values[:half].std() == 0 or values[half:].std() == 0:
+            continue
+        unit = int(np.abs(_correlations(outputs[:half], values[:half])).argmax())
+        correlation = float(_correlations(outputs[half:, unit : unit + 1], values[half:])[0])
+        found.append(Cell(name, unit, correlation, outputs[:shown, unit]))
+    return sorted(found, key=lambda cell: -abs(cell.correlation))
+
+
+def _correlations(outputs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    a, b = outputs - outputs.mean(0), values - values.mean()
+    return (a * b[:, None]).mean(0) / np.maximum(a.std(0) * b.std(), 1e-12)
+
+
+def trackers(characters: Sequence[str]) -> dict[str, np.ndarray]:
+    """What a reader keeps in mind, at every character."""
+    place, word, quoted, bracketed, rows = 0, 0, False, False, []
+    for character in characters:
+        place = 0 if character == "\n" else place + 1
+        word = word + 1 if character.isalpha() else 0
+        quoted = (not quoted if character == '"' else quoted) and character != "\n"
+        bracketed = (bracketed or character in "([") and character not in ")]"
+        rows.append((place, word, quoted, bracketed, character.isupper(), character.isspace()))
+    names = (
+        "place in the line",
+        "place in the word",
+        "inside quotes",
+        "inside brackets",
+        "in capitals",
+        "between words",
+    )
+    return dict(zip(names, np.array(rows, float).reshape(-1, len(names)).T, strict=True))

