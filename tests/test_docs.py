@@ -17,6 +17,8 @@ SHORT = {
     "train steer": "--training.steps 4 --source.episodes 4 --source.world.max-steps 80",
     "train digits": "--training.steps 4",
     "train echo": "--training.steps 4",
+    "train chars": "--training.steps 4 --core.hidden 16",
+    "sample": "--length 20",
     "train pendulum.py:pendulum": "--training.steps 4",
     "drive": "--tracks 1 --world.max-steps 40",
     "evaluate": "",
@@ -75,8 +77,23 @@ def test_the_recipe_of_the_documentation_trains(place):
 
 @pytest.fixture
 def shared_or_own(place):
-    """Puts a small drive of the reader's own in the place of LOG."""
-    return lambda line: line.replace("LOG", str(place / "drives" / "car-racing-80-steps-100000"))
+    """Puts a small drive of the reader's own in the place of LOG, and a text in that of TEXT."""
+    text = place / "novel.txt"
+    text.write_text("Once there was. The sea went on.\n" * 200)
+    drive = str(place / "drives" / "car-racing-80-steps-100000")
+    return lambda line: line.replace("LOG", drive).replace("TEXT", str(text))
+
+
+def test_commands_and_code_on_words_run(place, shared_or_own):
+    for line in commands("docs/words.md"):
+        run(shared_or_own(line), place)
+    for code in blocks("docs/words.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_code_on_cores_runs(place):
+    for code in blocks("docs/cores.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 
 def test_links_between_pages_lead_somewhere():
