@@ -11,6 +11,7 @@ from ..runs import Recipe
 from .digits import digits
 from .echo import echo
 from .steer import steer, steer_frame, steer_stack
+from .translate import translate
 
 RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer": steer,
@@ -18,4 +19,5 @@ RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer-stack": steer_stack,
     "digits": digits,
     "echo": echo,
+    "translate": translate,
 }
