@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -36,7 +36,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         given = (getattr(self, f.name) for f in fields(self))
-        return Batch(*(t if t is None else t.to(device, non_blocking=True) for t in given))
+        moved: Any = (t if t is None else t.to(device, non_blocking=True) for t in given)
+        return Batch(*moved)
 
     @property
     def about(self) -> tuple[Tensor, ...]:

@@ -163,7 +163,8 @@ class _Beams:
         value, token = largest(flat, count)
         value = (value - flat.logsumexp(1, keepdim=True)).view(self.rows, self.width, count)
         place = token.view(self.rows, self.width, count) + vocabulary * torch.arange(self.width)[:, None]
-        total = (self.score[:, :, None] + value).flatten(1)
+        # Where nothing at all can follow, the logits say -inf less -inf.
+        total = (self.score[:, :, None] + value).flatten(1).nan_to_num(nan=-inf, neginf=-inf)
         best, index = total.topk(min(2 * self.width, total.shape[1]), 1)
         return best, place.flatten(1).gather(1, index)
 

@@ -5,6 +5,7 @@ import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,14 +44,25 @@ def is_table(path: Path) -> bool:
 
 def lines(path: Path) -> list[str]:
     """The lines of a text file, plain, gz or xz. UserError names the byte that is no UTF-8."""
-    data = _bytes(path)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8: byte {error.start} (line {_line(data, error.start)}) is wrong; "
-                        "convert it, for example with iconv") from None  # fmt: skip
+    text = decoded(_bytes(path), str(path))
     if not text:
         raise UserError(f"{path} is empty")
+    return split(text)
+
+
+def decoded(data: bytes, name: str) -> str:
+    """UTF-8 as text. UserError names the byte that is none."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{name} is no UTF-8: byte {error.start}, in line {line}, is wrong; convert it, for example with iconv"
+        ) from None
+
+
+def split(text: str) -> list[str]:
+    """The lines of a text; a last line end begins no further line."""
     # Not splitlines: it also splits at signs that belong to a line.
     return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").removesuffix("\n").split("\n")]
 
@@ -62,7 +74,7 @@ def record(name: str, source: str, target: str, about: dict | None = None) -> Re
 
 def text_stream(text: str) -> Stream:
     """A text as its bytes, one a second."""
-    values = np.frombuffer(text.encode(), np.uint8)
+    values: Any = np.frombuffer(text.encode(), np.uint8)
     return Stream(values, np.arange(float(len(values))))
 
 
@@ -118,7 +130,3 @@ def _bytes(path: Path) -> bytes:
         raise UserError(f"there is no file {path}") from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path} can't be read ({error})") from None
-
-
-def _line(data: bytes, byte: int) -> int:
-    return data.count(b"\n", 0, byte) + 1
