@@ -84,8 +84,8 @@ class Decoder(Spec):
     """Reads what has been said; its output asks."""
     attention: Multiplicative | Additive | None = Multiplicative()
     """None: all that is known of the source is the state it begins with (Sutskever et al. 2014)."""
-    upper: Spec | None = GRU(256)
-    """Reads the first core's output beside what it looked at."""
+    upper: Spec = GRU(256)
+    """Reads the first core's output beside what it looked at; Memoryless: hands them on."""
     dropout: float = 0.3
     """Share of features dropped while training."""
     sampled: float = 0.0
@@ -109,12 +109,11 @@ class TokenDecoder(nn.Module):
         core, upper, look = spec.core, spec.upper, spec.attention
         self.core: Core = core.build(spec.embedding)  # pyright: ignore[reportAttributeAccessIssue]
         self.look: Look | None = look.build(self.core.size, reader.size) if look else None
-        self.size = self.core.size + (reader.size if look else 0)
-        self.upper: Core | None = upper.build(self.size) if upper else None  # pyright: ignore[reportAttributeAccessIssue]
-        if not self.core.causal or not (self.upper is None or self.upper.causal):
+        context = reader.size if look else 0
+        self.upper: Core = upper.build(self.core.size + context)  # pyright: ignore[reportAttributeAccessIssue]
+        if not self.core.causal or not self.upper.causal:
             raise UserError("Decoder: its cores can't read what is not said yet; take causal ones")
-        if self.upper is not None:
-            self.size += self.upper.size - self.core.size  # What was looked at goes on beside it.
+        self.size = self.upper.size + context  # What was looked at goes on beside the upper core.
         self.bridge = nn.Linear(reader.summary, sum(t[0].numel() for t in state_tensors(self._zeros(1))))
         self.dropout = Dropout(spec.dropout)
 
@@ -136,11 +135,9 @@ class TokenDecoder(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time feature"], State]:
-        y, context, before = self._asked(tokens, state)
-        upper = state[2]
-        if self.upper is not None:
-            y, upper = self.upper(self.dropout(torch.cat((y, *context), 2)), state[2])
-        return self.dropout(torch.cat((y, *context), 2)), (state[0], before, upper)
+        y, context, lower = self._asked(tokens, state)
+        y, upper = self.upper(self.dropout(torch.cat((y, *context), 2)), state[2])
+        return self.dropout(torch.cat((y, *context), 2)), (state[0], lower, upper)
 
     def weights(self, tokens: Int[Tensor, "batch time"], state: State) -> Float[Tensor, "batch time source"]:
         """How much each step of the source is looked at. UserError where the decoder has no attention."""
@@ -160,7 +157,7 @@ class TokenDecoder(nn.Module):
         return y, [context.reshape(*y.shape[:2], -1)], after
 
     def _zeros(self, batch: int) -> State:
-        return (self.core.initial(batch), self.upper.initial(batch) if self.upper is not None else ())
+        return (self.core.initial(batch), self.upper.initial(batch))
 
 
 @dataclass(frozen=True)

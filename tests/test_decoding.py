@@ -1,6 +1,6 @@
 """Greedy, sampled and beam search on toys that can be counted by hand."""
 
-from itertools import product
+from itertools import pairwise, product
 from math import log
 
 import pytest
@@ -96,7 +96,7 @@ def test_a_beam_as_wide_as_all_there_is_finds_the_best_there_is():
 
     def total(tokens):
         line = [BEGIN, *tokens, END]
-        return sum(chances[a, b].item() for a, b in zip(line, line[1:], strict=False))
+        return sum(chances[a, b].item() for a, b in pairwise(line))
 
     others = [t for t in range(4, 7)]
     every = [list(tokens) for n in range(longest) for tokens in product(others, repeat=n)]

@@ -100,7 +100,7 @@ def _record(name: str, values: dict[str, Any], about: dict) -> Record:
 
 @dataclass(frozen=True)
 class Reversed(Spec):
-    """Strings of digits and the same backwards: streams `source` and `target`, the smallest translation."""
+    """Digits, a word each, and the same backwards: streams `source` and `target`, the smallest translation."""
 
     records: int = 400
     shortest: int = 3
@@ -116,5 +116,5 @@ class Reversed(Spec):
         texts: dict[str, None] = {}  # Each once, in order: else one could be in training and test.
         for _ in range(self.records):
             length = rng.integers(self.shortest, self.longest + 1)
-            texts["".join(str(d) for d in rng.integers(0, self.digits, length))] = None
+            texts[" ".join(str(d) for d in rng.integers(0, self.digits, length))] = None
         return [record(f"digits-{i}", text, text[::-1]) for i, text in enumerate(texts)]
