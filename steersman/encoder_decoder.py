@@ -114,7 +114,7 @@ class TokenDecoder(nn.Module):
         if not self.core.causal or not self.upper.causal:
             raise UserError("Decoder: its cores can't read what is not said yet; take causal ones")
         self.size = self.upper.size + context  # What was looked at goes on beside the upper core.
-        self.bridge = nn.Linear(reader.summary, sum(t[0].numel() for t in state_tensors(self._zeros(1))))
+        self.bridge = nn.Linear(reader.summary, sum(self._widths()))
         self.dropout = Dropout(spec.dropout)
 
     def initial(self, batch: int) -> State:
@@ -127,7 +127,7 @@ class TokenDecoder(nn.Module):
         """The state before the first token about a source."""
         batch = len(values)
         start = torch.tanh(self.bridge(summary)).to(self.bridge.weight.dtype)
-        parts = iter(start.split([t[0].numel() for t in state_tensors(self._zeros(1))], 1))
+        parts = iter(start.split(self._widths(), 1))
         state = map_state(lambda t: next(parts).view_as(t), self._zeros(batch))
         nothing = Memory(values, values[:, :, :0], there)
         return (tuple(self.look.memory(values, there) if self.look is not None else nothing), *state)
@@ -155,6 +155,10 @@ class TokenDecoder(nn.Module):
         questions = y.reshape(len(memory.values), -1, y.shape[2])
         context = self.look(questions, memory)[0].to(y.dtype)
         return y, [context.reshape(*y.shape[:2], -1)], after
+
+    def _widths(self) -> list[int]:
+        """Features of each tensor of the state that a source gives."""
+        return [t[0].numel() for t in state_tensors(self._zeros(1))]
 
     def _zeros(self, batch: int) -> State:
         return (self.core.initial(batch), self.upper.initial(batch))

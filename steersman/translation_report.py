@@ -170,7 +170,7 @@ def report_translation(run: Run, data: Sequence[str] = (), watch: Watch = silent
     folder.mkdir(parents=True, exist_ok=True)
     scores, said, model = score(run, data, watch)
     title = f"{run.name}: {run.folder.name}" + (f" on {scores['data']}" if data else "")
-    short = sorted((one for one in said if 5 <= len(one.tokens) <= 14), key=lambda one: len(one.tokens))[-3:]
+    short = sorted((one for one in said if 1 <= len(one.tokens) <= 14), key=lambda one: len(one.tokens))[-3:]
     looks = [model.attention(one.source, one.tokens) for one in short] if has_attention(model) else []
     write_json(folder / "metrics.json", scores)
     told = translation_report(title, scores, read_log(run.folder), to_json(run.recipe), looks)
