@@ -27,7 +27,10 @@ from .quickstart import Quickstart
 from .recipes import RECIPES
 from .runs import Recipe, Run, find, join_processes, load, new_folder, own_file
 from .scoring import drive_table, film, report_drives, report_run, score_table
+from .sources.parallel import decoded, split
 from .train import Interrupted
+from .translation import Translator, recipe_of
+from .translation_report import picture_attention
 from .worlds import WORLDS, CarRacing
 
 OUT = Console(highlight=False, soft_wrap=True)
@@ -116,6 +119,20 @@ class Sample:
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling(temperature=0.8)
     seed: int = 0
     """The same seed writes the same."""
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translates standard input line by line: as many lines come out as go in."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run of `translate`."""
+    beam: int = 5
+    """Sequences kept at every step; 1: greedy."""
+    power: float = 1.0
+    """Of the length, by which a sequence's log-probability is divided; 0 favours short ones."""
+    attention: str = ""
+    """Also picture where it looked while it translated the first lines, in this file (.html or .png)."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +321,26 @@ def sample(arguments: list[str]) -> None:
     write(b"\n")
 
 
+def translate(arguments: list[str]) -> None:
+    """translate standard input"""
+    options = tyro.cli(Translate, args=arguments, prog="steersman translate")
+    if options.beam < 1 or options.power < 0:
+        raise UserError("--beam must be at least 1, and --power not below 0")
+    run = Run.open(find(options.run))
+    longest, model = recipe_of(run).longest, run.model()
+    assert isinstance(model, Translator)
+    given = decoded(sys.stdin.buffer.read(), "standard input")
+    with bars() as watch:
+        said = model.translate(split(given) if given else [], options.beam, options.power, longest, watch=watch)
+    for one in said:
+        print(one.text)
+    if unknown := sum(one.unknown for one in said):
+        say(f"{unknown} pieces of the text are not in the model's vocabulary")
+    if options.attention:
+        shown = picture_attention(Path(options.attention), model, said)
+        say(f"attention: {options.attention} ({shown} of {len(said)} lines)")
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -351,6 +388,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "drive": drive,
     "sample": sample,
+    "translate": translate,
     "bench": bench,
 }
 

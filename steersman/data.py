@@ -1,15 +1,15 @@
 """From records to batches: split by record, then lanes or windows, the order a pure function of (seed, epoch)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .config import Spec
@@ -29,9 +29,20 @@ class Batch:
     """Targets: (batch time target), or (batch target) where a sequence has one answer."""
     mask: Float[Tensor, "batch time"]
     fresh: Bool[Tensor, "batch"]
+    source: Tensor | None = None
+    """What `x` is about, where that is a sequence of another length (batch source ...)."""
+    lengths: Int[Tensor, "batch"] | None = None
+    """Steps of each source."""
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(getattr(self, f).to(device, non_blocking=True) for f in ("x", "y", "mask", "fresh")))
+        given = (getattr(self, f.name) for f in fields(self))
+        moved: Any = (t if t is None else t.to(device, non_blocking=True) for t in given)
+        return Batch(*moved)
+
+    @property
+    def about(self) -> tuple[Tensor, ...]:
+        """The source and its lengths, for models that take them."""
+        return () if self.source is None or self.lengths is None else (self.source, self.lengths)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +71,30 @@ class Recipe(Spec):
         once = self.flavour == "many-to-one"
         return examples(records, self.inputs, model.head.targets, prepare, key, cache_folder(), once, watch)
 
+    def read(self, data: Sequence[str]) -> list[Record]:
+        """The records of some folders."""
+        return [record for path in data for record in read(Path(path))]
+
+    def learn(self, records: Sequence[Record], folder: Path) -> None:
+        """Keeps in the run's folder what the model is built with and training records tell, such as a vocabulary."""
+
+    def model(self, raw: tuple[int, ...], folder: Path) -> Model:
+        """The model for raw steps of this shape, before its weights are read."""
+        return self.build(raw)
+
+    def fit(self, model: Model, shown: Sequence[Example]) -> None:
+        """Takes normalisers from training examples."""
+        fit_normalisers(model, shown)
+
+    def batched(self, model: Model, shown: Sequence[Example], rank: int, ranks: int) -> Batches:
+        """The batches of one of `ranks` processes."""
+        augment: Any = self.augment
+        return Batches(self.batches, shown, model.head.targets, augment, self.training.seed, rank, ranks)
+
+    def validation(self, shown: Sequence[Example]) -> Callable[[Model], float]:
+        """A score on validation examples, the lower the better."""
+        return partial(Model.held_out_loss, examples=shown)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -122,7 +147,7 @@ class Run:
 
     def model(self) -> Model:
         """The trained model, ready to predict."""
-        model = self.recipe.build(self.raw)
+        model = self.recipe.model(self.raw, self.folder)
         load_weights(model, self.folder / "model.safetensors")
         return model.eval()
 
@@ -177,20 +202,18 @@ def fit(
         raw = tuple(records["train"][0][recipe.inputs].values.shape[1:]) or (1,)
         run = Run(folder, name, recipe, raw, data, extra)
         _same_run(run)
-        model = recipe.build(raw)
+        recipe.learn(records["train"], folder)
+        model = recipe.model(raw, folder)
         shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
     if start is None:
-        fit_normalisers(model, shown["train"])
+        recipe.fit(model, shown["train"])
     else:
         load_weights(model, start / "model.safetensors")
     if rank == 0:
         run.write()
-    batches = Batches(
-        recipe.batches, shown["train"], model.head.targets, recipe.augment,  # pyright: ignore[reportArgumentType]
-        recipe.training.seed, rank, ranks,
-    )  # fmt: skip
+    batches = recipe.batched(model, shown["train"], rank, ranks)
     torch.manual_seed(recipe.training.seed + 1 + rank)
-    validate = partial(Model.held_out_loss, examples=shown["validation"])
+    validate = recipe.validation(shown["validation"])
     Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch).run()
     return run
 
@@ -201,8 +224,9 @@ def faults(records: Sequence[Record]) -> list[str]:
     for record in records:
         if number := record.about.get("num_faults", 0):
             first = record.about["faults"][0]
+            what = record.about.get("lost", "frames")
             lines.setdefault(
-                str(record.about["faults"]), f"{record.name}: {number} frames left out, the first: {first}"
+                str(record.about["faults"]), f"{record.name}: {number} {what} left out, the first: {first}"
             )
     return list(lines.values())
 
@@ -238,7 +262,7 @@ def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> 
     """All records of some folders, or of the recipe's own source."""
     if not data:
         return recipe.source.read(watch)  # pyright: ignore[reportAttributeAccessIssue]
-    records = [record for path in data for record in read(Path(path))]
+    records = recipe.read(data)
     names = [r.name for r in records]
     if len(set(names)) < len(names):
         # The same names in two folders are two recordings: number them.

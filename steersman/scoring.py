@@ -23,6 +23,8 @@ from .records import Record
 from .report import classification_report, driving_report, regression_report, text_report
 from .runs import Run, read_records
 from .train import read_log
+from .translation import Translation, bleu_table
+from .translation_report import report_translation
 
 Film = tuple[Trace, np.ndarray | None]
 STILL_STEP = 250
@@ -88,6 +90,8 @@ def report_run(
     folder: Path | None = None,
 ) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder or another."""
+    if isinstance(run.recipe, Translation):
+        return report_translation(run, data, watch, folder)
     folder = folder or run.folder
     folder.mkdir(parents=True, exist_ok=True)
     scores, records, shown, predicted = score(run, data, beside, watch)
@@ -166,6 +170,8 @@ def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -
 
 def score_table(scores: Mapping[str, Any]) -> Table:
     """A run's score and its baselines, best first."""
+    if "bleu" in scores:
+        return bleu_table(scores)
     columns = (
         ("rmse", "mae")
         if "rmse" in scores

@@ -193,7 +193,7 @@ class Trainer:
         device = self.model.device
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            raw, state = self.network(batch.x, self.state, batch.fresh)
+            raw, state = self.network(batch.x, self.state, batch.fresh, *batch.about)
         total, weight = self.model.loss(batch, raw)
         # Gradients are averaged over processes, so each scales its sum by how many there are.
         return total * self.batches.ranks / self._everywhere(weight).clamp_min(1e-8), state

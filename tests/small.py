@@ -11,15 +11,18 @@ import torch
 
 from steersman.checkpoints import Checkpoints, read_tensors
 from steersman.config import Spec
-from steersman.cores import GRU, LSTM, RNN, Stack
+from steersman.cores import GRU, LSTM, RNN, Bidirectional, Stack
 from steersman.data import Batches, Example, Lanes, Mirror, Windows
 from steersman.drive import Recorded
+from steersman.encoder_decoder import Decoder, EncoderDecoder, Reader, Readout
 from steersman.encoders import Conv
+from steersman.pairs import ByLength, padded
 from steersman.recipes import RECIPES
-from steersman.runs import Recipe, fit_normalisers
+from steersman.runs import Recipe
 from steersman.sources import lerobot, read
-from steersman.sources.synthetic import Road
+from steersman.sources.synthetic import Reversed, Road
 from steersman.train import Trainer, read_log
+from steersman.translation import Translation, Vocabularies
 
 TEXT = 'three mice ran (slowly) up\nthe old stairs, and "seven" came down\n'
 
@@ -76,9 +79,26 @@ def small(name: str, data=()) -> Recipe:
             split=replace(recipe.split, validation=0.1),
             training=replace(recipe.training, average=0.9),
         )
+    if isinstance(recipe, Translation):
+        recipe = small_translation(recipe)
     if hasattr(recipe.core, "hidden"):
         recipe = replace(recipe, core=replace(recipe.core, hidden=16))
     return replace(recipe, training=replace(recipe.training, precision="float32"))
+
+
+def small_translation(recipe: Translation) -> Translation:
+    """Digits said backwards, in place of a language; the searched length, the units and the batches are small too."""
+    return replace(
+        recipe,
+        source=Reversed(records=200, shortest=8, longest=9),
+        encoder=Reader(24, Bidirectional(GRU(24)), dropout=0.1),
+        core=Decoder(24, GRU(24), upper=GRU(24), dropout=0.1, sampled=0.2, ramp=5),
+        head=Readout(dropout=0.1),
+        vocabularies=Vocabularies("words", min_count=1),
+        batches=ByLength(rows=8),
+        split=replace(recipe.split, validation=0.15, test=0.15),
+        longest=12,
+    )
 
 
 def deep() -> Recipe:
@@ -120,14 +140,24 @@ def built(recipe: Recipe, seed: int = 0):
     """The model of a recipe with its normalisers, and what it is shown."""
     torch.manual_seed(seed)
     found = records(recipe.source)
-    model = recipe.build(tuple(found[0][recipe.inputs].values.shape[1:]) or (1,))
+    if isinstance(recipe, Translation):
+        model = recipe.with_vocabularies(recipe.learned(found))
+    else:
+        model = recipe.build(tuple(found[0][recipe.inputs].values.shape[1:]) or (1,))
     shown = recipe.examples(model, found)
-    fit_normalisers(model, shown)
+    recipe.fit(model, shown)
     return model, shown
 
 
+def begun(model, shown: list, rows: int):
+    """The state before the first step; of an encoder-decoder, after it has read the sources."""
+    if isinstance(model, EncoderDecoder):
+        return model.read(*padded([pair.source for pair in shown[:rows]]))
+    return model.initial(rows)
+
+
 def batches(recipe: Recipe, model, shown: list[Example], **options) -> Batches:
-    return Batches(recipe.batches, shown, model.head.targets, recipe.augment, recipe.training.seed, **options)
+    return recipe.batched(model, shown, **({"rank": 0, "ranks": 1} | options))
 
 
 class Killed(Exception):
@@ -144,10 +174,7 @@ def trainer(recipe: Recipe, folder: Path, kill_at: int = -1, **changes) -> Train
         if done == kill_at:
             raise Killed
 
-    def validate(model):
-        return model.held_out_loss(shown[:2])
-
-    made = batches(recipe, model, shown)
+    made, validate = batches(recipe, model, shown), recipe.validation(shown[:2])
     return Trainer(model, made, recipe.training, folder, validate, say=lambda text: None, watch=watch)
 
 

@@ -8,16 +8,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import COMPOSED, Killed, batches, built, is_camera, is_text, outcome, records, small, trainer, write_log
+from small import COMPOSED, Killed, batches, begun, built, is_camera, is_text, outcome, records, small, trainer, write_log
 
+from steersman.attention import mask_of
 from steersman.config import from_json, to_json
 from steersman.cores import Stack, detach
 from steersman.data import Batch, Lanes
+from steersman.encoder_decoder import EncoderDecoder
 from steersman.encoders import Conv, Picture
+from steersman.pairs import ByLength, Pair, batch_of
 from steersman.recipes import RECIPES
 from steersman.runs import fit
 from steersman.scoring import score
-from steersman.sources.synthetic import Road
+from steersman.sources.synthetic import Reversed, Road
+from steersman.translation import Translation
+from steersman.translation import score as score_translation
 
 NAMES = [*RECIPES, *(f"{name} on a log" for name in RECIPES if is_camera(name)), *COMPOSED]
 
@@ -49,15 +54,19 @@ def test_1_config_goes_to_json_and_back_unchanged(name, log):
 
 
 def test_2_one_small_batch_overfits(recipe):
-    recipe = replace(recipe, batches=replace(recipe.batches, rows=3, steps=12 if recipe.batches.steps else 0))
+    if isinstance(recipe, Translation):  # With smoothed targets no loss comes near nought.
+        recipe = replace(recipe, batches=ByLength(rows=3), head=replace(recipe.head, smoothing=0.0))
+    else:
+        recipe = replace(recipe, batches=replace(recipe.batches, rows=3, steps=12 if recipe.batches.steps else 0))
     model, shown = built(recipe)
     model.eval()  # without dropout, but with gradients
-    shown = [replace(e, x=e.x[:12], y=e.y if e.y.ndim == 1 else e.y[:12], time_s=e.time_s[:12]) for e in shown]
+    if not isinstance(recipe, Translation):
+        shown = [replace(e, x=e.x[:12], y=e.y if e.y.ndim == 1 else e.y[:12], time_s=e.time_s[:12]) for e in shown]
     batch = batches(replace(recipe, augment=()), model, shown).epoch(0)[0]
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(150):
-        total, weight = model.loss(batch, model(batch.x, model.initial(3), batch.fresh)[0])
+        total, weight = model.loss(batch, model(batch.x, model.initial(3), batch.fresh, *batch.about)[0])
         losses.append((total / weight).item())
         optimiser.zero_grad()
         total.backward()
@@ -72,8 +81,8 @@ def test_3_streamed_output_equals_whole_output_for_any_chunking(model_and_shown,
     x = _rows(shown, data.draw(st.integers(1, 3), "rows"))
     cuts = sorted(data.draw(st.sets(st.integers(1, x.shape[1] - 1)), "cuts"))
     with torch.no_grad():
-        whole, last = model(x, model.initial(len(x)))
-        state, parts = model.initial(len(x)), []
+        whole, last = model(x, begun(model, shown, len(x)))
+        state, parts = begun(model, shown, len(x)), []
         for part in x.tensor_split(cuts, 1):
             out, state = model(part, state)
             parts.append(out)
@@ -84,6 +93,8 @@ def test_3_streamed_output_equals_whole_output_for_any_chunking(model_and_shown,
 
 def test_3_steps_of_raw_frames_equal_predictions_of_the_record(recipe, model_and_shown):
     model, shown = model_and_shown
+    if isinstance(model, EncoderDecoder):
+        pytest.skip("a raw step is a token of what it says itself: the law above steps through those")
     record, state, said = records(recipe.source)[0], None, []
     for frame in np.asarray(record[recipe.inputs].values[:]):
         prediction, state = model.step(frame, state)
@@ -103,7 +114,7 @@ def test_4_future_inputs_never_change_past_outputs(model_and_shown, data):
     other = x.clone()
     other[:, now:] = x.flip(0, 1)[:, now:]
     with torch.no_grad():
-        a, b = (model(seen, model.initial(2))[0][:, :now] for seen in (x, other))
+        a, b = (model(seen, begun(model, shown, 2))[0][:, :now] for seen in (x, other))
     torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
@@ -127,7 +138,7 @@ def test_5_padding_never_changes_loss_or_gradient(model_and_shown, data):
 def test_5_what_is_said_at_padding_never_reaches_loss_or_gradient(model_and_shown):
     model, shown = model_and_shown
     batch = _ragged(shown, [3, 8, 5], 8)
-    raw = model(batch.x, model.initial(3))[0].detach()
+    raw = model(batch.x, model.initial(3), batch.fresh, *batch.about)[0].detach()
     outcomes = []
     for said in (raw, raw.masked_fill((batch.mask == 0).unsqueeze(-1), torch.nan)):
         said = said.clone().requires_grad_()
@@ -204,9 +215,14 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
         eye = replace(recipe.encoder, pixels=Picture(12, 16))
         recipe = replace(recipe, source=Road(records=16, steps=80, noise=5.0), encoder=eye)
     recipe = replace(recipe, training=replace(recipe.training, steps=150, rate=1e-2, warmup=10, validate_every=50))
+    if isinstance(recipe, Translation):
+        recipe = replace(recipe, source=Reversed(1500, 3, 5), training=replace(recipe.training, steps=500))
     run = fit("small", recipe, tmp_path, say=lambda text: None)
-    scores = score(run)[0]
-    if "bits" in scores:
+    scores = (score_translation if isinstance(recipe, Translation) else score)(run)[0]
+    if "bleu" in scores:
+        others = {name: row["bleu"] for name, row in scores["baselines"].items() if name != "greedy"}
+        assert scores["bleu"] > 2 * max(others.values())
+    elif "bits" in scores:
         assert scores["nats"] < 0.9 * scores["baselines"]["majority"]["nats"]
     elif "accuracy" in scores:
         assert scores["accuracy"] > 2 * scores["baselines"]["majority"]["accuracy"]
@@ -223,6 +239,8 @@ def test_10_the_same_seed_gives_the_same_run(recipe, uninterrupted, tmp_path):
 
 def _rows(shown, num: int) -> torch.Tensor:
     steps = min(len(e) for e in shown[:num])
+    if isinstance(shown[0], Pair):
+        return torch.from_numpy(np.stack([e.target[:steps] for e in shown[:num]]))
     return torch.from_numpy(np.stack([e.x[:steps] for e in shown[:num]]))
 
 
@@ -231,6 +249,12 @@ def _tensors(state) -> list[torch.Tensor]:
 
 
 def _ragged(shown, lengths, longest: int) -> Batch:
+    if isinstance(shown[0], Pair):
+        cut = [replace(pair, target=pair.target[: n + 1]) for pair, n in zip(shown, lengths, strict=False)]
+        batch, more = batch_of(cut), (0, longest - max(lengths))
+        pad = torch.nn.functional.pad
+        source = batch.source.masked_fill(~mask_of(batch.lengths, batch.source.shape[1]), 1)  # It may hold anything.
+        return replace(batch, x=pad(batch.x, more), y=pad(batch.y, more), mask=pad(batch.mask, more), source=source)
     once = shown[0].y.ndim == 1
     x = np.zeros((len(lengths), longest, *shown[0].x.shape[1:]), shown[0].x.dtype)
     y = np.zeros((len(lengths), *(() if once else (longest,)), shown[0].y.shape[-1]), np.float32)
@@ -245,7 +269,7 @@ def _ragged(shown, lengths, longest: int) -> Batch:
 
 def _loss_and_gradient(model, batch):
     model.zero_grad()
-    total, weight = model.loss(batch, model(batch.x, detach(model.initial(len(batch.x))), batch.fresh)[0])
+    total, weight = model.loss(batch, model(batch.x, detach(model.initial(len(batch.x))), batch.fresh, *batch.about)[0])
     total.backward()
     return total.detach() / weight, [p.grad.clone() for p in model.parameters()]
 

@@ -12,6 +12,7 @@ from .chars import bytes_, chars
 from .digits import digits
 from .echo import echo
 from .steer import steer, steer_frame, steer_stack
+from .translate import translate
 
 RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer": steer,
@@ -21,4 +22,5 @@ RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "chars": chars,
     "bytes": bytes_,
     "echo": echo,
+    "translate": translate,
 }

@@ -1,6 +1,7 @@
 """Made-up recordings whose answer is known, for proofs that a model learns through time."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from steersman.config import Spec
 from steersman.progress import Watch, silent
 from steersman.records import Record, Stream
+
+from .parallel import record
 
 RATE_HZ = 10.0
 
@@ -93,3 +96,25 @@ def _bend(length: int, rng: np.random.Generator) -> np.ndarray:
 def _record(name: str, values: dict[str, Any], about: dict) -> Record:
     clock = np.arange(len(next(iter(values.values())))) / RATE_HZ
     return Record(name, {key: Stream(v, clock) for key, v in values.items()}, {"rate_hz": RATE_HZ} | about)
+
+
+@dataclass(frozen=True)
+class Reversed(Spec):
+    """Digits, a word each, and the same backwards: streams `source` and `target`, the smallest translation."""
+
+    records: int = 400
+    shortest: int = 3
+    longest: int = 8
+    digits: int = 6
+    """How many different ones."""
+    seed: int = 0
+
+    BOUNDS = {"records": (1, inf), "shortest": (1, inf), "longest": (1, inf), "digits": (1, 10), "seed": (0, inf)}
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        rng = np.random.default_rng(self.seed)
+        texts: dict[str, None] = {}  # Each once, in order: else one could be in training and test.
+        for _ in range(self.records):
+            length = rng.integers(self.shortest, self.longest + 1)
+            texts[" ".join(str(d) for d in rng.integers(0, self.digits, length))] = None
+        return [record(f"digits-{i}", text, text[::-1]) for i, text in enumerate(texts)]

@@ -1,0 +1,221 @@
+"""From a step to a sequence: greedy, sampled and beam search, many rows at once.
+
+All of it works over any `step(token, state) -> (logits, state)`, where `token` is (row,), `logits` are
+(row, vocabulary) and the state is a tensor with the rows first, or a nested tuple of them. What never changes from
+step to step, such as a picture that is described, need not be in the state: with a beam of k, rows i*k to i*k + k - 1
+belong to the i-th sequence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .cores import State, map_state
+from .vocabulary import BEGIN, END, PAD, UNKNOWN
+
+Step = Callable[[Int[Tensor, "row"], State], tuple[Float[Tensor, "row vocabulary"], State]]
+Choose = Callable[[Float[Tensor, "row vocabulary"]], Int[Tensor, "row"]]
+_NEVER = (PAD, BEGIN, UNKNOWN)
+"""Marks that are never said."""
+GROUP = 64
+"""Entries of which `largest` looks at the maximum first."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One sequence, without its marks; `score` is the log-probability of it and its end."""
+
+    tokens: list[int]
+    score: float
+    ended: bool = True
+    """False where it was cut off at the longest."""
+
+    def normalised(self, power: float) -> float:
+        return normalised(self.score, len(self.tokens) + self.ended, power)
+
+
+def normalised(score, length, power: float):
+    """A score over a power of the length: with none, short sequences win (Graves 2012; Wu et al. 2016)."""
+    return score / length**power
+
+
+def greedy(step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"]) -> list[Said]:
+    """The likeliest token at every step."""
+    return follow(step, state, rows, longest, lambda logits: logits.argmax(1))
+
+
+def sample(
+    step: Step,
+    state: State,
+    rows: int,
+    longest: int | Int[Tensor, "row"],
+    temperature: float = 1.0,
+    top_k: int = 0,
+    nucleus: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> list[Said]:
+    """Tokens drawn as `draw` does."""
+    return follow(step, state, rows, longest, lambda logits: draw(logits, temperature, top_k, nucleus, generator))
+
+
+@torch.no_grad()
+def follow(step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], choose: Choose) -> list[Said]:
+    """One token a step and row, until every row has said its end or is as long as it may be."""
+    token, limit = torch.full((rows,), BEGIN), _limits(longest, rows)
+    going, score = torch.ones(rows, dtype=torch.bool), torch.zeros(rows)
+    said: list[Tensor] = []
+    while going.any():
+        logits, state = step(token, state)
+        logits = _sayable(logits)
+        token = choose(logits)
+        score += torch.where(going, logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1), 0.0)
+        token = torch.where(going, token, PAD)
+        said.append(token)
+        going &= (token != END) & (limit > len(said))
+    return [_row(tokens, value) for tokens, value in zip(torch.stack(said, 1).tolist(), score.tolist(), strict=True)]
+
+
+def draw(
+    logits: Float[Tensor, "row vocabulary"],
+    temperature: float = 1.0,
+    top_k: int = 0,
+    nucleus: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "row"]:
+    """A token a row, by its probability at a temperature (0: the likeliest).
+
+    `top_k` leaves the k likeliest; `nucleus` the fewest that together have that probability (Holtzman et al. 2020).
+    """
+    if temperature == 0:
+        return logits.argmax(1)
+    logits = logits.float() / temperature
+    if top_k:
+        least = largest(logits, min(top_k, logits.shape[1]))[0][:, -1:]
+        logits = logits.masked_fill(logits < least, -inf)
+    if nucleus < 1:
+        ordered, order = logits.sort(1, descending=True)
+        share = ordered.softmax(1)
+        beyond = share.cumsum(1) - share >= nucleus  # The one that crosses it is kept, and so is the first.
+        beyond[:, 0] = False
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -inf)
+    return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+
+
+@torch.no_grad()
+def beam(
+    step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], width: int = 5, power: float = 1.0
+) -> list[list[Said]]:
+    """The best sequences found when `width` are kept at every step, best first by score / length ** power.
+
+    A sequence is ended where its end is among the `width` best continuations. A row is done when `width` have ended
+    and none that goes on is as good, at its length, as the worst of them.
+    """
+    at = _Beams(rows, width, power, _limits(longest, rows))
+    state = map_state(lambda t: t.repeat_interleave(width, 0), state)
+    while not at.done.all():
+        logits, state = step(at.token.flatten(), state)
+        source = at.extend(_sayable(logits).view(rows, width, -1))
+        state = map_state(lambda t: t[source], state)  # noqa: B023 (used at once)
+    return at.found()
+
+
+class _Beams:
+    """The sequences of a beam search: those that go on, and those that have ended (the pool)."""
+
+    def __init__(self, rows: int, width: int, power: float, limit: Tensor):
+        self.rows, self.width, self.power, self.limit = rows, width, power, limit
+        self.token = torch.full((rows, width), BEGIN)
+        self.tokens = torch.empty(rows, width, 0, dtype=torch.int64)
+        self.score = torch.full((rows, width), -inf)
+        self.score[:, 0] = 0  # All are alike at first: one is enough.
+        self.pool = torch.full((rows, width), -inf)
+        self.ended: list[list[tuple[float, Said]]] = [[] for _ in range(rows)]
+        self.done = torch.zeros(rows, dtype=torch.bool)
+
+    def extend(self, logits: Float[Tensor, "row beam vocabulary"]) -> Int[Tensor, "rows"]:
+        """Goes on by one token; gives the row of the state that each goes on from."""
+        width, rows = self.width, self.rows
+        best, token = self._candidates(logits)
+        parent = token // logits.shape[2]
+        token = token % logits.shape[2]
+        length = self.tokens.shape[2] + 1
+        ends = token == END
+        self._end(best[:, :width], parent, ends[:, :width], length)
+        # The first `width` that do not end go on; there are as many, for each sequence has but one end.
+        order = (ends.long() * ends.shape[1] + torch.arange(ends.shape[1])).argsort(1)[:, :width]
+        self.score, self.token, parent = (t.gather(1, order) for t in (best, token, parent))
+        self.score = self.score.masked_fill(self.token == END, -inf)
+        self.tokens = torch.cat(
+            (self.tokens.gather(1, parent[:, :, None].expand_as(self.tokens)), self.token[:, :, None]), 2
+        )
+        self._close(length)
+        return (torch.arange(rows)[:, None] * width + parent).flatten()
+
+    def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the best continuations, twice as many as go on, and their places in (beam, vocabulary)."""
+        vocabulary = logits.shape[2]
+        count = min(2 * self.width, vocabulary)
+        flat = logits.flatten(0, 1)
+        value, token = largest(flat, count)
+        value = (value - flat.logsumexp(1, keepdim=True)).view(self.rows, self.width, count)
+        place = token.view(self.rows, self.width, count) + vocabulary * torch.arange(self.width)[:, None]
+        # Where nothing at all can follow, the logits say -inf less -inf.
+        total = (self.score[:, :, None] + value).flatten(1).nan_to_num(nan=-inf, neginf=-inf)
+        best, index = total.topk(min(2 * self.width, total.shape[1]), 1)
+        return best, place.flatten(1).gather(1, index)
+
+    def _end(self, best: Tensor, parent: Tensor, ends: Tensor, length: int) -> None:
+        for row, place in (ends & ~self.done[:, None] & best.isfinite()).nonzero().tolist():
+            score = best[row, place].item()
+            said = Said(self.tokens[row, parent[row, place]].tolist(), score)
+            self.ended[row].append((normalised(score, length, self.power), said))
+            worst = self.pool[row].argmin()
+            self.pool[row, worst] = max(self.pool[row, worst].item(), normalised(score, length, self.power))
+
+    def _close(self, length: int) -> None:
+        """Marks the rows that are done; of one that is so by its length, what goes on is kept if nothing ended."""
+        hope = normalised(self.score.amax(1), length, self.power)
+        self.done |= self.pool.amin(1) >= hope
+        for row in ((length >= self.limit) & ~self.done).nonzero().flatten().tolist():
+            self.done[row] = True
+            if not self.ended[row]:
+                said = zip(self.tokens[row].tolist(), self.score[row].tolist(), strict=True)
+                self.ended[row] = [(normalised(s, length, self.power), Said(t, s, False)) for t, s in said if s > -inf]
+
+    def found(self) -> list[list[Said]]:
+        ordered = (sorted(row, key=lambda one: -one[0]) for row in self.ended)
+        return [[said for _, said in row[: self.width]] for row in ordered]
+
+
+def largest(x: Float[Tensor, "row n"], k: int) -> tuple[Float[Tensor, "row k"], Int[Tensor, "row k"]]:
+    """`x.topk(k)`, sooner: the k largest lie in the k groups with the largest maxima."""
+    rows, n = x.shape
+    groups = n // GROUP
+    if groups <= 2 * k:
+        return x.topk(k, 1)
+    head, tail = x[:, : groups * GROUP].view(rows, groups, GROUP), x[:, groups * GROUP :]
+    best = head.amax(2).topk(k, 1).indices
+    values = torch.cat((head.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1), tail), 1)
+    places = (best[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+    places = torch.cat((places, torch.arange(groups * GROUP, n).expand(rows, -1)), 1)
+    value, index = values.topk(k, 1)
+    return value, places.gather(1, index)
+
+
+def _sayable(logits: Tensor) -> Tensor:
+    logits = logits.float().clone()
+    logits[:, list(_NEVER)] = -inf
+    return logits
+
+
+def _limits(longest: int | Tensor, rows: int) -> Int[Tensor, "row"]:
+    return torch.full((rows,), longest) if isinstance(longest, int) else longest
+
+
+def _row(tokens: list[int], score: float) -> Said:
+    ended = END in tokens
+    return Said(tokens[: tokens.index(END)] if ended else [t for t in tokens if t != PAD], score, ended)
