@@ -8,7 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import COMPOSED, Killed, batches, begun, built, is_camera, is_text, outcome, records, small, trainer, write_log
+from small import (
+    COMPOSED,
+    Killed,
+    batches,
+    begun,
+    built,
+    is_camera,
+    is_text,
+    outcome,
+    records,
+    small,
+    trainer,
+    write_log,
+)
 
 from steersman.attention import mask_of
 from steersman.config import from_json, to_json
