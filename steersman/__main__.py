@@ -112,8 +112,8 @@ class Sample:
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run of `chars` or `bytes`."""
-    prompt: str = "\n"
-    """What it goes on from."""
+    prompt: str = ""
+    """What it goes on from; none: a new line."""
     length: int = 500
     """Characters, or bytes."""
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling(temperature=0.8)
@@ -309,14 +309,15 @@ def sample(arguments: list[str]) -> None:
     if options.length < 0 or options.seed < 0:
         raise UserError("--length and --seed must not be below 0")
     speaker = Speaker(load(options.run))
-    said = speaker.speak(options.prompt, options.length, options.sampling, options.seed)
+    prompt = options.prompt or speaker.beginning()
+    said = speaker.speak(prompt, options.length, options.sampling, options.seed)
 
     def write(text: bytes) -> None:
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
 
     first = next(said, None)  # A prompt that can't be read is refused before anything is written.
-    write(options.prompt.encode())
+    write(prompt.encode(errors="surrogateescape"))
     written(speaker, said if first is None else itertools.chain([first], said), write)
     write(b"\n")
 
@@ -324,8 +325,10 @@ def sample(arguments: list[str]) -> None:
 def translate(arguments: list[str]) -> None:
     """translate standard input"""
     options = tyro.cli(Translate, args=arguments, prog="steersman translate")
-    if options.beam < 1 or options.power < 0:
-        raise UserError("--beam must be at least 1, and --power not below 0")
+    if options.beam < 1 or not 0 <= options.power <= 10:
+        raise UserError("--beam must be at least 1, and --power from 0 to 10")
+    if options.attention and Path(options.attention).suffix not in (".html", ".png"):
+        raise UserError(f"--attention {options.attention}: pictures are .html or .png")
     run = Run.open(find(options.run))
     longest, model = recipe_of(run).longest, run.model()
     assert isinstance(model, Translator)
@@ -333,7 +336,7 @@ def translate(arguments: list[str]) -> None:
     with bars() as watch:
         said = model.translate(split(given) if given else [], options.beam, options.power, longest, watch=watch)
     for one in said:
-        print(one.text)
+        print(" ".join(one.text.splitlines()))  # A line is a line, whatever the model says.
     if unknown := sum(one.unknown for one in said):
         say(f"{unknown} pieces of the text are not in the model's vocabulary")
     if options.attention:

@@ -322,8 +322,8 @@ class Lanes(Spec):
     cold_weight: float = 0.2
     """What a window counts that begins inside a record, where the state is not known."""
     shift: bool = False
-    """In each pass lanes begin and cut elsewhere, and up to `steps` of a record's first steps are left out: for few
-    long records, whose steps would stand beside the same others every time."""
+    """In each pass lanes begin and cut elsewhere, and up to `steps` of a record's first steps (an eighth at most) are
+    left out: for few long records, whose steps would stand beside the same others every time."""
 
     BOUNDS = {"rows": (1, inf), "steps": (1, inf), "cold_weight": (0, inf)}
     carry: ClassVar[bool] = True
@@ -333,9 +333,10 @@ class Lanes(Spec):
         line: list[Piece] = []
         for record in rng.permutation(len(lengths)):
             # Only the last window may be short: a state carried on from padding would not be the record's.
-            first = int(rng.integers(min(self.steps, lengths[record]))) if self.shift else 0
+            first = int(rng.integers(min(self.steps, lengths[record] // 8 + 1))) if self.shift else 0
             cuts = [*range(first, lengths[record], self.steps), lengths[record]]
-            line += [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
+            pieces = [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
+            line += [replace(pieces[0], weight=self.cold_weight if first else 1.0), *pieces[1:]]
         if self.shift:
             turn = int(rng.integers(len(line)))
             line = line[turn:] + line[:turn]

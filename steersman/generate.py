@@ -32,8 +32,7 @@ class Sampling(Spec):
         """A class."""
         if self.temperature == 0:
             return int(logits.argmax())
-        scores = logits.astype(np.float64) / self.temperature
-        chances = np.exp(scores - scores.max())
+        chances = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
         if 0 < self.top_k < len(chances):
             chances[np.argsort(-chances, kind="stable")[self.top_k :]] = 0
         chances /= chances.sum()
@@ -65,6 +64,10 @@ class Speaker:
     def hear(self, symbol: int) -> np.ndarray:
         """What may come after a symbol: a logit a class."""
         return self._weight @ self._stepper.step(self._vectors[symbol]) + self._bias
+
+    def beginning(self) -> str:
+        """A prompt where none is given: a new line or a space, if it is known, else the first character that is."""
+        return next((c for c in "\n " if c in self.symbols.characters), self.symbols.characters[:1] or "\n")
 
     def reset(self) -> None:
         """Forgets all it heard."""

@@ -12,6 +12,7 @@ from .data import Example
 from .evaluate import Scores, classification_scores
 from .heads import NextSymbolHead
 from .model import Model
+from .symbols import UNKNOWN
 
 PASSAGE = 1500
 """Characters of the text that are shown."""
@@ -46,6 +47,7 @@ def text_scores(
     """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text."""
     scores = classification_scores(logits, labels, counts, names)
     scores["bits"] = scores["nats"] / log(2)
+    scores["unknown"] = int((labels == 0).sum()) if names[0] == "unknown" else 0
     scores["baselines"] |= {"pairs": _pairs(labels, len(counts), train), "xz": _xz(labels, train)}
     for row in scores["baselines"].values():
         row["bits"] = row["nats"] / log(2)
@@ -85,9 +87,15 @@ def read_along(model: Model, example: Example, raw: torch.Tensor) -> Reading:
     codes = head.symbols.codes(example.x[:LOOKED_AT, 0])
     shown = min(PASSAGE, len(codes))
     nats = head.loss(raw[:shown], torch.from_numpy(example.y[:shown])).numpy()
-    characters = [chr(code) for code in codes]
+    characters = [_shown(chr(code)) for code in codes]
     # What a character cost stands at that character: the first one was not foretold.
     return Reading(characters[:shown], np.concatenate(([0.0], nats[:-1])), cells(outputs, characters, shown))
+
+
+def _shown(character: str) -> str:
+    """What a page can hold: control characters as the pictures that Unicode has of them."""
+    code = ord(character)
+    return chr(0x2400 + code) if code < 32 and character not in "\n\t" else UNKNOWN if 127 <= code < 160 else character
 
 
 def cells(outputs: np.ndarray, characters: Sequence[str], shown: int) -> list[Cell]:

@@ -123,6 +123,8 @@ def text_report(
         f"the model needs {scores['bits']:.3f} bits a symbol; the compressor xz, told the training text, needs "
         f"{scores['baselines']['xz']['bits']:.3f}."
     )
+    if scores["unknown"]:
+        summary += f" {scores['unknown']:,} of the symbols are none that it knows, and count as one."
     rows = {"this run": scores, **scores["baselines"]}
     order = sorted(rows, key=lambda name: rows[name]["nats"])
     columns = ("", "nats", "bits", "foretold rightly")

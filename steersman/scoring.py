@@ -41,17 +41,22 @@ def score(
     model = run.model()
     records = read_records(run.recipe, data, watch) if data else run.records(watch)["test"]
     shown = run.recipe.examples(model, records, watch)
+    kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
     if isinstance(model.head, ClassificationHead):
+        if beside:
+            raise UserError(
+                "--beside is for runs that predict a number; classes and texts stand beside baselines alone"
+            )
         last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
         raw = model.stream(shown)
         logits = np.concatenate([part[last].numpy() for part in raw])
         labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
         given = logits, labels, model.head.counts.numpy(), model.head.names()
         if not isinstance(model.head, NextSymbolHead):
-            return classification_scores(*given), records, shown, [logits]
+            return classification_scores(*given) | {"data": kept}, records, shown, [logits]
         train = run.recipe.examples(model, run.records(watch)["train"], watch)
         texts = [model.head.labels(e.y[:, 0]) for e in train]
-        return text_scores(*given[:3], model.head.names(), texts), records, shown, [logits]
+        return text_scores(*given[:3], model.head.names(), texts) | {"data": kept}, records, shown, [logits]
     predicted = _scored(model.predict(shown))
     others: dict[str, Sequence[np.ndarray]] = {
         _name(other): _beside(other, model.head.targets[0], records) for other in beside
@@ -62,7 +67,6 @@ def score(
     truths = _scored([np.atleast_2d(e.y) for e in shown])
     scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
     curves = {name: by_curvature(np.concatenate(o), np.concatenate(truths)) for name, o in others.items()}
-    kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
     return scores | {"target": model.head.targets[0], "data": kept, "others": curves}, records, shown, predicted
 
 

@@ -37,7 +37,7 @@ class Symbols:
     def encode(self, text: str) -> np.ndarray:
         """Classes of a text; as bytes, those of its UTF-8. UserError where a character is not known."""
         if not self.characters:
-            return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+            return np.frombuffer(text.encode(errors="surrogateescape"), np.uint8).astype(np.int64)
         found = self.classes(np.array(list(map(ord, text)), np.int64))
         if strange := sorted({character for character, known in zip(text, found, strict=True) if not known}):
             shown = ", ".join(map(repr, strange[:5]))

@@ -206,6 +206,8 @@ class Trainer:
         forget = max(1 - self.training.average, 1 / (self.at.step + 1))
         for mean, now in zip(self.kept.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(now, forget)
+        for kept, now in zip(self.kept.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(now)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""

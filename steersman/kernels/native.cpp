@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -22,7 +23,8 @@ namespace {
 
 // Memory that was given back, oldest first.
 struct Kept {
-  static constexpr size_t MOST = size_t(256) << 20;
+  static constexpr size_t MOST = size_t(256) << 20, LEAST = 4096, PIECES = 1000;
+  Kept() { free.reserve(PIECES + 1); }  // Giving back never fails.
   std::mutex lock;
   std::vector<std::pair<void *, size_t>> free;
   size_t total = 0;
@@ -55,11 +57,12 @@ void *take_memory(size_t bytes) {
 void give_memory(void *pointer, size_t bytes) {
   if (!pointer) return;
   Kept &memory = kept();
+  if (bytes < Kept::LEAST) return std::free(pointer);
   std::lock_guard<std::mutex> locked(memory.lock);
   memory.free.emplace_back(pointer, bytes);
   memory.total += bytes;
   size_t gone = 0;
-  for (; memory.total > Kept::MOST || memory.free.size() - gone > 64; ++gone) {
+  for (; memory.total > Kept::MOST || memory.free.size() - gone > Kept::PIECES; ++gone) {
     std::free(memory.free[gone].first);
     memory.total -= memory.free[gone].second;
   }
@@ -143,6 +146,32 @@ const int64_t *checked(const Lengths &lengths, int64_t batch, int64_t steps) {
   return lengths.data();
 }
 
+// `work(k)` on each of `num` threads; the first thing that goes wrong on any of them is thrown here.
+template <class Work>
+void on_threads(int64_t num, Work work) {
+  std::vector<std::exception_ptr> failed(num);
+  auto one = [&](int64_t k) {
+    try {
+      work(k);
+    } catch (...) {
+      failed[k] = std::current_exception();
+    }
+  };
+  std::vector<std::thread> others;
+  others.reserve(num);
+  for (int64_t k = 1; k < num; ++k) {
+    try {
+      others.emplace_back(one, k);
+    } catch (...) {
+      one(k);  // No thread is to be had: then here.
+    }
+  }
+  one(0);
+  for (auto &thread : others) thread.join();
+  for (auto &each : failed)
+    if (each) std::rethrow_exception(each);
+}
+
 // Every thread does its share of the rows, longest first: `work(rows, number, thread)`.
 template <class Work>
 void in_threads(const int64_t *lengths, int64_t batch, int threads, Work work) {
@@ -153,11 +182,7 @@ void in_threads(const int64_t *lengths, int64_t batch, int threads, Work work) {
   int64_t num = std::max<int64_t>(1, std::min<int64_t>(threads, batch));
   std::vector<std::vector<int64_t>> shares(num);
   for (int64_t i = 0; i < batch; ++i) shares[i % num].push_back(order[i]);
-  std::vector<std::thread> others;
-  for (int64_t k = 1; k < num; ++k)
-    others.emplace_back([&, k] { work(shares[k].data(), static_cast<int64_t>(shares[k].size()), k); });
-  work(shares[0].data(), static_cast<int64_t>(shares[0].size()), 0);
-  for (auto &thread : others) thread.join();
+  on_threads(num, [&](int64_t k) { work(shares[k].data(), static_cast<int64_t>(shares[k].size()), k); });
 }
 
 // A gradient that all threads add to: each to its own part, summed at the end in a fixed order.
@@ -485,10 +510,7 @@ template <class Work>
 void over_rows(int64_t rows, int threads, Work work) {
   nb::gil_scoped_release unlocked;
   int64_t num = std::max<int64_t>(1, std::min<int64_t>(threads, rows / 12));
-  std::vector<std::thread> others;
-  for (int64_t k = 1; k < num; ++k) others.emplace_back([&, k] { work(rows * k / num, rows * (k + 1) / num); });
-  work(0, rows / num);
-  for (auto &thread : others) thread.join();
+  on_threads(num, [&](int64_t k) { work(rows * k / num, rows * (k + 1) / num); });
 }
 
 void multiply_transposed(const Array &a, const Array &b, const Maybe &bias, const Array &out, bool half, int threads) {
