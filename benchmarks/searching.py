@@ -30,7 +30,7 @@ def by_hypothesis(model: Translator, texts: list[str], width: int, power: float)
         tokens = model.vocabularies[0].encode(text)
         limit = 2 * len(tokens) + 10
         live, ended = [([], 0.0, BEGIN, model.read(*padded([np.array(tokens)])))], []
-        while live and len(ended) < width and len(live[0][0]) < limit:
+        while live and not _over(live, ended, width, power) and len(live[0][0]) < limit:
             grown = []
             for before, score, last, state in live:
                 logits, after = model.step(torch.tensor([last]), state)
@@ -43,6 +43,12 @@ def by_hypothesis(model: Translator, texts: list[str], width: int, power: float)
         best = max(ended, key=lambda one: one[0])[1] if ended else live[0][0]
         said.append(model.vocabularies[1].decode(best))
     return said
+
+
+def _over(live: list, ended: list, width: int, power: float) -> bool:
+    """Enough have ended, and none that goes on is as good."""
+    worst = sorted(ended, key=lambda one: -one[0])[width - 1 : width]
+    return bool(worst) and bool(live[0][0]) and worst[0][0] >= normalised(live[0][1], len(live[0][0]), power)
 
 
 def main() -> None:
