@@ -322,7 +322,8 @@ class Lanes(Spec):
     cold_weight: float = 0.2
     """What a window counts that begins inside a record, where the state is not known."""
     shift: bool = False
-    """Each pass cuts elsewhere, and leaves out up to `steps` of a record's first steps: for few long records."""
+    """In each pass lanes begin and cut elsewhere, and up to `steps` of a record's first steps are left out: for few
+    long records, whose steps would stand beside the same others every time."""
 
     BOUNDS = {"rows": (1, inf), "steps": (1, inf), "cold_weight": (0, inf)}
     carry: ClassVar[bool] = True
@@ -335,6 +336,9 @@ class Lanes(Spec):
             first = int(rng.integers(min(self.steps, lengths[record]))) if self.shift else 0
             cuts = [*range(first, lengths[record], self.steps), lengths[record]]
             line += [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
+        if self.shift:
+            turn = int(rng.integers(len(line)))
+            line = line[turn:] + line[:turn]
         part = -(-len(line) // self.rows)
         batches: list[list[Piece | None]] = [[None] * self.rows for _ in range(part)]
         for i, piece in enumerate(line):

@@ -236,18 +236,22 @@ def test_a_coloured_text_escapes_what_it_shows():
     assert 'class="down" style="--share:100%"' in html
 
 
-def test_lanes_may_cut_elsewhere_each_pass():
+def test_lanes_may_cut_and_begin_elsewhere_each_pass():
     lanes = Lanes(rows=2, steps=10, shift=True)
-    firsts = set()
-    for seed in range(20):
+    cuts, beginnings = set(), set()
+    for seed in range(40):
         batches = lanes.pieces([95], np.random.default_rng(seed))
         pieces = [p for row in (0, 1) for batch in batches if (p := batch[row])]
-        assert pieces[0].fresh
-        assert pieces[-1].stop == 95
-        assert all(a.stop == b.start for a, b in pairwise(pieces))
-        firsts.add(pieces[0].start)
-    assert len(firsts) > 5
-    assert max(firsts) < 10
+        assert all(batches[0][row].fresh for row in (0, 1))
+        first = min(p.start for p in pieces)
+        assert sorted(step for p in pieces for step in range(p.start, p.stop)) == list(range(first, 95))
+        # State is carried only from a window to the one that follows on it.
+        assert all(b.fresh or a.stop == b.start for a, b in pairwise(pieces))
+        cuts.add(first)
+        beginnings.add(pieces[0].start)
+    assert len(cuts) > 5
+    assert max(cuts) < 10
+    assert len(beginnings) > 20
 
 
 def test_the_command_refuses_in_words(tmp_path, capsys):

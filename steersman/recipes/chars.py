@@ -35,7 +35,7 @@ def chars(data: Sequence[str] = ()) -> Recipe:
         bytes_(data),
         inputs="character",
         encoder=Embedding(symbols, 64),
-        head=NextSymbol(("next_character",), symbols, dropout=0.4),
+        head=NextSymbol(("next_character",), symbols),
     )
 
 
@@ -49,12 +49,12 @@ def bytes_(data: Sequence[str] = ()) -> Recipe:
         source=Shakespeare(),
         inputs="byte",
         encoder=Embedding("", 64),
-        core=LSTM(512, weight_dropout=0.3),
-        head=NextSymbol(("next_byte",), dropout=0.4),
+        core=LSTM(512),
+        head=NextSymbol(("next_byte",)),
         batches=Lanes(rows=32, steps=64, cold_weight=1.0, shift=True),
-        split=Split(by="time", validation=0.03, test=0.1, gap_s=0.0),
+        split=Split(by="time", validation=0.02, test=0.1, gap_s=0.0),
         training=Training(
-            steps=14_000, rate=3e-3, final_rate=6e-5, hold=0.5, decay=0.02, betas=(0.9, 0.99), average=0.998,
+            steps=7_000, rate=3e-3, final_rate=6e-5, hold=0.7, decay=0.02, betas=(0.9, 0.99), average=0.998,
             validate_every=500, checkpoint_every=500,
         ),
     )  # fmt: skip
