@@ -14,7 +14,6 @@ READERS: dict[str, ModuleType] = {
     "lerobot": lerobot,
     "donkeycar": donkeycar,
     "udacity_sim": udacity_sim,
-    "text": text,
 }
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for."""
 DEPTH = 3
@@ -29,9 +28,10 @@ def read(path: Path | str) -> list[Record]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"there is no {path}; give the folder of a recording")
-    logs = list(_logs(path, DEPTH))
+    # Many a folder of logs has a README.txt: texts are what is left when there is nothing else.
+    logs = list(_logs(path, DEPTH)) or ([(path, text)] if text.detect(path) else [])
     if not logs:
-        layouts = "; ".join(reader.LAYOUT for reader in READERS.values())
+        layouts = "; ".join(reader.LAYOUT for reader in (*READERS.values(), text))
         raise UserError(f"no recording in {path}; give a folder with one of these in it: {layouts}")
     return [_placed(record, log, path) for log, reader in logs for record in reader.read(log)]
 
