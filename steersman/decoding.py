@@ -1,9 +1,9 @@
 """From a step to a sequence: greedy, sampled and beam search, many rows at once.
 
 All of it works over any `step(token, state) -> (logits, state)`, where `token` is (row,), `logits` are
-(row, vocabulary) and the state is a tensor with the rows first, or a nested tuple of them. What never changes from
-step to step, such as a picture that is described, need not be in the state: with a beam of k, rows i*k to i*k + k - 1
-belong to the i-th sequence.
+(row, vocabulary) and the state is a tensor with the rows first, or a nested tuple of them. What no step changes, such
+as a picture that is described, may be `given` apart: the step gets it as a third argument, one row a sequence. With a
+beam of k, tokens i*k to i*k + k - 1 belong to the i-th sequence. Sequences that are done drop out on the way.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,13 @@ from torch import Tensor
 from .cores import State, map_state
 from .vocabulary import BEGIN, END, PAD, UNKNOWN
 
-Step = Callable[[Int[Tensor, "row"], State], tuple[Float[Tensor, "row vocabulary"], State]]
+Step = Callable[..., tuple[Float[Tensor, "row vocabulary"], State]]
+"""Of tokens (row), a state and, where something is given, that."""
 Choose = Callable[[Float[Tensor, "row vocabulary"]], Int[Tensor, "row"]]
 _NEVER = (PAD, BEGIN, UNKNOWN)
 """Marks that are never said."""
+LEAVE = 1 / 8
+"""Share of sequences that must be done before they drop out: to copy the others takes time too."""
 GROUP = 64
 """Entries of which `largest` looks at the maximum first."""
 
@@ -43,9 +46,11 @@ def normalised(score, length, power: float):
     return score / length**power
 
 
-def greedy(step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"]) -> list[Said]:
+def greedy(
+    step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], given: State | None = None
+) -> list[Said]:
     """The likeliest token at every step."""
-    return follow(step, state, rows, longest, lambda logits: logits.argmax(1))
+    return follow(step, state, rows, longest, lambda logits: logits.argmax(1), given)
 
 
 def sample(
@@ -63,20 +68,33 @@ def sample(
 
 
 @torch.no_grad()
-def follow(step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], choose: Choose) -> list[Said]:
+def follow(
+    step: Step,
+    state: State,
+    rows: int,
+    longest: int | Int[Tensor, "row"],
+    choose: Choose,
+    given: State | None = None,
+) -> list[Said]:
     """One token a step and row, until every row has said its end or is as long as it may be."""
     token, limit = torch.full((rows,), BEGIN), _limits(longest, rows)
-    going, score = torch.ones(rows, dtype=torch.bool), torch.zeros(rows)
-    said: list[Tensor] = []
-    while going.any():
-        logits, state = step(token, state)
+    going, score, at = torch.ones(rows, dtype=torch.bool), torch.zeros(rows), torch.arange(rows)
+    said = torch.full((rows, int(limit.max()) if rows else 0), PAD)
+    for length in range(said.shape[1]):
+        logits, state = step(token, state) if given is None else step(token, state, given)
         logits = _sayable(logits)
         token = choose(logits)
-        score += torch.where(going, logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1), 0.0)
-        token = torch.where(going, token, PAD)
-        said.append(token)
-        going &= (token != END) & (limit > len(said))
-    return [_row(tokens, value) for tokens, value in zip(torch.stack(said, 1).tolist(), score.tolist(), strict=True)]
+        gained = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
+        score[at] += torch.where(going, gained, 0.0)
+        said[at, length] = torch.where(going, token, PAD)
+        going = going & (token != END) & (limit[at] > length + 1)
+        if not going.any():
+            break
+        if (~going).sum() >= LEAVE * len(going):
+            keep = going.nonzero().flatten()
+            token, going, at = token[keep], going[keep], at[keep]
+            state, given = _rows_of(state, keep), None if given is None else _rows_of(given, keep)
+    return [_row(tokens, value) for tokens, value in zip(said.tolist(), score.tolist(), strict=True)]
 
 
 def draw(
@@ -107,7 +125,13 @@ def draw(
 
 @torch.no_grad()
 def beam(
-    step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], width: int = 5, power: float = 1.0
+    step: Step,
+    state: State,
+    rows: int,
+    longest: int | Int[Tensor, "row"],
+    width: int = 5,
+    power: float = 1.0,
+    given: State | None = None,
 ) -> list[list[Said]]:
     """The best sequences found when `width` are kept at every step, best first by score / length ** power.
 
@@ -116,10 +140,13 @@ def beam(
     """
     at = _Beams(rows, width, power, _limits(longest, rows))
     state = map_state(lambda t: t.repeat_interleave(width, 0), state)
-    while not at.done.all():
-        logits, state = step(at.token.flatten(), state)
-        source = at.extend(_sayable(logits).view(rows, width, -1))
-        state = map_state(lambda t: t[source], state)  # noqa: B023 (used at once)
+    while len(at.names):
+        tokens, before = at.token.flatten(), len(at.names)
+        logits, state = step(tokens, state) if given is None else step(tokens, state, given)
+        keep, source = at.extend(_sayable(logits).view(before, width, -1))
+        state = _rows_of(state, source)
+        if given is not None and len(keep) < before:
+            given = _rows_of(given, keep)
     return at.found()
 
 
@@ -127,7 +154,9 @@ class _Beams:
     """The sequences of a beam search: those that go on, and those that have ended (the pool)."""
 
     def __init__(self, rows: int, width: int, power: float, limit: Tensor):
-        self.rows, self.width, self.power, self.limit = rows, width, power, limit
+        self.width, self.power, self.limit = width, power, limit
+        self.names = torch.arange(rows)
+        """Which row is which: rows that are done drop out."""
         self.token = torch.full((rows, width), BEGIN)
         self.tokens = torch.empty(rows, width, 0, dtype=torch.int64)
         self.score = torch.full((rows, width), -inf)
@@ -136,24 +165,32 @@ class _Beams:
         self.ended: list[list[tuple[float, Said]]] = [[] for _ in range(rows)]
         self.done = torch.zeros(rows, dtype=torch.bool)
 
-    def extend(self, logits: Float[Tensor, "row beam vocabulary"]) -> Int[Tensor, "rows"]:
-        """Goes on by one token; gives the row of the state that each goes on from."""
-        width, rows = self.width, self.rows
+    def extend(self, logits: Float[Tensor, "row beam vocabulary"]) -> tuple[Int[Tensor, "row"], Int[Tensor, "rows"]]:
+        """Goes on by one token; gives the rows that are left, and the row of the state that each one goes on from."""
         best, token = self._candidates(logits)
         parent = token // logits.shape[2]
         token = token % logits.shape[2]
         length = self.tokens.shape[2] + 1
         ends = token == END
-        self._end(best[:, :width], parent, ends[:, :width], length)
+        self._end(best[:, : self.width], parent, ends[:, : self.width], length)
         # The first `width` that do not end go on; there are as many, for each sequence has but one end.
-        order = (ends.long() * ends.shape[1] + torch.arange(ends.shape[1])).argsort(1)[:, :width]
+        order = (ends.long() * ends.shape[1] + torch.arange(ends.shape[1])).argsort(1)[:, : self.width]
         self.score, self.token, parent = (t.gather(1, order) for t in (best, token, parent))
         self.score = self.score.masked_fill(self.token == END, -inf)
-        self.tokens = torch.cat(
-            (self.tokens.gather(1, parent[:, :, None].expand_as(self.tokens)), self.token[:, :, None]), 2
-        )
+        before = self.tokens.gather(1, parent[:, :, None].expand_as(self.tokens))
+        self.tokens = torch.cat((before, self.token[:, :, None]), 2)
         self._close(length)
-        return (torch.arange(rows)[:, None] * width + parent).flatten()
+        keep = self._leave()
+        return keep, (keep[:, None] * self.width + parent[keep]).flatten()
+
+    def _leave(self) -> Int[Tensor, "row"]:
+        """Drops the rows that are done, where they are many; gives the places of the others."""
+        if not self.done.all() and self.done.sum() < LEAVE * len(self.done):
+            return torch.arange(len(self.done))
+        keep = (~self.done).nonzero().flatten()
+        for name in ("names", "token", "tokens", "score", "pool", "limit", "done"):
+            setattr(self, name, getattr(self, name)[keep])
+        return keep
 
     def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the best continuations, twice as many as go on, and their places in (beam, vocabulary)."""
@@ -161,8 +198,8 @@ class _Beams:
         count = min(2 * self.width, vocabulary)
         flat = logits.flatten(0, 1)
         value, token = largest(flat, count)
-        value = (value - flat.logsumexp(1, keepdim=True)).view(self.rows, self.width, count)
-        place = token.view(self.rows, self.width, count) + vocabulary * torch.arange(self.width)[:, None]
+        value = (value - flat.logsumexp(1, keepdim=True)).view(*self.score.shape, count)
+        place = token.view(*self.score.shape, count) + vocabulary * torch.arange(self.width)[:, None]
         # Where nothing at all can follow, the logits say -inf less -inf.
         total = (self.score[:, :, None] + value).flatten(1).nan_to_num(nan=-inf, neginf=-inf)
         best, index = total.topk(min(2 * self.width, total.shape[1]), 1)
@@ -172,7 +209,7 @@ class _Beams:
         for row, place in (ends & ~self.done[:, None] & best.isfinite()).nonzero().tolist():
             score = best[row, place].item()
             said = Said(self.tokens[row, parent[row, place]].tolist(), score)
-            self.ended[row].append((normalised(score, length, self.power), said))
+            self.ended[self.names[row]].append((normalised(score, length, self.power), said))
             worst = self.pool[row].argmin()
             self.pool[row, worst] = max(self.pool[row, worst].item(), normalised(score, length, self.power))
 
@@ -182,9 +219,11 @@ class _Beams:
         self.done |= self.pool.amin(1) >= hope
         for row in ((length >= self.limit) & ~self.done).nonzero().flatten().tolist():
             self.done[row] = True
-            if not self.ended[row]:
+            if not self.ended[self.names[row]]:
                 said = zip(self.tokens[row].tolist(), self.score[row].tolist(), strict=True)
-                self.ended[row] = [(normalised(s, length, self.power), Said(t, s, False)) for t, s in said if s > -inf]
+                self.ended[self.names[row]] = [
+                    (normalised(s, length, self.power), Said(t, s, False)) for t, s in said if s > -inf
+                ]
 
     def found(self) -> list[list[Said]]:
         ordered = (sorted(row, key=lambda one: -one[0]) for row in self.ended)
@@ -210,6 +249,10 @@ def _sayable(logits: Tensor) -> Tensor:
     logits = logits.float().clone()
     logits[:, list(_NEVER)] = -inf
     return logits
+
+
+def _rows_of(state: State, rows: Int[Tensor, "row"]) -> State:
+    return map_state(lambda t: t[rows], state)
 
 
 def _limits(longest: int | Tensor, rows: int) -> Int[Tensor, "row"]:

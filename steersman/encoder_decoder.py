@@ -288,16 +288,16 @@ class EncoderDecoder(nn.Module):
         training = self.training
         self.eval()
         try:
-            # The memory stays as it is while rows change places: each is asked about by its own rows.
+            # The memory is apart, one row a source, while the rows of a beam change places.
             memory, *state = self.read(source, lengths)
 
-            def step(token: Tensor, state: State) -> tuple[Tensor, State]:
+            def step(token: Tensor, state: State, memory: State) -> tuple[Tensor, State]:
                 logits, (_, *after) = self.step(token, (memory, *state))
                 return logits, tuple(after)
 
             if width == 1:
-                return [[said] for said in greedy(step, tuple(state), len(source), longest)]
-            return beam(step, tuple(state), len(source), longest, width, power)
+                return [[said] for said in greedy(step, tuple(state), len(source), longest, memory)]
+            return beam(step, tuple(state), len(source), longest, width, power, memory)
         finally:
             self.train(training)
 

@@ -233,7 +233,7 @@ def _most_common(spec: Characters | Words, counts: Counter[str]) -> Listed:
 def _nothing_left(spec: Text, what: str) -> str:
     return (
         f"vocabulary: no {what} occurs {spec.min_count} times in the training text, so nothing is left; "
-        "give more text or a lower min_count"
+        "give more text, or lower --vocabularies.min-count"
     )
 
 
@@ -259,6 +259,6 @@ def _tokenizers() -> Any:
     except ImportError:
         raise UserError(
             'subwords need the library tokenizers, which is not installed; run: pip install "steersman[text]", '
-            "or take whole words: --vocabulary words"
+            "or take whole words: --vocabularies.pieces words"
         ) from None
     return tokenizers

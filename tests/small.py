@@ -97,6 +97,7 @@ def small_translation(recipe: Translation) -> Translation:
         vocabularies=Vocabularies("words", min_count=1),
         batches=ByLength(rows=8),
         split=replace(recipe.split, validation=0.15, test=0.15),
+        training=replace(recipe.training, average=0.9),
         longest=12,
     )
 

@@ -19,6 +19,8 @@ SHORT = {
     "train echo": "--training.steps 4",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
+    "train translate": "--training.steps 4 --encoder.core.core.hidden 16 --core.core.hidden 16 --split.test 0.1",
+    "translate": "",
     "train pendulum.py:pendulum": "--training.steps 4",
     "drive": "--tracks 1 --world.max-steps 40",
     "evaluate": "",
@@ -52,11 +54,12 @@ def run(line: str, folder: Path) -> None:
         assert words[0] != "make" or f"\n{words[1]}:" in targets, line
         return
     assert words[0] == "steersman", line
+    words, given = (words[:-2], (folder / words[-1]).read_text()) if words[-2] == "<" else (words, None)
     key = next((k for k in SHORT if " ".join(words[1:]).startswith(k)), None)
     assert key is not None, f"{line}: say in SHORT how to run it quickly"
     short = shlex.split(SHORT[key])
     done = subprocess.run(
-        [sys.executable, "-m", "steersman", *words[1:], *short], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-m", "steersman", *words[1:], *short], cwd=folder, capture_output=True, text=True, input=given
     )
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 
@@ -80,8 +83,12 @@ def shared_or_own(place):
     """Puts a small drive of the reader's own in the place of LOG, and a text in that of TEXT."""
     text = place / "novel.txt"
     text.write_text("Once there was. The sea went on.\n" * 200)
+    for name, order in (("source", 1), ("target", -1)):
+        lines = (f"{i} {i + 1} times"[::order] for i in range(60))
+        (place / f"{name}.txt").write_text("\n".join(lines))
     drive = str(place / "drives" / "car-racing-80-steps-100000")
-    return lambda line: line.replace("LOG", drive).replace("TEXT", str(text))
+    own = {"LOG": drive, "TEXT": str(text), "SOURCE": "source.txt", "TARGET": "target.txt"}
+    return lambda line: " ".join(own.get(word, word) for word in line.split(" "))
 
 
 def test_commands_and_code_on_words_run(place, shared_or_own):

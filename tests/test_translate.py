@@ -308,7 +308,7 @@ def test_bleu_carries_its_signature_and_its_case():
 
 SHORT = (
     "--vocabularies.pieces words --encoder.embedding 8 --encoder.core.core.hidden 8 --core.embedding 8 "
-    "--core.core.hidden 8 --core.upper.hidden 8 --training.steps 80 --training.rate 1e-2 "
+    "--training.average 0 --core.core.hidden 8 --core.upper.hidden 8 --training.steps 80 --training.rate 1e-2 "
     "--training.validate-every 40 --longest 12 --split.validation 0.1 --split.test 0.1"
 )
 

@@ -16,6 +16,8 @@ def translate(data: Sequence[str] = ()) -> Translation:
     Command: `steersman train translate --data SOURCE TARGET`, then `steersman translate RUN < file`
     Data:    two texts aligned line by line, or one .tsv; none: what programs say, from the machine's own catalogues
     Time:    about 15 minutes on one core
+    Score:   BLEU 40.7 with a beam of 5, 39.9 greedy, on Multi30k German to English, test 2016, lower-cased
+             (the translation of the nearest training sentence: 10.4)
     """
     return Translation(
         source=Catalogues(),
@@ -23,5 +25,7 @@ def translate(data: Sequence[str] = ()) -> Translation:
         core=Decoder(256, GRU(256), upper=GRU(256)),
         head=Readout(),
         split=Split(validation=0.02, test=0.02),
-        training=Training(steps=3500, rate=1.5e-3, validate_every=250, checkpoint_every=250, patience=6),
+        training=Training(
+            steps=4200, rate=2e-3, hold=0.3, average=0.998, validate_every=250, checkpoint_every=250, patience=6
+        ),
     )
