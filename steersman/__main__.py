@@ -30,7 +30,7 @@ from .scoring import drive_table, film, report_drives, report_run, score_table
 from .sources.parallel import decoded, split
 from .train import Interrupted
 from .translation import Translator, recipe_of
-from .translation_report import picture_attention
+from .translation_report import check_picture, picture_attention
 from .worlds import WORLDS, CarRacing
 
 OUT = Console(highlight=False, soft_wrap=True)
@@ -327,8 +327,8 @@ def translate(arguments: list[str]) -> None:
     options = tyro.cli(Translate, args=arguments, prog="steersman translate")
     if options.beam < 1 or not 0 <= options.power <= 10:
         raise UserError("--beam must be at least 1, and --power from 0 to 10")
-    if options.attention and Path(options.attention).suffix not in (".html", ".png"):
-        raise UserError(f"--attention {options.attention}: it is written as .html or .png")
+    if options.attention:
+        check_picture(Path(options.attention))  # Before the work is done, not after it.
     run = Run.open(find(options.run))
     longest, model = recipe_of(run).longest, run.model()
     assert isinstance(model, Translator)

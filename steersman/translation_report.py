@@ -182,10 +182,15 @@ def has_attention(model: Translator) -> bool:
     return model.decoder.look is not None
 
 
-def picture_attention(path: Path, model: Translator, said: Sequence[Translated]) -> int:
-    """Pictures of where it looked, one a sentence, to .html or .png; how many of the sentences are shown."""
+def check_picture(path: Path) -> None:
+    """UserError where pictures can't be written in that form."""
     if path.suffix not in (".html", ".png"):
         raise UserError(f"--attention {path}: pictures are written as .html or .png")
+
+
+def picture_attention(path: Path, model: Translator, said: Sequence[Translated]) -> int:
+    """Pictures of where it looked, one a sentence, to .html or .png; how many of the sentences are shown."""
+    check_picture(path)
     shown = [one for one in said if one.tokens][:MOST]
     if not shown:
         raise UserError(f"--attention {path}: nothing was translated, so there is nothing to picture")
