@@ -92,7 +92,9 @@ class Core(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"x: expected floating point, got {x.dtype}")
         batch, time = x.shape[:2]
-        weight = next(self.parameters(), x)
+        weight = next(iter(self._parameters.values()), None)
+        if weight is None:  # A core of other cores; this way is far slower.
+            weight = next(self.parameters(), x)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"x: expected {weight.dtype}, as the weights are, got {x.dtype}")
         if not hasattr(self, "_one_row"):
@@ -290,7 +292,10 @@ class LSTMCore(Cell):
         (h, c), bias, normal = state, self.bias_ih + self.bias_hh, None
         if self.gain is not None:
             normal: Any = self.input_gain, self.gain, self.cell_gain, self.cell_bias
-        weights = self.weight_ih, bias, F.dropout(self.weight_hh, self.spec.weight_dropout, self.training)
+        recurrent = self.weight_hh
+        if self.training and self.spec.weight_dropout:
+            recurrent = F.dropout(recurrent, self.spec.weight_dropout)
+        weights = self.weight_ih, bias, recurrent
         options = self.projection, self.peepholes, normal, self.EPSILON
         y, h, c = kernels.lstm_layer(x, *weights, h, c, lengths, *options)
         return y, (h, c)

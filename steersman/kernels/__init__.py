@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from . import twins
@@ -34,8 +33,10 @@ def usable(inputs: Tensor, *others: Tensor | None) -> bool:
     """Whether the C++ kernels take these tensors, and are worth it for so few steps."""
     if native is None or len(inputs) * inputs.shape[1] < FEW or 0 in inputs.shape:
         return False
-    given = [inputs, *(t for t in others if t is not None)]
-    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in given)
+    for t in (inputs, *others):
+        if t is not None and not (t.dtype is torch.float32 and t.is_cpu):
+            return False
+    return True
 
 
 def dots() -> bool:
@@ -49,10 +50,11 @@ def _given(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, bool, bool]:
     Under autocast to bfloat16 the factors of products are rounded to it where that is faster, and all else stays in
     float32.
     """
-    asked = torch.is_autocast_enabled(x.device.type)
-    if asked and x.device.type == "cpu" and weights[0] is not None:
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, usable(x, *weights), False
+    if x.is_cpu and weights[0] is not None:
         x = x.to(weights[0].dtype)
-    half = asked and dots() and torch.get_autocast_dtype(x.device.type) == torch.bfloat16
+    half = dots() and torch.get_autocast_dtype(x.device.type) == torch.bfloat16
     return x, usable(x, *weights), half
 
 
@@ -103,11 +105,7 @@ def lstm_layer(
         weights = [weight, recurrent, bias, torch.zeros_like(bias), *(() if projection is None else (projection,))]
         y, h, c = _torchs(torch.lstm, given, (h[None], c[None]), weights)
         return y, h, c
-    product = F.linear(given, weight, bias if normal is None else None).to(weight.dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        if normal is not None:
-            product = F.layer_norm(product, bias.shape, normal[0], bias, epsilon)
-        return twins.lstm(product, *options, normal and normal[1:], epsilon)
+    return _lstm_twin(given, weight, bias, *options, *(normal or (None,) * 4), epsilon)
 
 
 def gru_layer(
@@ -128,9 +126,7 @@ def gru_layer(
     if reset_after and cudnn_takes(x, lengths):
         y, h = _torchs(torch.gru, given, h[None], [weight, recurrent, bias, recurrent_bias])
         return y, h
-    inputs = F.linear(given, weight, bias).to(weight.dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        return twins.gru(inputs, *options)
+    return _gru_twin(given, weight, bias, *options)
 
 
 def rnn_layer(
@@ -150,9 +146,7 @@ def rnn_layer(
         layer = torch.rnn_relu if relu else torch.rnn_tanh
         y, h = _torchs(layer, given, h[None], [weight, recurrent, bias, torch.zeros_like(bias)])
         return y, h
-    inputs = F.linear(given, weight, bias).to(weight.dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        return twins.rnn(inputs, recurrent, h, lengths, relu)
+    return _rnn_twin(given, weight, bias, recurrent, h, lengths, relu)
 
 
 def scan(
@@ -192,13 +186,22 @@ def rotate(
 
 
 def _ready(*tensors: Tensor | None) -> list[Any]:
-    """As the kernels take them: without a graph, contiguous."""
-    return [None if t is None else t.detach().contiguous() for t in tensors]
+    """As the kernels take them: contiguous."""
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
+def _differentiable(ctx: Any, twin: Callable[..., Any], given: tuple[Any, ...], *dy: Tensor) -> tuple[Any, ...]:
+    """The way back through the twin, where it is to be differentiated itself (`create_graph`): the kernels can't be."""
+    outputs = twin(*given)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    wanted = [t for t, needed in zip(given, ctx.needs_input_grad, strict=True) if needed]
+    found = iter(torch.autograd.grad(outputs, wanted, dy, create_graph=True, allow_unused=True))
+    return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
 
 
 def _call(kernel: Callable[..., None], *given: Any) -> None:
-    """The kernel on as many threads as torch has; it takes NumPy's arrays in a tenth of the time of torch's."""
-    kernel(*[t.numpy() if isinstance(t, Tensor) else t for t in given], torch.get_num_threads())
+    """The kernel on as many threads as torch has."""
+    kernel(*given, torch.get_num_threads())
 
 
 def _flat(array: Any) -> Any:
@@ -211,9 +214,13 @@ def _empty(*shape: int) -> Tensor:
     return torch.from_numpy(native.scratch(shape))
 
 
+def _new(like: Tensor) -> Tensor:
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
+
+
 def _zeros(*like: Tensor | None) -> list[Any]:
     """Where the kernels add up gradients."""
-    return [None if t is None else torch.zeros_like(t) for t in like]
+    return [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in like]
 
 
 def _kept(ctx: Any, x: Tensor, numbers: int) -> Any:
@@ -221,20 +228,53 @@ def _kept(ctx: Any, x: Tensor, numbers: int) -> Any:
     return native.scratch((*x.shape[:2], numbers)) if any(ctx.needs_input_grad) else None
 
 
+def _linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
+    return F.linear(x, weight, bias).to(weight.dtype)
+
+
+def _lstm_twin(
+    x, weight, bias, recurrent, h, c, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias, epsilon, *_
+):  # fmt: skip
+    product = _linear_twin(x, weight, bias if gain is None else None)
+    with torch.autocast(x.device.type, enabled=False):
+        if gain is not None:
+            product = F.layer_norm(product, bias.shape, input_gain, bias, epsilon)
+        normal = None if gain is None else (gain, cell_gain, cell_bias)
+        return twins.lstm(product, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
+
+
+def _gru_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, reset_after, *_):
+    inputs = _linear_twin(x, weight, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        return twins.gru(inputs, recurrent, recurrent_bias, h, lengths, reset_after)
+
+
+def _rnn_twin(x, weight, bias, recurrent, h, lengths, relu, *_):
+    inputs = _linear_twin(x, weight, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        return twins.rnn(inputs, recurrent, h, lengths, relu)
+
+
+def _scan_twin(a, b, h, lengths, gated):
+    return (twins.min_gru if gated else twins.scan)(a, b, h, lengths)
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, half):  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(x, weight, bias)
+        ctx.half = half
         x, weight, bias = _ready(x, weight, bias)
         y = _empty(*x.shape[:2], len(weight))
         _call(native.multiply_transposed, _flat(x), weight, bias, _flat(y), half)
-        ctx.save_for_backward(x, weight)
-        ctx.half = half
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight = ctx.saved_tensors
+        given = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, _linear_twin, (*given, ctx.half), dy)
+        x, weight, _ = _ready(*given)
         to_x, to_weight, to_bias, _ = ctx.needs_input_grad
         (dy,) = _ready(dy)
         dx = _empty(*x.shape) if to_x else None
@@ -252,27 +292,27 @@ class _Lstm(torch.autograd.Function):
         ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias,
         epsilon, half,
     ):  # fmt: skip
-        given = _ready(
-            x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain, cell_bias
-        )
-        x, h0, c0 = given[0], given[3], given[4]
-        y, h, c = _empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0), torch.empty_like(c0)
+        given = (
+            x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias
+        )  # fmt: skip
+        y, h, c = _empty(*x.shape[:2], h0.shape[1]), _new(h0), _new(c0)
         ctx.kept = _kept(ctx, x, native.lstm_kept(c0.shape[1], gain is not None, half))
-        _call(native.lstm_forward, *given, epsilon, y, h, c, ctx.kept, half)
+        _call(native.lstm_forward, *_ready(*given), epsilon, y, h, c, ctx.kept, half)
         ctx.save_for_backward(*given, y)
         ctx.epsilon, ctx.half = epsilon, half
         return y, h, c
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
-        x, weight, bias, h0, c0, _, recurrent, *options = given
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, _lstm_twin, (*given, ctx.epsilon, ctx.half), dy, dh, dc)
+        x, weight, bias, recurrent, h0, c0, _, *options = given
         dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias, drecurrent, *doptions = _zeros(weight, bias, recurrent, *options)
-        dh0, dc0 = torch.empty_like(h0), torch.empty_like(c0)
-        _call(native.lstm_backward, *given, ctx.epsilon, ctx.kept, y, *_ready(dy, dh, dc),
-            dx, dweight, dbias, dh0, dc0, drecurrent, *doptions, ctx.half,
+        dh0, dc0 = _new(h0), _new(c0)
+        _call(native.lstm_backward, *_ready(*given), ctx.epsilon, ctx.kept, *_ready(y, dy, dh, dc),
+            dx, dweight, dbias, drecurrent, dh0, dc0, *doptions, ctx.half,
         )  # fmt: skip
         return dx, dweight, dbias, drecurrent, dh0, dc0, None, *doptions, None, None
 
@@ -280,24 +320,25 @@ class _Lstm(torch.autograd.Function):
 class _Gru(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight, bias, h0, *_ = given = _ready(x, weight, bias, h0, lengths, recurrent, recurrent_bias)
-        y, h = _empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
+        given = x, weight, bias, recurrent, recurrent_bias, h0, lengths
+        y, h = _empty(*x.shape[:2], h0.shape[1]), _new(h0)
         ctx.kept = _kept(ctx, x, native.gru_kept(h0.shape[1], half))
-        _call(native.gru_forward, *given, reset_after, y, h, ctx.kept, half)
+        _call(native.gru_forward, *_ready(*given), reset_after, y, h, ctx.kept, half)
         ctx.save_for_backward(*given, y)
         ctx.reset_after, ctx.half = reset_after, half
         return y, h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
-        x, weight, bias, h0, _, recurrent, recurrent_bias = given
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, _gru_twin, (*given, ctx.reset_after, ctx.half), dy, dh)
+        x, weight, bias, recurrent, recurrent_bias, h0, _ = given
         dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias, drecurrent, drecurrent_bias = _zeros(weight, bias, recurrent, recurrent_bias)
-        dh0 = torch.empty_like(h0)
-        _call(native.gru_backward, *given, ctx.reset_after, ctx.kept, y, *_ready(dy, dh),
-            dx, dweight, dbias, dh0, drecurrent, drecurrent_bias, ctx.half,
+        dh0 = _new(h0)
+        _call(native.gru_backward, *_ready(*given), ctx.reset_after, ctx.kept, *_ready(y, dy, dh),
+            dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, ctx.half,
         )  # fmt: skip
         return dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, None, None, None
 
@@ -305,23 +346,24 @@ class _Gru(torch.autograd.Function):
 class _Rnn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, recurrent, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight, bias, h0, *_ = given = _ready(x, weight, bias, h0, lengths, recurrent)
-        y, h = _empty(*x.shape[:2], h0.shape[1]), torch.empty_like(h0)
-        _call(native.rnn_forward, *given, relu, y, h, half)
+        given = x, weight, bias, recurrent, h0, lengths
+        y, h = _empty(*x.shape[:2], h0.shape[1]), _new(h0)
+        _call(native.rnn_forward, *_ready(*given), relu, y, h, half)
         ctx.save_for_backward(*given, y)
         ctx.relu, ctx.half = relu, half
         return y, h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
-        x, weight, bias, h0, _, recurrent = given
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, _rnn_twin, (*given, ctx.relu, ctx.half), dy, dh)
+        x, weight, bias, recurrent, h0, _ = given
         dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias, drecurrent = _zeros(weight, bias, recurrent)
-        dh0 = torch.empty_like(h0)
-        _call(native.rnn_backward, *given, ctx.relu, y, *_ready(dy, dh),
-            dx, dweight, dbias, dh0, drecurrent, ctx.half,
+        dh0 = _new(h0)
+        _call(native.rnn_backward, *_ready(*given), ctx.relu, *_ready(y, dy, dh),
+            dx, dweight, dbias, drecurrent, dh0, ctx.half,
         )  # fmt: skip
         return dx, dweight, dbias, drecurrent, dh0, None, None, None
 
@@ -329,37 +371,39 @@ class _Rnn(torch.autograd.Function):
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b, h0, lengths, gated):  # pyright: ignore[reportIncompatibleMethodOverride]
-        a, b, h0, lengths = given = _ready(a, b, h0, lengths)
-        y, h = torch.empty_like(a), torch.empty_like(h0)
-        _call(native.scan_forward, *given, gated, y, h)
+        given = a, b, h0, lengths
+        y, h = _new(a), _new(h0)
+        _call(native.scan_forward, *_ready(*given), gated, y, h)
         ctx.save_for_backward(*given, y)
         ctx.gated = gated
         return y, h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, _scan_twin, (*given, ctx.gated), dy, dh)
         a, b, h0, _ = given
-        da, db, dh0 = torch.empty_like(a), torch.empty_like(b), torch.empty_like(h0)
-        _call(native.scan_backward, *given, ctx.gated, y, *_ready(dy, dh), da, db, dh0)
+        da, db, dh0 = _new(a), _new(b), _new(h0)
+        _call(native.scan_backward, *_ready(*given), ctx.gated, *_ready(y, dy, dh), da, db, dh0)
         return da, db, dh0, None, None
 
 
 class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rotation, inputs, h0, lengths):  # pyright: ignore[reportIncompatibleMethodOverride]
-        rotation, inputs, h0, lengths = given = _ready(rotation, inputs, h0, lengths)
-        y, h = torch.empty_like(inputs), torch.empty_like(h0)
-        _call(native.rotate_forward, *given, y, h)
+        given = rotation, inputs, h0, lengths
+        y, h = _new(inputs), _new(h0)
+        _call(native.rotate_forward, *_ready(*given), y, h)
         ctx.save_for_backward(*given, y)
         return y, h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, twins.rotate, tuple(given), dy, dh)
         rotation, inputs, h0, _ = given
-        drotation, dinputs, dh0 = torch.zeros_like(rotation), torch.empty_like(inputs), torch.empty_like(h0)
-        _call(native.rotate_backward, *given, y, *_ready(dy, dh), dinputs, dh0, drotation)
+        (drotation,), dinputs, dh0 = _zeros(rotation), _new(inputs), _new(h0)
+        _call(native.rotate_backward, *_ready(*given), *_ready(y, dy, dh), drotation, dinputs, dh0)
         return drotation, dinputs, dh0, None

@@ -70,8 +70,87 @@ void give_memory(void *pointer, size_t bytes) {
 }
 
 namespace nb = nanobind;
-using Array = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
-using Lengths = nb::ndarray<int64_t, nb::c_contig, nb::device::cpu>;
+
+// An array on the CPU, row after row: one of NumPy's, or a tensor, whose own few attributes are a fifth of the way
+// through NumPy or DLPack.
+template <class Number>
+class Rows {
+ public:
+  static constexpr size_t MOST = 4;  // axes
+
+  bool take(nb::handle from) {
+    PyObject *kind = torchs().tensor;
+    return kind && PyObject_TypeCheck(from.ptr(), reinterpret_cast<PyTypeObject *>(kind)) ? tensor(from.ptr()) : other(from);
+  }
+  Number *data() const { return data_; }
+  size_t ndim() const { return ndim_; }
+  int64_t shape(size_t axis) const { return shape_[axis]; }
+
+ private:
+  using Numpys = nb::ndarray<Number, nb::c_contig, nb::device::cpu>;
+
+  // What is asked of a tensor; looked up once, and never given back.
+  struct Torch {
+    PyObject *tensor = nullptr, *number = nullptr, *dtype, *is_cpu, *is_contiguous, *data_ptr, *shape;
+    Torch() {
+      PyObject *torch = PyImport_GetModule(nb::str("torch").ptr());
+      if (!torch) {  // Without it there are no tensors.
+        PyErr_Clear();
+        return;
+      }
+      number = PyObject_GetAttrString(torch, sizeof(Number) == 4 ? "float32" : "int64");
+      tensor = PyObject_GetAttrString(torch, "Tensor");
+      dtype = PyUnicode_InternFromString("dtype"), is_cpu = PyUnicode_InternFromString("is_cpu");
+      is_contiguous = PyUnicode_InternFromString("is_contiguous"), data_ptr = PyUnicode_InternFromString("data_ptr");
+      shape = PyUnicode_InternFromString("shape");
+    }
+  };
+
+  static const Torch &torchs() {
+    static const Torch *names = new Torch;
+    return *names;
+  }
+
+  bool tensor(PyObject *from) {
+    const Torch &names = torchs();
+    auto is = [&](PyObject *found, PyObject *wanted) {
+      Py_XDECREF(found);  // Each of these lives as long as its module.
+      return found && found == wanted;
+    };
+    if (!is(PyObject_GetAttr(from, names.dtype), names.number) || !is(PyObject_GetAttr(from, names.is_cpu), Py_True) ||
+        !is(PyObject_CallMethodNoArgs(from, names.is_contiguous), Py_True))
+      return PyErr_Clear(), false;  // A caster may not throw.
+    nb::object sizes = nb::steal(PyObject_GetAttr(from, names.shape));
+    nb::object address = nb::steal(PyObject_CallMethodNoArgs(from, names.data_ptr));
+    if (!sizes.is_valid() || !address.is_valid()) return PyErr_Clear(), false;
+    ndim_ = static_cast<size_t>(PyTuple_GET_SIZE(sizes.ptr()));
+    if (ndim_ > MOST) return false;
+    for (size_t i = 0; i < ndim_; ++i) shape_[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(sizes.ptr(), i));
+    data_ = static_cast<Number *>(PyLong_AsVoidPtr(address.ptr()));
+    return true;
+  }
+
+  bool other(nb::handle from) {
+    if (!nb::try_cast(from, numpys_) || numpys_.ndim() > MOST) return false;
+    data_ = numpys_.data(), ndim_ = numpys_.ndim();
+    for (size_t i = 0; i < ndim_; ++i) shape_[i] = static_cast<int64_t>(numpys_.shape(i));
+    return true;
+  }
+
+  Number *data_ = nullptr;
+  size_t ndim_ = 0;
+  int64_t shape_[MOST] = {};
+  Numpys numpys_;
+};
+
+template <class Number>
+struct nanobind::detail::type_caster<Rows<Number>> {
+  NB_TYPE_CASTER(Rows<Number>, const_name("array"))
+  bool from_python(handle from, uint8_t, cleanup_list *) { return value.take(from); }
+};
+
+using Array = Rows<float>;
+using Lengths = Rows<int64_t>;
 using Maybe = std::optional<Array>;
 
 namespace {
@@ -279,8 +358,8 @@ int64_t lstm_kept(int64_t hidden, bool normal, bool half) {
   return floats_for(chosen->lstm_kept(p), half);
 }
 
-void lstm_forward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Array &c0,
-                  const Lengths &lengths, const Array &recurrent, const Maybe &projection, const Maybe &peepholes,
+void lstm_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
+                  const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
                   const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
                   float epsilon, const Array &y, const Array &h, const Array &c, const Maybe &kept, bool half,
                   int threads) {
@@ -296,12 +375,12 @@ void lstm_forward(const Array &x, const Array &weight, const Array &bias, const 
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward[half](p, to, rows, number); });
 }
 
-void lstm_backward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Array &c0,
-                   const Lengths &lengths, const Array &recurrent, const Maybe &projection, const Maybe &peepholes,
+void lstm_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
+                   const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
                    const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
                    float epsilon, const Array &kept, const Array &y, const Array &dy, const Array &dh, const Array &dc,
-                   const Maybe &dx, const Array &dweight, const Array &dbias, const Array &dh0, const Array &dc0,
-                   const Array &drecurrent, const Maybe &dprojection, const Maybe &dpeepholes,
+                   const Maybe &dx, const Array &dweight, const Array &dbias, const Array &drecurrent,
+                   const Array &dh0, const Array &dc0, const Maybe &dprojection, const Maybe &dpeepholes,
                    const Maybe &dinput_gain, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
                    bool half, int threads) {
   Lstm p = lstm(x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain,
@@ -356,9 +435,9 @@ int64_t gru_kept(int64_t hidden, bool half) {
   return floats_for(chosen->gru_kept(p), half);
 }
 
-void gru_forward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
-                 const Array &recurrent, const Array &recurrent_bias, bool reset_after, const Array &y, const Array &h,
-                 const Maybe &kept, bool half, int threads) {
+void gru_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
+                 const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool reset_after,
+                 const Array &y, const Array &h, const Maybe &kept, bool half, int threads) {
   Gru p = gru(x, weight, bias, h0, lengths, recurrent, recurrent_bias, reset_after);
   int64_t batch = size_at("x", x, 0);
   GruForward to;
@@ -369,11 +448,11 @@ void gru_forward(const Array &x, const Array &weight, const Array &bias, const A
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->gru_forward[half](p, to, rows, number); });
 }
 
-void gru_backward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
-                  const Array &recurrent, const Array &recurrent_bias, bool reset_after, const Array &kept,
-                  const Array &y, const Array &dy, const Array &dh, const Maybe &dx, const Array &dweight,
-                  const Array &dbias, const Array &dh0, const Array &drecurrent, const Array &drecurrent_bias, bool half,
-                  int threads) {
+void gru_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
+                  const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool reset_after,
+                  const Array &kept, const Array &y, const Array &dy, const Array &dh, const Maybe &dx,
+                  const Array &dweight, const Array &dbias, const Array &drecurrent, const Array &drecurrent_bias,
+                  const Array &dh0, bool half, int threads) {
   Gru p = gru(x, weight, bias, h0, lengths, recurrent, recurrent_bias, reset_after);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   GruBackward to;
@@ -406,8 +485,8 @@ Rnn rnn(const Array &x, const Array &weight, const Array &bias, const Array &h0,
   return p;
 }
 
-void rnn_forward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
-                 const Array &recurrent, bool relu, const Array &y, const Array &h, bool half, int threads) {
+void rnn_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
+                 const Lengths &lengths, bool relu, const Array &y, const Array &h, bool half, int threads) {
   Rnn p = rnn(x, weight, bias, h0, lengths, recurrent, relu);
   int64_t batch = size_at("x", x, 0);
   RnnForward to{floats("y", y, {batch, p.steps, p.hidden}), floats("h", h, {batch, p.hidden})};
@@ -415,9 +494,9 @@ void rnn_forward(const Array &x, const Array &weight, const Array &bias, const A
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->rnn_forward[half](p, to, rows, number); });
 }
 
-void rnn_backward(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
-                  const Array &recurrent, bool relu, const Array &y, const Array &dy, const Array &dh, const Maybe &dx,
-                  const Array &dweight, const Array &dbias, const Array &dh0, const Array &drecurrent, bool half,
+void rnn_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
+                  const Lengths &lengths, bool relu, const Array &y, const Array &dy, const Array &dh, const Maybe &dx,
+                  const Array &dweight, const Array &dbias, const Array &drecurrent, const Array &dh0, bool half,
                   int threads) {
   Rnn p = rnn(x, weight, bias, h0, lengths, recurrent, relu);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
@@ -492,7 +571,7 @@ void rotate_forward(const Array &factor, const Array &inputs, const Array &h0, c
 }
 
 void rotate_backward(const Array &factor, const Array &inputs, const Array &h0, const Lengths &lengths, const Array &y,
-                     const Array &dy, const Array &dh, const Array &dinputs, const Array &dh0, const Array &dfactor,
+                     const Array &dy, const Array &dh, const Array &dfactor, const Array &dinputs, const Array &dh0,
                      int threads) {
   Rotation p = rotation(factor, inputs, h0, lengths);
   int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
