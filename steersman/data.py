@@ -108,7 +108,7 @@ class Split(Spec):
     by: Literal["record", "time"] = "record"
     """record: whole records; time: the later part of each record is held out, behind a gap."""
     validation: float = 0.1
-    """Share held out to choose the best checkpoint."""
+    """Share held out to choose the best checkpoint; 0: none, the last weights are kept."""
     test: float = 0.1
     """Share held out for the score."""
     gap_s: float = 2.0
@@ -122,14 +122,14 @@ class Split(Spec):
         """`train`, `validation` and `test`."""
         if not records:
             raise UserError("the data holds no record")
-        if min(self.validation, self.test) == 0 or self.validation + self.test >= 1:
+        if not 0 < self.test < 1 - self.validation:
             raise UserError(
-                f"--split.validation {self.validation:g} and --split.test {self.test:g} must both be above 0 "
-                "and leave something to train on"
+                f"--split.test {self.test:g} must be above 0 and, with --split.validation {self.validation:g}, "
+                "leave something to train on"
             )
         parts = self._by_record(records) if self.by == "record" else self._by_time(records)
         for name, part in parts.items():
-            if not part:
+            if not part and (name != "validation" or self.validation):
                 raise UserError(f"no record is left for {name}: the records are too short for a gap of {self.gap_s} s")
         return parts
 
@@ -141,7 +141,7 @@ class Split(Spec):
                 "add recordings, or hold out the later part of each with --split.by time"
             )
         order = np.random.default_rng(self.seed).permutation(n)
-        validation, test = (max(1, round(share * n)) for share in (self.validation, self.test))
+        validation, test = (max(1, round(share * n)) if share else 0 for share in (self.validation, self.test))
         if validation + test >= n:
             raise UserError(f"--split.validation and --split.test leave none of {n} records to train on")
         cuts = {"train": n - validation - test, "validation": validation, "test": test}
@@ -157,6 +157,8 @@ class Split(Spec):
         parts = {name: [] for name in bounds}
         for record in records:
             for name, (start, stop) in bounds.items():
+                if start == stop:
+                    continue
                 part = _between(record, start, stop, self.gap_s if start else 0.0)
                 if part is not None:
                     parts[name].append(replace(part, name=f"{record.name}[{name}]"))

@@ -213,7 +213,7 @@ def fit(
         run.write()
     batches = recipe.batched(model, shown["train"], rank, ranks)
     torch.manual_seed(recipe.training.seed + 1 + rank)
-    validate = recipe.validation(shown["validation"])
+    validate = recipe.validation(shown["validation"]) if shown["validation"] else None
     Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch).run()
     return run
 

@@ -52,12 +52,21 @@ def test_a_world_out_of_bounds_is_refused(options):
 
 
 @pytest.mark.parametrize("by", ["record", "time"])
-@pytest.mark.parametrize(("validation", "test"), [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5)])
+@pytest.mark.parametrize(("validation", "test"), [(0.2, 0.0), (0.5, 0.5)])
 def test_a_split_that_leaves_a_part_empty_is_refused(by, validation, test):
     clock = np.arange(50) / 10
     records = [Record(str(i), {"x": Stream(clock, clock)}) for i in range(9)]
-    with pytest.raises(UserError, match="both be above 0"):
+    with pytest.raises(UserError, match="above 0"):
         Split(by=by, validation=validation, test=test).divide(records)
+
+
+@pytest.mark.parametrize("by", ["record", "time"])
+def test_nothing_need_be_kept_for_validation(by):
+    clock = np.arange(50) / 10
+    records = [Record(str(i), {"x": Stream(clock, clock)}) for i in range(9)]
+    parts = Split(by=by, validation=0.0, test=0.2, gap_s=0.0).divide(records)
+    assert not parts["validation"]
+    assert sum(map(len, parts["train"])) + sum(map(len, parts["test"])) == 450
 
 
 def test_left_out_frames_are_told_once_a_log():

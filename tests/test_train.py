@@ -19,6 +19,7 @@ from steersman.checkpoints import Checkpoints, read_tensors
 from steersman.cores import detach
 from steersman.data import Batches, Example, Lanes, Windows
 from steersman.errors import UserError
+from steersman.runs import fit
 from steersman.train import Trainer, Training, choose_precision, read_log
 
 TESTS = Path(__file__).parent
@@ -330,6 +331,14 @@ fit("lanes", lanes, folder / "lanes", say=lambda text: None, watch=watch)
 windows = replace(lanes, batches=Windows(rows=12), split=replace(lanes.split, validation=0.3))
 fit("windows", windows, folder / "windows", say=lambda text: None)
 """
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    recipe = small("echo")
+    recipe = replace(recipe, split=replace(recipe.split, validation=0.0), training=replace(recipe.training, steps=7))
+    run = fit("echo", recipe, tmp_path / "run", say=lambda text: None)
+    last = Checkpoints(tmp_path / "run" / "checkpoints").read(7)[0]["model"]
+    torch.testing.assert_close(dict(run.model().state_dict()), last)
 
 
 def test_two_processes_train_as_one_does(tmp_path, monkeypatch):
