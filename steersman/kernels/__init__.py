@@ -33,10 +33,7 @@ def usable(inputs: Tensor, *others: Tensor | None) -> bool:
     """Whether the C++ kernels take these tensors, and are worth it for so few steps."""
     if native is None or len(inputs) * inputs.shape[1] < FEW or 0 in inputs.shape:
         return False
-    for t in (inputs, *others):
-        if t is not None and not (t.dtype is torch.float32 and t.is_cpu):
-            return False
-    return True
+    return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in (inputs, *others))
 
 
 def dots() -> bool:
@@ -233,7 +230,8 @@ def _linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Ten
 
 
 def _lstm_twin(
-    x, weight, bias, recurrent, h, c, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias, epsilon, *_
+    x, weight, bias, recurrent, h, c, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias, epsilon,
+    *_,
 ):  # fmt: skip
     product = _linear_twin(x, weight, bias if gain is None else None)
     with torch.autocast(x.device.type, enabled=False):
