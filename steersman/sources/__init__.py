@@ -8,12 +8,15 @@ from types import ModuleType
 from steersman.errors import UserError
 from steersman.records import Record
 
-from . import donkeycar, lerobot, text, udacity_sim
+from . import comma2k19, deeptesla, donkeycar, lerobot, text, udacity_ch2, udacity_sim
 
 READERS: dict[str, ModuleType] = {
     "lerobot": lerobot,
     "donkeycar": donkeycar,
     "udacity_sim": udacity_sim,
+    "udacity_ch2": udacity_ch2,
+    "deeptesla": deeptesla,
+    "comma2k19": comma2k19,
 }
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for."""
 DEPTH = 3
