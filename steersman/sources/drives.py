@@ -84,7 +84,7 @@ def records(
     return found
 
 
-def wheel(angle_rad: np.ndarray, range_rad: float) -> dict[str, np.ndarray]:
+def wheel(angle_rad: np.ndarray, range_rad: float) -> dict[str, Any]:
     """`steer` and `angle_rad` of angles at the steering wheel, positive left."""
     angle = np.asarray(angle_rad, np.float64) + 0.0  # -0 becomes 0
     return {"steer": (angle / range_rad).astype(np.float32), "angle_rad": angle.astype(np.float32)}
@@ -100,7 +100,8 @@ def sound(
     for i in np.flatnonzero(~good):
         faults.add(f"{name}, sample {i}", f"{values[i]} at {time_s[i]} s is not a number from {low:g} to {high:g}")
     order = np.flatnonzero(good)[np.argsort(time_s[good], kind="stable")]
-    return Stream(values[order], time_s[order])
+    kept: Any = values[order]
+    return Stream(kept, time_s[order])
 
 
 def cut(log: Path, streams: dict[str, Stream], about: dict[str, Any]) -> list[Record]:
@@ -136,8 +137,9 @@ def cut(log: Path, streams: dict[str, Stream], about: dict[str, Any]) -> list[Re
 
 
 def _chosen(stream: Stream, rows: np.ndarray, begin_s: float) -> Stream:
-    plain = isinstance(stream.values, np.ndarray)
-    return Stream(stream.values[rows] if plain else Chosen(stream.values, rows), stream.time_s[rows] - begin_s)
+    numbers: Any = stream.values
+    values: Any = numbers[rows] if isinstance(numbers, np.ndarray) else Chosen(numbers, rows)
+    return Stream(values, stream.time_s[rows] - begin_s)
 
 
 def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:

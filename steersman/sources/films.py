@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 
 from steersman.errors import UserError
 
 from .frames import MOST_PIXELS, stamp, strays
+from .lerobot_layout import reading
 
 REORDERED = 16
 """Frames, the most by which the order in a file differs from that in which they are shown (H.264 and H.265)."""
@@ -97,25 +99,19 @@ class Film:
             try:
                 for frame in container.decode(stream):
                     last = max(last, frame.pts if frame.pts is not None else -1)
-            except av.FFmpegError:
+            except av.error.FFmpegError:
                 pass  # What came before the fault counts.
         return int(np.searchsorted(self.pts, last, side="right"))
 
     @contextmanager
     def _opened(self):
-        """The container and its first video stream. FFmpeg's and its wrapper's errors become a UserError."""
-        try:
-            kind = DEMUXERS[self.path.suffix.lower()]
-            with av.open(f"file:{self.path}", format=kind) as container:
-                stream = container.streams.video[0]
-                if not 0 < stream.width * stream.height <= MOST_PIXELS:
-                    raise ValueError(f"its pictures are {stream.width}x{stream.height}")
-                stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
-                yield container, stream
-        except UserError:
-            raise
-        except (av.FFmpegError, OSError, ValueError, KeyError, IndexError, MemoryError) as error:
-            raise UserError(f"{self.path} can't be read as a video ({error!r}); copy the file anew") from error
+        """The container and its first video stream."""
+        with reading(self.path), av.open(f"file:{self.path}", format=DEMUXERS[self.path.suffix.lower()]) as container:
+            stream = container.streams.video[0]
+            if not 0 < stream.width * stream.height <= MOST_PIXELS:
+                raise ValueError(f"its pictures are {stream.width}x{stream.height}")
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+            yield container, stream
 
 
 def _without_loose_end(pts: np.ndarray) -> np.ndarray:

@@ -66,8 +66,9 @@ class Frames:
             return lazily
         digest = hashlib.sha256()
         for source in self.sources:
-            file = isinstance(source, Path)
-            digest.update(stamp(source).encode() if file else hashlib.sha256(source).digest())
+            digest.update(
+                stamp(source).encode() if isinstance(source, Path) else hashlib.sha256(bytes(source)).digest()
+            )
         return digest.hexdigest()
 
     def _frame(self, i: int) -> np.ndarray:

@@ -24,7 +24,8 @@ LAYOUT = "Udacity Challenge 2: interpolated.csv and center/, or CH2_final_evalua
 INTERPOLATED = {"timestamp", "filename", "angle", "torque", "speed"}
 EVALUATION = {"frame_id", "steering_angle", "public"}
 CAMERAS = {"center": "picture", "left": "picture_left", "right": "picture_right"}
-NAMES = {"torque": "torque_nm", "speed": "speed_mps", "lat": "latitude_deg", "long": "longitude_deg", "alt": "altitude_m"}
+PLACE = {"lat": "latitude_deg", "long": "longitude_deg", "alt": "altitude_m"}
+NAMES = {"torque": "torque_nm", "speed": "speed_mps"} | PLACE
 PLACES = ("", "frames/")
 """Where the cameras' folders are, seen from the CSV."""
 
@@ -77,7 +78,7 @@ def _log(log: Path) -> list[Record]:
     clock = np.array([row.time_s for row in center])
     angles = wheel(np.array([row.angle_rad for row in center]), WHEEL_RANGE_RAD)
     streams |= {name: Stream(value, clock) for name, value in angles.items()}
-    for name in set.intersection(*(set(row.rest) for row in center)):
+    for name in center[0].rest:
         streams[name] = sound(name, np.array([row.rest[name] for row in center]), clock, faults)
     about = {
         "format": "Udacity Challenge 2",
@@ -119,7 +120,6 @@ def _parse(cells: dict[str, str], columns: list[str], folders: dict[str, Path | 
     folder = folders[camera]
     name = "" if evaluation else own_name(cells["filename"])
     rest = {NAMES[key]: number(float(cells[key])) for key in NAMES if key in cells}
-    # Whole nanoseconds: as a float they would lose 100 of them.
     time_s = number(int(time_ns), 0, 2**63) / 1e9
     return Row(camera, time_s, angle, folder and _picture(folder, name or time_ns), rest)
 
