@@ -16,6 +16,7 @@ from . import (
     donkeycar,
     lerobot,
     mcap_log,
+    openpilot,
     ros_bag,
     text,
     udacity_ch2,
@@ -32,6 +33,7 @@ READERS: dict[str, ModuleType] = {
     "comma2016": comma2016,
     "ros_bag": ros_bag,
     "mcap": mcap_log,
+    "openpilot": openpilot,
 }
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
 

@@ -24,8 +24,8 @@ DEMUXERS = {".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".mp4": "mov
 class Film:
     """All pictures of a video file: (time height width 3) uint8 RGB, in the order in which they are shown.
 
-    A file cut short has the pictures that are left. A stream without time stamps (.hevc) can't be sought in and is
-    decoded from its start. UserError where it is no video or one over MOST_PIXELS.
+    A file cut short has the pictures that are left. One without time stamps of its pictures (.hevc, some .avi) can't
+    be sought in: it is decoded from its start. UserError where it is no video or one over MOST_PIXELS.
     """
 
     def __init__(self, path: Path):
@@ -38,8 +38,10 @@ class Film:
             size = (stream.height, stream.width)
             packets = [packet for packet in container.demux(stream) if packet.size]
         times = [packet.pts for packet in packets if packet.pts is not None]
-        # A packet without a time, or two of one, means that they can only be counted.
-        self.pts = _without_loose_end(np.array(sorted(times))) if len(set(times)) == len(packets) else None
+        # A packet without a time, or times that are not the pictures' (.avi), mean that they can only be counted.
+        self.pts = np.array(sorted(times)) if len(set(times)) == len(packets) else None
+        if self.pts is not None:
+            self.pts = _without_loose_end(self.pts) if self._tells_time() else None
         self.shape: tuple[int, ...] = (self._last_whole(len(packets)), *size, 3)
         self.fingerprint = hashlib.sha256(f"{stamp(path)}{self.shape}".encode()).hexdigest()
 
@@ -88,6 +90,13 @@ class Film:
                         return
                     first += 1
                 yield frame.to_ndarray(format="rgb24")
+
+    def _tells_time(self) -> bool:
+        """Whether the first pictures come with the times of the first packets."""
+        assert self.pts is not None
+        with self._opened() as (container, stream):
+            shown = [frame.pts for frame, _ in zip(container.decode(stream), range(REORDERED), strict=False)]
+        return shown == self.pts[: len(shown)].tolist()
 
     def _last_whole(self, num_packets: int) -> int:
         """How many pictures there are, without those at the end that don't decode."""

@@ -50,7 +50,7 @@ def _file(path: Path, given: Mapping[str, str]) -> list[Record]:
 
 def _walk(path: Path, wanted: Sequence[str], start_ns: int) -> Iterator[Message]:
     with _opened(path) as (log, _):
-        for schema, channel, message in log.iter_messages(wanted, start_ns):
+        for schema, channel, message in log.iter_messages(wanted, starting_at=start_ns):
             decode = _decoder(schema, channel)
             yield channel.topic, message.log_time, partial(decode, message.data)
 
