@@ -71,21 +71,25 @@ def options(path: Path | str) -> tuple[Path, dict[str, str]]:
     try:
         return Path(place), dict(parse_qsl(rest, strict_parsing=True))
     except ValueError:
-        raise UserError(f"{path}: what follows the ? must be name=value, more of them joined by &") from None
+        raise UserError(f"there is no {path}, and what follows the ? is not name=value&name=value") from None
 
 
 def _read(log: Path, reader: ModuleType, given: Mapping[str, str]) -> list[Record]:
     known = getattr(reader, "OPTIONS", ())
     if unknown := sorted(set(given) - set(known)):
-        raise UserError(f"{log}: its format has nothing to be named {', '.join(unknown)}, only: {', '.join(known)}")
+        names = ", ".join(known) or "none"
+        raise UserError(f"{log}: its format knows no {', '.join(unknown)}; the names that it knows: {names}")
     return reader.read(log, given) if known else reader.read(log)
 
 
 def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
-    for reader in READERS.values():
-        if reader.detect(path):
-            yield path, reader
-            return
+    try:
+        found = next((reader for reader in READERS.values() if reader.detect(path)), None)
+    except OSError as error:
+        raise UserError(f"{path} can't be looked into: {error.strerror}") from error
+    if found:
+        yield path, found
+        return
     if depth and path.is_dir():
         for folder in _folders(path):
             yield from _logs(folder, depth - 1)

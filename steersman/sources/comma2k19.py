@@ -14,7 +14,7 @@ from steersman.records import Record, Stream
 
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .films import Film
-from .frames import Chosen, strays
+from .frames import Chosen, own
 
 LAYOUT = "comma2k19: processed_log/CAN/steering_angle/ and global_pose/"
 ANGLE = "processed_log/CAN/steering_angle"
@@ -91,12 +91,12 @@ def _array(path: Path, place: str) -> np.ndarray:
     """Numbers of a file, without unpickling anything."""
     file = path / place
     try:
-        if strays(file, path) or not file.is_file():
-            raise ValueError("it is missing or leads out of the segment")
         # Mapped, a header that announces more than the file holds is an error and not an allocation.
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.load(own(file, path), mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf" or not array.ndim:
             raise ValueError("it holds no array of numbers")
         return np.array(array, np.float64)
+    except UserError:
+        raise
     except Exception as error:  # A damaged header is parsed as Python, with any error of its.
         raise UserError(f"{file} can't be read ({error}); copy the segment anew") from error

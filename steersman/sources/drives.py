@@ -14,7 +14,7 @@ import numpy as np
 from steersman.errors import UserError
 from steersman.records import Record, Stream
 
-from .frames import Chosen, strays
+from .frames import Chosen, own
 
 GAP_S = 1.0
 """A longer pause ends a record, so that no window crosses it."""
@@ -164,6 +164,8 @@ def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
 def header(path: Path) -> list[str]:
     """The columns that a CSV file names in its first line; none where it is no text."""
     try:
+        if not path.is_file():
+            return []
         with open(path, "rb") as file:
             line = file.readline(10_000).decode("utf-8-sig")
         return [cell.strip() for cell in next(csv.reader([line]), [])]
@@ -172,10 +174,8 @@ def header(path: Path) -> list[str]:
 
 
 def _content(path: Path) -> str:
-    if strays(path, path.parent) or not path.is_file():
-        raise UserError(f"{path} is not a file of this log; copy the file itself there")
     try:
-        return path.read_bytes().decode("utf-8-sig", errors="replace")
+        return own(path).read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from error
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from steersman.errors import UserError
 
-from .frames import MOST_PIXELS, stamp, strays
+from .frames import MOST_PIXELS, own, stamp
 from .lerobot_layout import reading
 
 REORDERED = 16
@@ -29,9 +29,7 @@ class Film:
     """
 
     def __init__(self, path: Path):
-        self.path, self.dtype = path, np.dtype(np.uint8)
-        if strays(path, path.parent):
-            raise UserError(f"{path} is a link that leads out of its log; copy the file itself there")
+        self.path, self.dtype = own(path), np.dtype(np.uint8)
         self._going: tuple[int, Iterator[np.ndarray]] | None = None
         with self._opened() as (container, stream):
             self.fps = float(stream.average_rate or 0)
@@ -61,11 +59,11 @@ class Film:
         """The wanted pictures, in order. Reading on where the last reading ended costs no seeking."""
         if not len(wanted):
             return
-        at, running = self._going or (-1, iter(()))
+        going, self._going = self._going, None
+        at, running = going or (-1, iter(()))
         first = int(wanted[0])
         if not (at == first or (self.pts is None and 0 <= at < first)):
             at, running = (first if self.pts is not None else 0), self._from(first)
-        self._going = None
         chosen = set(wanted.tolist())
         while at <= wanted[-1]:
             picture = next(running, None)
@@ -75,7 +73,8 @@ class Film:
             if at in chosen:
                 yield at, picture
             at += 1
-        self._going = (at, running)
+        # At its end a film is closed.
+        self._going = (at, running) if at < len(self) else None
 
     def _from(self, first: int) -> Iterator[np.ndarray]:
         """Pictures from number `first` on, of a film without time stamps from its start; ends where one is lacking."""

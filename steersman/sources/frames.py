@@ -156,6 +156,16 @@ def strays(path: Path, log: Path) -> bool:
     return not path.resolve().is_relative_to(log.resolve())
 
 
+def own(path: Path, log: Path | None = None) -> Path:
+    """The path of a plain file that no link leads out of `log` (default: the file's folder); else UserError."""
+    try:
+        if path.is_file() and not strays(path, log or path.parent):
+            return path
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    raise UserError(f"{path} is not a file of this log; copy the file itself there")
+
+
 def encoded_damage(encoded: bytes) -> str | None:
     """What is wrong with the bytes of a JPEG or PNG as far as their two ends tell, else None."""
     for start, end in MARKS.values():

@@ -15,7 +15,7 @@ from typing import Any
 from steersman.errors import UserError
 from steersman.records import Record
 
-from .frames import strays
+from .frames import own
 from .lerobot_layout import reading
 from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
 
@@ -79,12 +79,9 @@ def _opened(path: Path) -> Iterator[Any]:
         from mcap.reader import SeekingReader
     except ImportError as error:
         raise UserError("MCAP needs the package mcap; run: pip install 'steersman[logs]'") from error
-    with reading(path):
-        if strays(path, path.parent) or not path.is_file():
-            raise UserError(f"{path} is not a file of this log; copy the file itself there")
-        with open(path, "rb") as file:
-            log = SeekingReader(file, record_size_limit=MOST_BYTES)
-            summary = log.get_summary()
-            if summary is None:
-                raise UserError(f"{path} has no table of contents; write it anew with: mcap recover {path.name}")
-            yield log, summary
+    with reading(path), open(own(path), "rb") as file:
+        log = SeekingReader(file, record_size_limit=MOST_BYTES)
+        summary = log.get_summary()
+        if summary is None:
+            raise UserError(f"{path} has no table of contents; write it anew with: mcap recover {path.name}")
+        yield log, summary

@@ -14,7 +14,7 @@ from typing import Any
 from steersman.errors import UserError
 from steersman.records import Record
 
-from .frames import strays
+from .frames import own
 from .lerobot_layout import reading
 from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
 
@@ -71,8 +71,5 @@ def _opened(path: Path) -> Iterator[Any]:
         from rosbags.rosbag1 import Reader
     except ImportError as error:
         raise UserError("ROS bags need the package rosbags; run: pip install 'steersman[logs]'") from error
-    with reading(path):
-        if strays(path, path.parent) or not path.is_file():
-            raise UserError(f"{path} is not a file of this log; copy the file itself there")
-        with Reader(path) as bag:
-            yield bag
+    with reading(path), Reader(own(path)) as bag:
+        yield bag
