@@ -131,11 +131,11 @@ def stamp(path: Path) -> str:
 def damage(path: Path, log: Path | None = None) -> str | None:
     """What is wrong with a JPEG or PNG file as far as its size and its two ends tell, else None.
 
-    A link that leads out of `log` (default: the file's folder) is not followed.
+    A file that is a link out of `log` (default: its folder) is not followed.
     """
     start, end = MARKS.get(path.suffix.lower(), (b"", b""))
     try:
-        if strays(path, log or path.parent):
+        if path.is_symlink() and strays(path, log or path.parent):
             return "a link that leads out of its log"
         if not stat.S_ISREG(os.stat(path).st_mode):
             return "not a file"  # Opening a pipe would wait for ever.
