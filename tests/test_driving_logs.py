@@ -107,6 +107,12 @@ def test_a_playlist_in_place_of_a_film_is_not_followed(tmp_path):
             Film(tmp_path / "a.mkv")
 
 
+def test_a_film_of_too_many_pixels_is_refused_undecoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("steersman.sources.films.MOST_PIXELS", 1000)
+    with pytest.raises(UserError, match="its pictures are 64x48"):
+        Film(film(tmp_path / "a.mkv", 3))
+
+
 @FUZZ
 @given(st.data())
 def test_damaged_films_decode_or_give_a_user_error(tmp_path_factory, data):
@@ -231,6 +237,16 @@ def test_challenge_2_has_three_cameras_with_their_own_clocks(tmp_path):
     left = record["picture_left"]
     assert left.time_s[1] - record["picture"].time_s[1] == pytest.approx(-0.007, abs=1e-5)
     assert np.array_equal(shades(left.values[:]), np.arange(30))
+
+
+@FUZZ
+@given(st.data())
+def test_damaged_tables_are_read_or_refused(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("tables")
+    make, name = data.draw(st.sampled_from([(deeptesla, "epoch07_steering.csv"), (interpolated, "interpolated.csv")]))
+    make(folder, 4)
+    (folder / name).write_bytes(flipped((folder / name).read_bytes(), data))
+    used(folder)
 
 
 def test_names_in_a_table_never_lead_out_of_its_folder(tmp_path):
@@ -511,6 +527,31 @@ def test_damaged_mcaps_are_read_or_refused(tmp_path_factory, data):
     path = mcap(tmp_path_factory.mktemp("mcaps") / "drive.mcap", "json", num=3)
     path.write_bytes(flipped(path.read_bytes(), data))
     used(f"{path}?steer=/wheel.deg.0&scale=0.01")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"data": 10**12}, "its data is of type int"),
+        ({"data": "not base64!"}, "Only base64 data"),
+        ({"data": base64.b64encode(b"no picture").decode()}, "neither JPEG nor PNG"),
+        ({"data": base64.b64encode(encoded(1)[:-30]).decode()}, "cut short"),
+        ({"format": "jpeg"}, "has no 'data'"),
+        ({"data": base64.b64encode(encoded(1)).decode(), "timestamp": {"sec": "x"}}, "'x' is not a number"),
+        ([], "has no 'data'"),
+    ],
+)
+def test_a_message_of_the_wrong_kind_says_what_is_wrong(body, why, tmp_path, monkeypatch):
+    whole = message
+
+    def broken(store, encoding, topic, i, time_ns):
+        return json.dumps(body).encode() if (topic, i) == ("camera", 9) else whole(store, encoding, topic, i, time_ns)
+
+    monkeypatch.setitem(globals(), "message", broken)
+    (record,) = read(f"{mcap(tmp_path / 'a.mcap', 'json')}?steer=/wheel.deg.0&scale=0.01")
+    (fault,) = record.about["faults"]
+    assert fault.startswith("/camera message 10: ")
+    assert why in fault
 
 
 def test_names_stand_behind_a_question_mark(tmp_path):

@@ -27,7 +27,7 @@ IMAGES = ("CompressedImage", "Image")
 PIXELS = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2, 3], "bgra8": [2, 1, 0, 3], "mono8": [0]}
 """Encodings of raw pictures: where red, green and blue are."""
 MOST_LATE_S = 5.0
-"""Time stamps in messages that differ from the times of recording by more are of a clock that was never set."""
+"""A time stamp in a message that differs from the time of recording by more is damaged or of a clock never set."""
 
 Message = tuple[str, int, Callable[[], Any]]
 """Topic, nanoseconds at which it was recorded, and how to decode it."""
@@ -61,8 +61,10 @@ class Heard:
         if None in self.own_s:
             return recorded, "time of recording"
         own = np.array(self.own_s, float)
-        late = bool((np.abs(own - recorded) > MOST_LATE_S).any())
-        return (recorded, "time of recording") if late else (own, "time stamps in the messages")
+        late = np.abs(own - recorded) > MOST_LATE_S
+        if late.mean() > 0.5:
+            return recorded, "time of recording"
+        return np.where(late, recorded, own), "time stamps in the messages"
 
 
 def topics(log: Path, types: Mapping[str, str], given: Mapping[str, str], usual: Topics) -> Topics:
