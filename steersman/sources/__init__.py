@@ -1,21 +1,44 @@
 """Raw logs to Records: one reader a file, found by what a folder holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import parse_qsl
 
 from steersman.errors import UserError
 from steersman.records import Record
 
-from . import donkeycar, lerobot, text, udacity_sim
+from . import (
+    comma2k19,
+    comma2016,
+    deeptesla,
+    donkeycar,
+    lerobot,
+    mcap_log,
+    openpilot,
+    ros_bag,
+    text,
+    udacity_ch2,
+    udacity_sim,
+)
 
 READERS: dict[str, ModuleType] = {
     "lerobot": lerobot,
     "donkeycar": donkeycar,
     "udacity_sim": udacity_sim,
+    "udacity_ch2": udacity_ch2,
+    "deeptesla": deeptesla,
+    "comma2k19": comma2k19,
+    "comma2016": comma2016,
+    "ros_bag": ros_bag,
+    "mcap": mcap_log,
+    "openpilot": openpilot,
 }
-"""Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for."""
+"""Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
+
+One whose logs need naming has `OPTIONS`, the names that it knows, and `read(path, given)`.
+"""
 DEPTH = 3
 """Levels of folders below the one given that are looked into."""
 
@@ -23,9 +46,10 @@ DEPTH = 3
 def read(path: Path | str) -> list[Record]:
     """All recordings of a log, or of a folder of logs of whatever formats, sorted by place.
 
-    UserError where there is none, or where a log can't be read.
+    Where a format leaves something open it is named behind the path; see `options`. UserError where there is no log,
+    or where one can't be read.
     """
-    path = Path(path)
+    path, given = options(path)
     if not path.exists():
         raise UserError(f"there is no {path}; give the folder of a recording")
     # Many a folder of logs has a README.txt: texts are what is left when there is nothing else.
@@ -33,14 +57,39 @@ def read(path: Path | str) -> list[Record]:
     if not logs:
         layouts = "; ".join(reader.LAYOUT for reader in (*READERS.values(), text))
         raise UserError(f"no recording in {path}; give a folder with one of these in it: {layouts}")
-    return [_placed(record, log, path) for log, reader in logs for record in reader.read(log)]
+    return [_placed(record, log, path) for log, reader in logs for record in _read(log, reader, given)]
+
+
+def options(path: Path | str) -> tuple[Path, dict[str, str]]:
+    """Divides `LOG?name=value&name=value` into the log's path and what is named; a file of that very name comes first.
+
+    UserError where what follows the question mark is not of that form.
+    """
+    place, mark, rest = str(path).partition("?")
+    if not mark or Path(path).exists():
+        return Path(path), {}
+    try:
+        return Path(place), dict(parse_qsl(rest, strict_parsing=True))
+    except ValueError:
+        raise UserError(f"there is no {path}, and what follows the ? is not name=value&name=value") from None
+
+
+def _read(log: Path, reader: ModuleType, given: Mapping[str, str]) -> list[Record]:
+    known = getattr(reader, "OPTIONS", ())
+    if unknown := sorted(set(given) - set(known)):
+        names = ", ".join(known) or "none"
+        raise UserError(f"{log}: its format knows no {', '.join(unknown)}; the names that it knows: {names}")
+    return reader.read(log, given) if known else reader.read(log)
 
 
 def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
-    for reader in READERS.values():
-        if reader.detect(path):
-            yield path, reader
-            return
+    try:
+        found = next((reader for reader in READERS.values() if reader.detect(path)), None)
+    except OSError as error:
+        raise UserError(f"{path} can't be looked into: {error.strerror}") from error
+    if found:
+        yield path, found
+        return
     if depth and path.is_dir():
         for folder in _folders(path):
             yield from _logs(folder, depth - 1)

@@ -1,6 +1,9 @@
 """How the frames of a driving log become Records: the faults met, and the cuts where its clock jumps."""
 
-from collections.abc import Callable, Sequence
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +14,17 @@ import numpy as np
 from steersman.errors import UserError
 from steersman.records import Record, Stream
 
+from .frames import Chosen, own
+
 GAP_S = 1.0
 """A longer pause ends a record, so that no window crosses it."""
 FAULTS_SHOWN = 20
 FAULTS_SHARE = 0.05
 """Of the frames; a log with more is refused."""
+
+
+WHEEL_RANGE_RAD = math.radians(540)
+"""Of the steering wheel of a passenger car, to either side: one and a half turns, more than their locks allow."""
 
 
 @dataclass
@@ -73,6 +82,107 @@ def records(
         values = {key: Stream(value, clock) for key, value in streams(part).items()}
         found.append(Record(name, values, about))
     return found
+
+
+def wheel(angle_rad: np.ndarray, range_rad: float) -> dict[str, Any]:
+    """`steer` and `angle_rad` of angles at the steering wheel, positive left."""
+    angle = np.asarray(angle_rad, np.float64) + 0.0  # -0 becomes 0
+    return {"steer": (angle / range_rad).astype(np.float32), "angle_rad": angle.astype(np.float32)}
+
+
+def sound(
+    name: str, values: np.ndarray, time_s: np.ndarray, faults: Faults, low: float = -1e30, high: float = 1e30
+) -> Stream:
+    """The samples (time ...) that are numbers within bounds, by time; the others are faults."""
+    values = np.asarray(values, np.float64)
+    with np.errstate(invalid="ignore"):
+        good = ((values >= low) & (values <= high)).reshape(len(values), -1).all(1) & (np.abs(time_s) < 1e12)
+    for i in np.flatnonzero(~good):
+        faults.add(f"{name}, sample {i}", f"{values[i]} at {time_s[i]} s is not a number from {low:g} to {high:g}")
+    order = np.flatnonzero(good)[np.argsort(time_s[good], kind="stable")]
+    kept: Any = values[order]
+    return Stream(kept, time_s[order])
+
+
+def cut(log: Path, streams: dict[str, Stream], about: dict[str, Any]) -> list[Record]:
+    """Records of streams of which each has its own ascending clock, cut where the first pauses.
+
+    Frames of the first with no `steer` in the second before them are left out and counted in `num_unlabelled`.
+    UserError where none is left.
+    """
+    first, steer = next(iter(streams.values())), streams["steer"].time_s
+    last = np.searchsorted(steer, first.time_s, side="right") - 1
+    known = last >= 0
+    known[known] = first.time_s[known] - steer[last[known]] <= GAP_S
+    rows = np.flatnonzero(known)
+    if not len(rows):
+        raise UserError(f"{log}: none of {len(first)} frames has a steering angle in the second before it")
+    about = about | {"rate_hz": rate_hz(first.time_s[rows]), "num_unlabelled": int((~known).sum())}
+    parts = stretches(first.time_s[rows], [None] * len(rows))
+    digits = len(str(len(parts) - 1))
+    found = []
+    for number, part in enumerate(parts):
+        begin_s, end_s = first.time_s[rows[part]][[0, -1]]
+        values = {}
+        for name, stream in streams.items():
+            start = np.searchsorted(stream.time_s, begin_s, side="right") - 1
+            # The last sample before the first frame is what is known at it.
+            wanted = np.arange(max(0, start), np.searchsorted(stream.time_s, end_s, side="right"))
+            wanted = rows[part] if stream is first else wanted
+            if len(wanted):
+                values[name] = _chosen(stream, wanted, begin_s)
+        name = log.resolve().name + (f"/{number:0{digits}d}" if len(parts) > 1 else "")
+        found.append(Record(name, values, about))
+    return found
+
+
+def _chosen(stream: Stream, rows: np.ndarray, begin_s: float) -> Stream:
+    numbers: Any = stream.values
+    values: Any = numbers[rows] if isinstance(numbers, np.ndarray) else Chosen(numbers, rows)
+    return Stream(values, stream.time_s[rows] - begin_s)
+
+
+def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
+    """The lines of a CSV file with a header, each with its place; lines of another length are faults."""
+    columns: list[str] | None = None
+    for place, line in enumerate(_content(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+            if columns is None:
+                columns = cells
+                continue
+            if len(cells) != len(columns):
+                raise ValueError(f"has {len(cells)} cells, not {len(columns)}")
+        except (ValueError, csv.Error) as error:
+            faults.add(f"{path.name} line {place}", error)
+        else:
+            yield f"{path.name} line {place}", dict(zip(columns, cells, strict=True))
+
+
+def header(path: Path) -> list[str]:
+    """The columns that a CSV file names in its first line; none where it is no text."""
+    try:
+        if not path.is_file():
+            return []
+        with open(path, "rb") as file:
+            line = file.readline(10_000).decode("utf-8-sig")
+        return [cell.strip() for cell in next(csv.reader([line]), [])]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def _content(path: Path) -> str:
+    try:
+        return own(path).read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+
+
+def own_name(cell: str) -> str:
+    """The name of a file without its folders, which are those of another machine, often a Windows one."""
+    return re.split(r"[\\/]", cell)[-1]
 
 
 def number(value: object, low: float = -1e30, high: float = 1e30) -> float:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,6 +20,8 @@ from steersman.records import Values
 
 CHUNK = 256
 """Frames prepared at a time."""
+MOST_PIXELS = 2**25
+"""Of one picture (8192x4096); a larger one is refused before it is decoded."""
 TAIL = 64
 """Bytes at the end of a file in which its end marker must stand."""
 MARKS = {
@@ -31,11 +34,13 @@ MARKS = {
 class Frames:
     """Pictures (time height width 3) uint8 RGB, decoded from files or encoded bytes each time they are read.
 
-    `sources` are all paths or all bytes, and may be any sequence that fetches them lazily. UserError names
-    the frame that can't be decoded or has another size than the first.
+    `sources` are all paths, all bytes or all decoded, and may be any sequence that fetches them lazily. UserError
+    names the frame that can't be decoded, is over MOST_PIXELS or has another size than the first.
     """
 
-    def __init__(self, sources: Sequence[Path | bytes], size: tuple[int, int] | None = None, origin: str = ""):
+    def __init__(
+        self, sources: Sequence[Path | bytes | np.ndarray], size: tuple[int, int] | None = None, origin: str = ""
+    ):
         """`size` is (height, width), by default the first frame's; `origin` names bytes in errors."""
         self.sources, self.origin = sources, origin
         self.shape: tuple[int, ...] = (len(sources), *(size or self._decode(0).shape[:2]), 3)
@@ -61,8 +66,9 @@ class Frames:
             return lazily
         digest = hashlib.sha256()
         for source in self.sources:
-            encoded = isinstance(source, bytes)
-            digest.update(hashlib.sha256(source).digest() if encoded else stamp(source).encode())
+            digest.update(
+                stamp(source).encode() if isinstance(source, Path) else hashlib.sha256(bytes(source)).digest()
+            )
         return digest.hexdigest()
 
     def _frame(self, i: int) -> np.ndarray:
@@ -77,15 +83,40 @@ class Frames:
 
     def _decode(self, i: int) -> np.ndarray:
         source = self.sources[i]
+        if isinstance(source, np.ndarray):
+            return source
         try:
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise ValueError(f"{image.width}x{image.height} is over {MOST_PIXELS} pixels")
                 return np.asarray(image.convert("RGB"))
         except Exception as error:  # Pillow raises anything from SyntaxError to struct.error here.
             raise UserError(f"{self._name(i)} can't be decoded ({error}); remove it from its log") from error
 
     def _name(self, i: int) -> str:
         source = self.sources[i]
-        return f"frame {i} of {self.origin or 'a recording'}" if isinstance(source, bytes) else str(source)
+        return str(source) if isinstance(source, Path) else f"frame {i} of {self.origin or 'a recording'}"
+
+
+class Chosen:
+    """Some of the pictures of another stream, still decoded when asked for."""
+
+    def __init__(self, values: Values, rows: np.ndarray):
+        self.values, self.rows = values, rows
+        self.shape: tuple[int, ...] = (len(rows), *values.shape[1:])
+        self.dtype = values.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.values[self.rows[index]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the whole and of which are chosen."""
+        whole = getattr(self.values, "fingerprint", None) or _digest(self.values)
+        return hashlib.sha256(whole.encode() + np.asarray(self.rows, np.int64).tobytes()).hexdigest()
 
 
 def stamp(path: Path) -> str:
@@ -97,10 +128,17 @@ def stamp(path: Path) -> str:
     return f"{path.name}|{status.st_size}|{status.st_mtime_ns}\n"
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a JPEG or PNG file as far as its size and its two ends tell, else None."""
+def damage(path: Path, log: Path | None = None) -> str | None:
+    """What is wrong with a JPEG or PNG file as far as its size and its two ends tell, else None.
+
+    A file that is a link out of `log` (default: its folder) is not followed.
+    """
     start, end = MARKS.get(path.suffix.lower(), (b"", b""))
     try:
+        if path.is_symlink() and strays(path, log or path.parent):
+            return "a link that leads out of its log"
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return "not a file"  # Opening a pipe would wait for ever.
         with open(path, "rb") as file:
             if file.read(len(start)) != start:
                 return "not a picture"
@@ -111,6 +149,29 @@ def damage(path: Path) -> str | None:
         return "missing"
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have.
         return str(error)
+
+
+def strays(path: Path, log: Path) -> bool:
+    """Whether symbolic links on the way to `path` lead out of the folder `log`."""
+    return not path.resolve().is_relative_to(log.resolve())
+
+
+def own(path: Path, log: Path | None = None) -> Path:
+    """The path of a plain file that no link leads out of `log` (default: the file's folder); else UserError."""
+    try:
+        if path.is_file() and not strays(path, log or path.parent):
+            return path
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    raise UserError(f"{path} is not a file of this log; copy the file itself there")
+
+
+def encoded_damage(encoded: bytes) -> str | None:
+    """What is wrong with the bytes of a JPEG or PNG as far as their two ends tell, else None."""
+    for start, end in MARKS.values():
+        if encoded.startswith(start):
+            return None if end in encoded[-TAIL:] else "cut short"
+    return "neither JPEG nor PNG"
 
 
 def cached(

@@ -19,7 +19,7 @@ import numpy as np
 from steersman.errors import UserError
 from steersman.records import Record
 
-from .drives import Faults, number, rate_hz, records
+from .drives import Faults, number, own_name, rate_hz, records
 from .frames import Frames, damage
 
 LOG = "driving_log.csv"
@@ -114,7 +114,7 @@ def _parse(cells: dict[str, str], images: Path) -> Row:
     if any("\0" in cell for cell in cells.values()):
         raise ValueError("holds NUL bytes")
     # Paths are those of another machine, often a Windows one: only the file's own name counts.
-    names = {side: re.split(r"[\\/]", cells[side])[-1] for side in ("center", *SIDES)}
+    names = {side: own_name(cells[side]) for side in ("center", *SIDES)}
     return Row(
         time_s=_time_s(names["center"]),
         pictures={side: images / name for side, name in names.items() if name},

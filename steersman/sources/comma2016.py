@@ -1,0 +1,147 @@
+"""comma.ai's dataset of 2016: HDF5 files of one name in `camera/` and `log/`.
+
+Format: github.com/commaai/research, Logs.md. `camera/*.h5` holds `X` (time 3 height width), uint8 RGB. `log/*.h5`
+holds at 100 Hz `times` (s), `cam1_ptr` (the picture at that time), `speed` (m/s) and `steering_angle`: tenths of a
+degree at the steering wheel, positive = RIGHT (view_steering_model.py there draws the path of -steering_angle / 10
+degrees on an axis that points left). It becomes `angle_rad` and `steer`, positive = LEFT.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steersman.errors import UserError
+from steersman.records import Record, Stream
+
+from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
+from .frames import MOST_PIXELS, Chosen, own, stamp
+from .lerobot_layout import reading
+
+LAYOUT = "comma.ai 2016: camera/*.h5 and log/*.h5"
+RAD_PER_UNIT = -np.radians(0.1)
+NUMBERS = {"speed": "speed_mps", "gas": "gas", "brake": "brake"}
+MOST_SAMPLES = 2**26
+"""Of a log: a week at 100 Hz."""
+MOST_CHUNK = 2**30
+"""Bytes that HDF5 unpacks at once."""
+
+
+def detect(path: Path) -> bool:
+    return bool(_drives(path))
+
+
+def read(path: Path) -> list[Record]:
+    """The drives of a dataset, or that of one file in `camera/`, cut where the camera pauses for over a second.
+
+    UserError where a file can't be read or over 5 % of its samples can't be used.
+    """
+    return [record for camera in _drives(path) for record in _drive(camera, _log(camera))]
+
+
+def _drives(path: Path) -> list[Path]:
+    """The camera files that have a log."""
+    cameras = sorted((path / "camera").glob("*.h5")) if path.is_dir() else [path] * (path.suffix == ".h5")
+    return [camera for camera in cameras if _log(camera).is_file() and camera != _log(camera)]
+
+
+def _log(camera: Path) -> Path:
+    return camera.parent.parent / "log" / camera.name
+
+
+def _drive(camera: Path, log: Path) -> list[Record]:
+    pictures, faults = Pictures(camera), Faults(log)
+    with _opened(log) as file:
+        times, pointer, angle = (_column(file, name) for name in ("times", "cam1_ptr", "steering_angle"))
+        rest = {stream: _column(file, name) for name, stream in NUMBERS.items() if name in file}
+        skipped = sorted(set(file) - {"times", "cam1_ptr", "steering_angle", *NUMBERS})
+        if any(len(column) != len(times) for column in (pointer, angle, *rest.values())):
+            raise ValueError("its columns are of unequal length")
+    # The first time that points to a picture is the picture's.
+    known = np.isfinite(pointer) & (pointer >= 0) & np.isfinite(times)
+    frames, first = np.unique(pointer[known].astype(np.int64), return_index=True)
+    lost = frames >= len(pictures)
+    for frame in frames[lost]:
+        faults.add(f"frame {frame}", f"{camera.name} ends after {len(pictures)} frames")
+    frames, clock = frames[~lost], times[known][first[~lost]]
+    faults.check(len(frames))
+    order = np.argsort(clock, kind="stable")
+    streams = {"picture": Stream(Chosen(pictures, frames[order]), clock[order])}
+    angles = sound("angle_rad", angle * RAD_PER_UNIT, times, faults, -WHEEL_RANGE_RAD, WHEEL_RANGE_RAD)
+    streams |= {k: Stream(v, angles.time_s) for k, v in wheel(angles.values[:], WHEEL_RANGE_RAD).items()}
+    streams |= {name: sound(name, values, times, faults) for name, values in rest.items()}
+    faults.check(len(angles))
+    about = {
+        "format": "comma.ai 2016",
+        "clock": "times, of a picture the first that cam1_ptr gives it",
+        "steer_range_rad": WHEEL_RANGE_RAD,
+        "sign": "angle_rad = -(steering_angle in tenths of a degree), positive left",
+        "skipped": skipped,
+        **faults.about(),
+    }
+    return cut(camera.with_suffix(""), streams, about)
+
+
+class Pictures:
+    """`X` of a camera file as (time height width 3) uint8 RGB, read when asked for."""
+
+    def __init__(self, path: Path):
+        self.path, self.dtype = path, np.dtype(np.uint8)
+        with _opened(path) as file:
+            data = _dataset(file, "X")
+            if data.ndim != 4 or data.shape[1] != 3 or data.dtype != np.uint8:
+                raise ValueError(f"X is {data.dtype} {data.shape}, not uint8 (time 3 height width)")
+            num, _, height, width = data.shape
+            if not 0 < height * width <= MOST_PIXELS:
+                raise ValueError(f"its pictures are {width}x{height}")
+        self.shape: tuple[int, ...] = (num, height, width, 3)
+        self.fingerprint = hashlib.sha256(f"{stamp(path)}{self.shape}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[index]
+        with _opened(self.path) as file:
+            numbers, places = np.unique(wanted, return_inverse=True)
+            found = _rows(_dataset(file, "X"), numbers)
+        return np.ascontiguousarray(np.moveaxis(found, 1, -1)[places.reshape(wanted.shape)])
+
+
+def _rows(data: Any, numbers: np.ndarray) -> np.ndarray:
+    """Rows of a dataset by their ascending numbers; close ones in one piece, which is far faster."""
+    first, last = (numbers[0], numbers[-1]) if len(numbers) else (0, -1)
+    together = last - first < 2 * len(numbers)
+    return data[first : last + 1][numbers - first] if together else data[numbers]
+
+
+def _column(file: Any, name: str) -> np.ndarray:
+    data = _dataset(file, name)
+    if data.ndim != 1 or data.dtype.kind not in "iufb" or data.shape[0] > MOST_SAMPLES:
+        raise ValueError(f"{name} is {data.dtype} {data.shape}, not numbers (time)")
+    return np.asarray(data[:], np.float64)
+
+
+def _dataset(file: Any, name: str) -> Any:
+    """A dataset whose bytes lie in the file itself. ValueError where there is none."""
+    import h5py
+
+    data = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise ValueError(f"it holds no {name} of its own")
+    if data.chunks and np.prod(data.chunks, dtype=float) * data.dtype.itemsize > MOST_CHUNK:
+        raise ValueError(f"{name} lies in pieces of {data.chunks}")
+    return data
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError("HDF5 needs the package h5py; run: pip install 'steersman[logs]'") from error
+    with reading(path), h5py.File(own(path), "r") as file:
+        yield file

@@ -1,0 +1,130 @@
+"""Video files as pictures by their number, decoded when asked for."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from steersman.errors import UserError
+
+from .frames import MOST_PIXELS, own, stamp
+from .lerobot_layout import reading
+
+REORDERED = 16
+"""Frames, the most by which the order in a file differs from that in which they are shown (H.264 and H.265)."""
+DEMUXERS = {".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".mp4": "mov", ".mov": "mov", ".hevc": "hevc"}
+"""A film is opened as what its name says: guessing would let a playlist fetch other files."""
+
+
+class Film:
+    """All pictures of a video file: (time height width 3) uint8 RGB, in the order in which they are shown.
+
+    A file cut short has the pictures that are left. One without time stamps of its pictures (.hevc, some .avi) can't
+    be sought in: it is decoded from its start. UserError where it is no video or one over MOST_PIXELS.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.dtype = own(path), np.dtype(np.uint8)
+        self._going: tuple[int, Iterator[np.ndarray]] | None = None
+        with self._opened() as (container, stream):
+            self.fps = float(stream.average_rate or 0)
+            size = (stream.height, stream.width)
+            packets = [packet for packet in container.demux(stream) if packet.size]
+        times = [packet.pts for packet in packets if packet.pts is not None]
+        # A packet without a time, or times that are not the pictures' (.avi), mean that they can only be counted.
+        self.pts = np.array(sorted(times)) if len(set(times)) == len(packets) else None
+        if self.pts is not None:
+            self.pts = _without_loose_end(self.pts) if self._tells_time() else None
+        self.shape: tuple[int, ...] = (self._last_whole(len(packets)), *size, 3)
+        self.fingerprint = hashlib.sha256(f"{stamp(path)}{self.shape}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[index]
+        pictures = np.empty((*wanted.shape, *self.shape[1:]), np.uint8)
+        flat = wanted.reshape(-1)
+        places = pictures.reshape(len(flat), *self.shape[1:])
+        for number, picture in self._decoded(np.unique(flat)):
+            places[flat == number] = picture
+        return pictures
+
+    def _decoded(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """The wanted pictures, in order. Reading on where the last reading ended costs no seeking."""
+        if not len(wanted):
+            return
+        going, self._going = self._going, None
+        at, running = going or (-1, iter(()))
+        first = int(wanted[0])
+        if not (at == first or (self.pts is None and 0 <= at < first)):
+            at, running = (first if self.pts is not None else 0), self._from(first)
+        chosen = set(wanted.tolist())
+        while at <= wanted[-1]:
+            picture = next(running, None)
+            if picture is None or picture.shape != self.shape[1:]:
+                what = "can't be decoded" if picture is None else "has another size than the first"
+                raise UserError(f"{self.path}: frame {at} {what}; copy the file anew or leave it out")
+            if at in chosen:
+                yield at, picture
+            at += 1
+        # At its end a film is closed.
+        self._going = (at, running) if at < len(self) else None
+
+    def _from(self, first: int) -> Iterator[np.ndarray]:
+        """Pictures from number `first` on, of a film without time stamps from its start; ends where one is lacking."""
+        with self._opened() as (container, stream):
+            if self.pts is not None:
+                container.seek(int(self.pts[first]), stream=stream)
+            for frame in container.decode(stream):
+                if self.pts is not None:
+                    if frame.pts is None or frame.pts < self.pts[first]:
+                        continue
+                    if first == len(self.pts) or frame.pts != self.pts[first]:
+                        return
+                    first += 1
+                yield frame.to_ndarray(format="rgb24")
+
+    def _tells_time(self) -> bool:
+        """Whether the first pictures come with the times of the first packets."""
+        assert self.pts is not None
+        with self._opened() as (container, stream):
+            shown = [frame.pts for frame, _ in zip(container.decode(stream), range(REORDERED), strict=False)]
+        return shown == self.pts[: len(shown)].tolist()
+
+    def _last_whole(self, num_packets: int) -> int:
+        """How many pictures there are, without those at the end that don't decode."""
+        if self.pts is None or not num_packets:
+            return num_packets
+        last = -1
+        with self._opened() as (container, stream):
+            container.seek(int(self.pts[-1]), stream=stream)
+            try:
+                for frame in container.decode(stream):
+                    last = max(last, frame.pts if frame.pts is not None else -1)
+            except av.error.FFmpegError:
+                pass  # What came before the fault counts.
+        return int(np.searchsorted(self.pts, last, side="right"))
+
+    @contextmanager
+    def _opened(self):
+        """The container and its first video stream."""
+        with reading(self.path), av.open(f"file:{self.path}", format=DEMUXERS[self.path.suffix.lower()]) as container:
+            stream = container.streams.video[0]
+            if not 0 < stream.width * stream.height <= MOST_PIXELS:
+                raise ValueError(f"its pictures are {stream.width}x{stream.height}")
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+            yield container, stream
+
+
+def _without_loose_end(pts: np.ndarray) -> np.ndarray:
+    """Of a file cut short the frames before the first one lost, for those after it can't be numbered."""
+    step = np.diff(pts)
+    gaps = np.flatnonzero(step > 1.5 * np.median(step)) + 1 if len(step) else step
+    gaps = gaps[gaps > len(pts) - REORDERED]
+    return pts[: gaps[0]] if len(gaps) else pts

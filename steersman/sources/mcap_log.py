@@ -1,0 +1,87 @@
+"""MCAP: pictures (foxglove.CompressedImage as JSON, or ROS 1 and ROS 2 images) and a wheel that the user names.
+
+Format: mcap.dev. No topic is the wheel's by custom, so it is named, with what turns its unit into radians at the
+steering wheel, positive = LEFT: `LOG.mcap?steer=/topic.field&scale=-0.01745` of degrees, positive = right; see
+`messages`. Numbers may be in JSON, ROS 1 or ROS 2 messages.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from steersman.errors import UserError
+from steersman.records import Record
+
+from .frames import own
+from .lerobot_layout import reading
+from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
+
+__all__ = ["OPTIONS", "detect", "read"]
+
+LAYOUT = "MCAP: *.mcap, read as LOG.mcap?steer=/TOPIC.FIELD"
+ROS = (("ros1", "ros1msg"), ("cdr", "ros2msg"))
+"""Encodings of messages and of their definitions."""
+MOST_BYTES = 2**30
+"""Of one record of a file; a larger one is taken for damage."""
+
+
+def detect(path: Path) -> bool:
+    return bool(_files(path))
+
+
+def read(path: Path, given: Mapping[str, str]) -> list[Record]:
+    """A file, or all of a folder; UserError where one can't be read or its topics are not known."""
+    return [record for file in _files(path) for record in _file(file, given)]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.glob("*.mcap")) if path.is_dir() else [path] * (path.suffix == ".mcap")
+
+
+def _file(path: Path, given: Mapping[str, str]) -> list[Record]:
+    with _opened(path) as (_, summary):
+        kinds = {key: schema.name for key, schema in summary.schemas.items()}
+        types = {channel.topic: kinds.get(channel.schema_id, "") for channel in summary.channels.values()}
+    return recordings(path, _walk, topics(path, types, given, Topics({}, {})), types, "MCAP")
+
+
+def _walk(path: Path, wanted: Sequence[str], start_ns: int) -> Iterator[Message]:
+    with _opened(path) as (log, _):
+        for schema, channel, message in log.iter_messages(wanted, starting_at=start_ns):
+            decode = _decoder(schema, channel)
+            yield channel.topic, message.log_time, partial(decode, message.data)
+
+
+def _decoder(schema: Any, channel: Any) -> Callable[[bytes], Any]:
+    if channel.message_encoding == "json":
+        return json.loads
+    if schema is None or (channel.message_encoding, schema.encoding) not in ROS:
+        raise UserError(
+            f"the messages of {channel.topic} are {channel.message_encoding or 'of an unknown encoding'}; "
+            "JSON, ROS 1 and ROS 2 with .msg definitions are read, so convert the log to one of them"
+        )
+    store, name = ros_types(schema.name, schema.data.decode())
+    decode = store.deserialize_ros1 if channel.message_encoding == "ros1" else store.deserialize_cdr
+    return partial(_of_type, decode, name)
+
+
+def _of_type(decode: Callable[[bytes, str], Any], name: str, raw: bytes) -> Any:
+    return decode(raw, name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The reader and the file's own table of contents."""
+    try:
+        from mcap.reader import SeekingReader
+    except ImportError as error:
+        raise UserError("MCAP needs the package mcap; run: pip install 'steersman[logs]'") from error
+    with reading(path), open(own(path), "rb") as file:
+        log = SeekingReader(file, record_size_limit=MOST_BYTES)
+        summary = log.get_summary()
+        if summary is None:
+            raise UserError(f"{path} has no table of contents; write it anew with: mcap recover {path.name}")
+        yield log, summary

@@ -1,0 +1,75 @@
+"""ROS 1 bags: pictures (sensor_msgs/Image or CompressedImage) and the wheel, by topic.
+
+By default the topics are those of Udacity's Challenge 2: `/center_camera/image_color` (or `/compressed` below it), left
+and right, and `/vehicle/steering_report`, whose `steering_wheel_angle` is radians at the steering wheel, positive =
+LEFT, `speed` m/s and `steering_wheel_torque` N m. Others are named as in `LOG.bag?steer=/topic.field`; see `messages`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from steersman.errors import UserError
+from steersman.records import Record
+
+from .frames import own
+from .lerobot_layout import reading
+from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
+
+__all__ = ["OPTIONS", "detect", "read"]
+
+LAYOUT = "ROS 1: *.bag"
+REPORT = "/vehicle/steering_report"
+NUMBERS = {
+    "angle_rad": (REPORT, "steering_wheel_angle"),
+    "torque_nm": (REPORT, "steering_wheel_torque"),
+    "speed_mps": (REPORT, "speed"),
+}
+
+
+def detect(path: Path) -> bool:
+    return bool(_bags(path))
+
+
+def read(path: Path, given: Mapping[str, str]) -> list[Record]:
+    """A bag, or all of a folder; UserError where one can't be read or its topics are not known."""
+    return [record for bag in _bags(path) for record in _bag(bag, given)]
+
+
+def _bags(path: Path) -> list[Path]:
+    return sorted(path.glob("*.bag")) if path.is_dir() else [path] * (path.suffix == ".bag")
+
+
+def _bag(path: Path, given: Mapping[str, str]) -> list[Record]:
+    with _opened(path) as bag:
+        types = {connection.topic: connection.msgtype for connection in bag.connections}
+    cameras = {}
+    for side, name in (("center", "picture"), ("left", "picture_left"), ("right", "picture_right")):
+        topic = f"/{side}_camera/image_color"
+        cameras[name] = topic if topic in types else f"{topic}/compressed"
+    usual = Topics(cameras, NUMBERS if REPORT in types else {})
+    return recordings(path, _walk, topics(path, types, given, usual), types, "ROS 1 bag")
+
+
+def _walk(path: Path, wanted: Sequence[str], start_ns: int) -> Iterator[Message]:
+    with _opened(path) as bag:
+        connections = [connection for connection in bag.connections if connection.topic in wanted]
+        for connection, time_ns, raw in bag.messages(connections, start_ns):
+            yield connection.topic, time_ns, partial(_decoded, connection, raw)
+
+
+def _decoded(connection: Any, raw: bytes) -> object:
+    store, name = ros_types(connection.msgtype, connection.msgdef.data)
+    return store.deserialize_ros1(raw, name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        from rosbags.rosbag1 import Reader
+    except ImportError as error:
+        raise UserError("ROS bags need the package rosbags; run: pip install 'steersman[logs]'") from error
+    with reading(path), Reader(own(path)) as bag:
+        yield bag
