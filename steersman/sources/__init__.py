@@ -14,6 +14,7 @@ from . import (
     comma2016,
     deeptesla,
     donkeycar,
+    folder,
     lerobot,
     mcap_log,
     openpilot,
@@ -34,6 +35,7 @@ READERS: dict[str, ModuleType] = {
     "ros_bag": ros_bag,
     "mcap": mcap_log,
     "openpilot": openpilot,
+    "folder": folder,
 }
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
 

@@ -1,0 +1,241 @@
+"""Any other drive: a CSV with a steering angle a line, and beside it the pictures it names, or one video.
+
+Columns are found by their usual names, or named: `LOG?steer=COLUMN&unit=deg`. A clock's unit is in its column's name
+or is the one that gives 1 to 200 frames a second. An angle's unit is in its column's name; else up to 1 it is a
+fraction of full lock, above 25 degrees at the steering wheel, and in between it must be named. It becomes `steer`
+(of degrees and radians also `angle_rad`), positive = LEFT: a file doesn't tell the sign, so positive is taken for
+left unless `sign=right` is named.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from steersman.errors import UserError
+from steersman.records import Record
+
+from .drives import WHEEL_RANGE_RAD, Faults, header, number, own_name, rate_hz, records, table, wheel
+from .films import DEMUXERS, Film
+from .frames import MARKS, Chosen, Frames, damage
+
+LAYOUT = "frames or a video: a .csv with a steering column, and the pictures it names or one video beside it"
+NAMES = {
+    "picture": ("picture", "image", "img", "filename", "file", "image_path", "img_path", "frame_path", "path",
+                "image_name", "image_file", "cam/image_array", "center"),
+    "steer": ("steer", "steering", "steering_angle", "angle", "wheel", "steer_angle", "user/angle", "steer_rad",
+              "angle_rad", "steering_angle_rad", "steer_deg", "angle_deg", "steering_angle_deg", "steering_deg"),
+    "time": ("time_s", "time", "timestamp", "t", "ts", "time_ms", "timestamp_ms", "ts_ms", "time_us", "timestamp_us",
+             "ts_micro", "time_ns", "timestamp_ns", "ts_ns", "seconds"),
+    "frame": ("frame", "frame_index", "frame_id", "frame_number", "index"),
+}  # fmt: skip
+"""Columns by what they hold, the likeliest first; capitals don't count."""
+OPTIONS = (*NAMES, "unit", "sign", "range_deg", "rate")
+BESIDE = ("throttle", "brake", "speed_mps")
+"""Columns that are read as they stand where they hold numbers."""
+ENDINGS_S = {"_s": 1.0, "_ms": 1e-3, "_us": 1e-6, "_micro": 1e-6, "_ns": 1e-9}
+SLOWEST_S, FASTEST_S = 1.0, 1 / 200
+"""Of the usual step of a clock whose column doesn't name its unit."""
+FRACTION, DEGREES = 1.0, 25.0
+"""The largest fraction of full lock, and the angle above which a number must be degrees."""
+UNITS = {"fraction": None, "rad": 1.0, "deg": math.radians(1)}
+DEEP = 2
+"""Levels of folders below the CSV's in which pictures are looked for."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table's columns are called; "" where there is none."""
+
+    steer: str
+    picture: str
+    time: str
+    frame: str
+
+
+def detect(path: Path) -> bool:
+    return any(_found(header(log), {}).steer and _has_pictures(log) for log in _tables(path))
+
+
+def read(path: Path, given: Mapping[str, str]) -> list[Record]:
+    """A drive for each table of the folder, or that of the one given, cut where its clock pauses for over a second.
+
+    UserError where a column, unit or clock isn't clear, or over 5 % of the frames are unreadable.
+    """
+    for name, known in (("unit", tuple(UNITS)), ("sign", ("left", "right"))):
+        if given.get(name, known[0]) not in known:
+            raise UserError(f"{path}: {name}={given[name]} is none of {', '.join(known)}")
+    logs = [log for log in _tables(path) if _found(header(log), given).steer]
+    return [record for log in logs for record in _drive(log, given)]
+
+
+def _tables(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(child for child in path.iterdir() if child.suffix.lower() == ".csv")
+    return [path] if path.suffix.lower() == ".csv" else []
+
+
+def _has_pictures(log: Path) -> bool:
+    columns = _found(header(log), {})
+    return bool(_video(log)) or (bool(columns.picture) and any(True for _ in _pictures(log.parent, DEEP)))
+
+
+def _found(columns: list[str], given: Mapping[str, str]) -> Columns:
+    """UserError where a column is named that isn't there."""
+    low = {column.lower(): column for column in reversed(columns)}
+    found = {}
+    for what, names in NAMES.items():
+        if what in given:
+            if given[what] not in columns:
+                raise UserError(f"{what}={given[what]} is no column; there are {', '.join(columns)[:200]}")
+            found[what] = given[what]
+        else:
+            found[what] = next((low[name] for name in names if name in low), "")
+    return Columns(**found)
+
+
+def _video(log: Path) -> Path | None:
+    """The video of the same name, or the only one of the folder."""
+    videos = [child for child in log.parent.iterdir() if child.suffix.lower() in DEMUXERS]
+    same = [video for video in videos if video.stem == log.stem]
+    return (same or (videos if len(videos) == 1 else [None]))[0]
+
+
+def _pictures(folder: Path, depth: int) -> Iterator[Path]:
+    for child in sorted(folder.iterdir()):
+        if child.suffix.lower() in MARKS:
+            yield child
+        elif depth and child.is_dir() and not child.is_symlink():
+            yield from _pictures(child, depth - 1)
+
+
+def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
+    columns, faults = _found(header(log), given), Faults(log)
+    film = None
+    if columns.picture:
+        place = _places(log.parent)
+    else:
+        video = _video(log)
+        if video is None:
+            raise UserError(
+                f"{log}: no column names pictures and there is not one video beside it; "
+                f"its columns are {', '.join(header(log))[:200]}; name one with {log}?picture=COLUMN"
+            )
+        film = Film(video)
+    rows: list[dict[str, Any]] = []
+    for order, (where, cells) in enumerate(table(log, faults)):
+        try:
+            row = {"steer": number(float(cells[columns.steer])), "order": order}
+            row |= {"time": number(float(cells[columns.time]))} if columns.time else {}
+            row |= {name: _number(cells[name]) for name in BESIDE if name in cells}
+            if film is None:
+                row["picture"] = place(cells[columns.picture])
+            else:
+                row["frame"] = int(number(float(cells[columns.frame]), 0, 2**40)) if columns.frame else order
+                if row["frame"] >= len(film):
+                    raise ValueError(f"{film.path.name} ends after {len(film)} frames")
+        except ValueError as error:
+            faults.add(where, error)
+        else:
+            rows.append(row)
+    faults.check(len(rows))
+    time_s, clock = _clock(log, columns, rows, film, given)
+    values, told = _angles(log, columns, np.array([row["steer"] for row in rows]), given)
+    values |= {
+        name: np.array([row[name] for row in rows], np.float32)
+        for name in BESIDE
+        if name in rows[0] and all(math.isfinite(row[name]) for row in rows)
+    }
+    about = {"format": "frames and a CSV" if film is None else "a video and a CSV", "rate_hz": rate_hz(time_s)}
+    about |= {"clock": clock, **told, **faults.about()}
+
+    def streams(part: slice) -> dict:
+        kept = rows[part]
+        shown = [row["picture" if film is None else "frame"] for row in kept]
+        return {"picture": Frames(shown) if film is None else Chosen(film, np.array(shown))} | {name: value[part] for name, value in values.items()}
+
+    several = len(_tables(log.parent)) > 1
+    return records(log.with_suffix("") if several else log.parent, time_s, [None] * len(rows), streams, about)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _places(folder: Path) -> Callable[[str], Path]:
+    """Finds a picture by what a cell says: its place below the folder, else its name alone, if that is no other's."""
+    by_name: dict[str, list[Path]] = {}
+    for path in _pictures(folder, DEEP):
+        by_name.setdefault(path.name, []).append(path)
+
+    def place(cell: str) -> Path:
+        named = by_name.get(own_name(cell), [])
+        inside = PurePosixPath(cell.replace("\\", "/"))
+        found = [path for path in named if path.relative_to(folder).as_posix() == inside.as_posix()] or named
+        if len(found) != 1:
+            raise ValueError(f"{cell[:80]!r} is {'missing' if not found else f'the name of {len(found)} pictures'}")
+        if reason := damage(found[0], folder):
+            raise ValueError(f"{found[0].name} is {reason}")
+        return found[0]
+
+    return place
+
+
+def _clock(
+    log: Path, columns: Columns, rows: list, film: Film | None, given: Mapping[str, str]
+) -> tuple[np.ndarray, str]:
+    """Seconds of the rows, and where they come from."""
+    if columns.time:
+        ticks = np.array([row["time"] for row in rows])
+        ending = next((e for e in ENDINGS_S if columns.time.lower().endswith(e)), None)
+        if ending:
+            return ticks * ENDINGS_S[ending], f"{columns.time}, in units of {ENDINGS_S[ending]:g} s as its name says"
+        step = np.diff(ticks)
+        usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
+        for unit_s in sorted(set(ENDINGS_S.values()), reverse=True):
+            if FASTEST_S <= usual * unit_s <= SLOWEST_S:
+                return ticks * unit_s, f"{columns.time}, in units of {unit_s:g} s by its usual step of {usual:g}"
+        raise UserError(
+            f"{log}: the steps of {columns.time} are {usual:g}, no frame rate of 1 to 200 Hz in any unit; "
+            f"name another column with {log}?time=COLUMN, or the rate with rate=20 and an empty time"
+        )
+    try:
+        rate = number(float(given["rate"]), 1e-3, 1e4) if "rate" in given else film.fps if film else 0.0
+    except ValueError as error:
+        raise UserError(f"{log}: rate={given['rate']}: {error}") from error
+    if not rate:
+        raise UserError(f"{log} has no clock among its columns; name its frame rate with {log}?rate=20")
+    order = np.array([row["frame" if film else "order"] for row in rows], float)
+    return order / rate, f"{rate:g} frames a second, as {'named' if 'rate' in given else 'its video says'}"
+
+
+def _angles(log: Path, columns: Columns, angles: np.ndarray, given: Mapping[str, str]) -> tuple[dict, dict[str, Any]]:
+    """`steer`, maybe `angle_rad`, and what is told of them."""
+    low, largest = columns.steer.lower(), float(np.abs(angles).max())
+    named = given.get("unit") or next((unit for unit in ("rad", "deg") if low.endswith(f"_{unit}")), None)
+    unit = named or ("fraction" if largest <= FRACTION else "deg" if largest > DEGREES else "")
+    if not unit:
+        raise UserError(
+            f"{log}: {columns.steer} goes up to {largest:g}, which may be radians or degrees; "
+            f"name its unit with {log}?unit=rad or unit=deg"
+        )
+    range_rad = WHEEL_RANGE_RAD
+    try:
+        if "range_deg" in given:
+            range_rad = math.radians(number(float(given["range_deg"]), 1e-3, 1e5))
+    except ValueError as error:
+        raise UserError(f"{log}: range_deg={given['range_deg']}: {error}") from error
+    limit = 1.0 if unit == "fraction" else range_rad
+    signed = np.where(angles == 0, 0.0, angles * (-1.0 if given.get("sign") == "right" else 1.0) * (UNITS[unit] or 1.0))
+    if np.abs(signed).max() > limit * (1 + 1e-6):
+        raise UserError(f"{log}: {columns.steer} goes up to {largest:g}, over full lock; name unit and range_deg")
+    values = {"steer": signed.astype(np.float32)} if unit == "fraction" else wheel(signed, range_rad)
+    sign = "as named" if "sign" in given else "taken for granted: the file does not tell"
+    told = f"{columns.steer} in {unit}, {'by its name' if named else f'as it goes up to {largest:g}'}; sign {sign}"
+    return values, {"steer_range_rad": None if unit == "fraction" else range_rad, "sign": told}
