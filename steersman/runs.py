@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -60,6 +60,9 @@ class Recipe(Spec):
     augment: tuple[Spec, ...] = ()
     split: Split = Split()
     training: Training = Training()
+
+    learned_files: ClassVar[tuple[str, ...]] = ()
+    """What `learn` writes into the run's folder."""
 
     def build(self, raw: tuple[int, ...]) -> Model:
         return Network(self.encoder, self.core, self.head, self.flavour, self.skip).build(raw)
@@ -120,7 +123,7 @@ class Run:
         """The same run in another folder, without its checkpoints."""
         run = replace(self, folder=folder)
         run.write()
-        for name in ("model.safetensors", "log.jsonl"):
+        for name in ("model.safetensors", "log.jsonl", *self.recipe.learned_files):
             write_file(folder / name, (self.folder / name).read_bytes())
         return run
 

@@ -43,10 +43,7 @@ def score(
     shown = run.recipe.examples(model, records, watch)
     kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
     if isinstance(model.head, ClassificationHead):
-        if beside:
-            raise UserError(
-                "--beside is for runs that predict a number; classes and texts stand beside baselines alone"
-            )
+        _alone(beside)
         last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
         raw = model.stream(shown)
         logits = np.concatenate([part[last].numpy() for part in raw])
@@ -68,6 +65,11 @@ def score(
     scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
     curves = {name: by_curvature(np.concatenate(o), np.concatenate(truths)) for name, o in others.items()}
     return scores | {"target": model.head.targets[0], "data": kept, "others": curves}, records, shown, predicted
+
+
+def _alone(beside: Sequence[Run]) -> None:
+    if beside:
+        raise UserError("--beside is for runs that predict a number; classes and texts stand beside baselines alone")
 
 
 def _scored(values: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -95,6 +97,7 @@ def report_run(
 ) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder or another."""
     if isinstance(run.recipe, Translation):
+        _alone(beside)
         return report_translation(run, data, watch, folder)
     folder = folder or run.folder
     folder.mkdir(parents=True, exist_ok=True)

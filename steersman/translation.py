@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf, log
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -136,6 +136,7 @@ class Translation(Recipe):
     power: float = 1.0
     """Of the length, by which a sequence's log-probability is divided."""
 
+    learned_files: ClassVar[tuple[str, ...]] = (VOCABULARY,)
     BOUNDS = {"longest": (1, inf), "judged": (1, inf), "beam": (1, inf), "power": (0, inf)}
 
     def read(self, data: Sequence[str]) -> list[Record]:

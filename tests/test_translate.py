@@ -22,6 +22,7 @@ from steersman.errors import UserError
 from steersman.pairs import ByLength, PairBatches, batch_of, padded
 from steersman.recipes import RECIPES
 from steersman.runs import Run, faults, fit
+from steersman.scoring import report_run
 from steersman.sources import catalogues, parallel
 from steersman.sources.catalogues import Catalogues
 from steersman.sources.synthetic import Reversed
@@ -336,6 +337,18 @@ def test_a_run_holds_its_vocabulary_and_its_page(place, capsys):
     out = capsys.readouterr().out
     assert "BLEU" in out
     assert "version:" in out
+
+
+def test_a_translator_stands_beside_no_other_run(place):
+    run = Run.open(place / "run")
+    with pytest.raises(UserError, match="--beside is for runs that predict a number"):
+        report_run(run, beside=[run])
+
+
+def test_an_adopted_run_keeps_its_vocabulary(place, tmp_path):
+    run = Run.open(place / "run")
+    told = [[said.text for said in one.model().translate(["3 1 2", "7"])] for one in (run, run.adopted(tmp_path))]
+    assert told[0] == told[1]
 
 
 def translated(place, text: bytes, monkeypatch, capsys, *options: str):
