@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from .checkpoints import load_weights, read_json, write_json
 from .config import Spec, to_json, value
-from .data import Batches, Example, Lanes, Split, Windows, examples
+from .data import Batches, Example, Lanes, Split, Windows, examples, unsaid
 from .encoders import prepare_batch
 from .errors import UserError
 from .files import write_file
@@ -77,6 +77,10 @@ class Recipe(Spec):
     def read(self, data: Sequence[str]) -> list[Record]:
         """The records of some folders."""
         return [record for path in data for record in read(Path(path))]
+
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        """`train`, `validation` and `test`; tells of what is left out."""
+        return self.split.divide(records, say)
 
     def learn(self, records: Sequence[Record], folder: Path) -> None:
         """Keeps in the run's folder what the model is built with and training records tell, such as a vocabulary."""
@@ -156,7 +160,7 @@ class Run:
 
     def records(self, watch: Watch = silent) -> dict[str, list[Record]]:
         """Training, validation and test records, divided as when it was trained."""
-        return self.recipe.split.divide(read_records(self.recipe, self.data, watch))
+        return self.recipe.divide(read_records(self.recipe, self.data, watch))
 
 
 def new_folder(name: str, below: Path = Path("runs")) -> Path:
@@ -200,7 +204,7 @@ def fit(
         everything = read_records(recipe, data, watch)
         for fault in faults(everything) if rank == 0 else ():
             say(fault)
-        records = recipe.split.divide(everything)
+        records = recipe.divide(everything, say if rank == 0 else unsaid)
         records["train"] += read_records(recipe, extra, watch) if extra else []
         raw = tuple(records["train"][0][recipe.inputs].values.shape[1:]) or (1,)
         run = Run(folder, name, recipe, raw, data, extra)
