@@ -137,7 +137,7 @@ class Split(Spec):
             if not part:
                 gap = f" and a gap of {self.gap_s:g} s" if self.gap_s else ""
                 raise UserError(
-                    f"no record is left for {name}: each of the {len(records)} is too short for two steps of its "
+                    f"no record is left for {name}: all {len(records)} are too short for two steps of its "
                     f"share{gap}; give longer ones, or raise --split.validation and --split.test"
                 )
         return parts

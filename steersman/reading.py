@@ -1,5 +1,6 @@
 """What a model of a text does while it reads: how surprised it is, and which of its cells track something."""
 
+import copy
 import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from math import log
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from .data import Example
-from .evaluate import Scores, classification_scores
+from .evaluate import Scores, guess_scores
 from .heads import NextSymbolHead
 from .model import Model
 from .symbols import UNKNOWN
@@ -44,10 +46,18 @@ class Reading:
 
 
 def text_scores(
-    logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, names: Sequence[str], train: Sequence[np.ndarray]
+    guesses: np.ndarray,
+    nats: float,
+    labels: np.ndarray,
+    counts: np.ndarray,
+    names: Sequence[str],
+    train: Sequence[np.ndarray],
 ) -> Scores:
-    """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text."""
-    scores = classification_scores(logits, labels, counts, names)
+    """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text.
+
+    Given are the likeliest symbols and the model's mean nats.
+    """
+    scores = guess_scores(guesses, nats, labels, counts, names)
     scores["bits"] = scores["nats"] / log(2)
     scores["unknown"] = int((labels == 0).sum()) if names[0] == "unknown" else 0
     scores["baselines"] |= {"pairs": _pairs(labels, len(counts), train), "xz": _xz(labels, train)}
@@ -57,7 +67,7 @@ def text_scores(
 
 
 MOST_SQUEEZED = 4_000_000
-"""Symbols of the test, and of the end of the training text, that xz is given: it takes a minute and 700 MB for more."""
+"""Symbols of the beginning of the test, and bytes of the end of the training texts, that xz is given."""
 
 
 def _pairs(labels: np.ndarray, classes: int, train: Sequence[np.ndarray]) -> dict[str, float]:
@@ -83,6 +93,21 @@ def _xz(labels: np.ndarray, train: Sequence[np.ndarray]) -> dict[str, float | No
 
 def _squeezed(text: bytes) -> bytes:
     return lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
+
+
+def judged(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:
+    """The likeliest symbol at each step of all texts, mean nats, and raw outputs over the passage that is shown."""
+    assert isinstance(model.head, NextSymbolHead)
+    head, total, passage = copy.deepcopy(model.head).cpu(), 0.0, []
+    guesses = [np.empty(len(e), np.int32) for e in shown]
+    for place, start, raw in model.streamed(shown):
+        end = start + len(raw)
+        guesses[place][start:end] = raw.argmax(1).numpy()
+        labels = torch.from_numpy(head.labels(shown[place].y[start:end, 0])).long()
+        total += float(F.cross_entropy(raw, labels, reduction="sum"))
+        if place == 0 and start < PASSAGE:
+            passage.append(raw)
+    return np.concatenate(guesses), total / sum(map(len, shown)), torch.cat(passage)[:PASSAGE]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from ..encoders import Embedding
 from ..heads import NextSymbol
 from ..runs import Recipe
 from ..sources import read
-from ..sources.text import Shakespeare, texts
+from ..sources.text import Shakespeare, check_utf8, texts
 from ..symbols import common_characters
 from ..train import Training
 
@@ -34,6 +34,7 @@ def chars(data: Sequence[str] = ()) -> Recipe:
         symbols = string.printable  # Its options can be shown; that there is no text is said when it is read.
     else:
         records = [record for path in data for record in read(Path(path))] if data else plays.read()
+        check_utf8(records)  # Also what is not trained on.
         symbols = common_characters(texts(recipe.divide(records)["train"]), LEAST)
     return replace(
         recipe,

@@ -64,15 +64,21 @@ def _pair(name: str, codes: Any, clock: np.ndarray) -> dict[str, Stream]:
     return {name: Stream(codes[:-1], clock), f"next_{name}": Stream(codes[1:], clock)}
 
 
-def texts(records: Sequence[Record]) -> list[str]:
-    """The characters of records of texts. UserError where one is not UTF-8."""
-    found = []
+def check_utf8(records: Sequence[Record]) -> None:
+    """UserError where a text is not UTF-8."""
     for record in records:
         if "not_utf8_at" in record.about:
             raise UserError(
                 f"{record.name} is not UTF-8 at byte {record.about['not_utf8_at']}; convert it, "
                 "or train it as bytes: steersman train bytes --data FILE"
             )
+
+
+def texts(records: Sequence[Record]) -> list[str]:
+    """The characters of records of texts. UserError where one is not UTF-8."""
+    check_utf8(records)
+    found = []
+    for record in records:
         first, last = record["character"].values[:], record["next_character"].values[-1:]
         found.append(np.concatenate((first, last)).astype("<u4").tobytes().decode("utf-32-le"))
     return found
