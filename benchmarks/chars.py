@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.cores import LSTM
-from steersman.generate import Sampling, Speaker, nats_in_blocks
+from steersman.decoding import Sampling
+from steersman.generate import Speaker, nats_in_blocks
 from steersman.model import Model
 from steersman.recipes import RECIPES
 from steersman.runs import Run, fit

@@ -17,10 +17,11 @@ from rich.table import Table
 from . import __version__
 from .bench import bench_cores, core_table
 from .config import did_you_mean
+from .decoding import Sampling
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
-from .generate import Sampling, Speaker, written
+from .generate import Speaker, written
 from .page import write_report
 from .progress import bars, silent
 from .quickstart import Quickstart

@@ -1,5 +1,6 @@
 """From records to batches: split by record, then lanes or windows, the order a pure function of (seed, epoch)."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -101,6 +102,10 @@ def _example(record: Record, inputs, targets, prepare, key, cache, once) -> Exam
     return Example(record.name, x, y[-1] if once else y, stream.time_s)
 
 
+def unsaid(line: str) -> None:
+    """Tells nobody."""
+
+
 @dataclass(frozen=True)
 class Split(Spec):
     """How records are divided, before anything is cut from them."""
@@ -118,8 +123,8 @@ class Split(Spec):
 
     BOUNDS = {"validation": (0, 1), "test": (0, 1), "gap_s": (0, inf), "seed": (0, inf)}
 
-    def divide(self, records: Sequence[Record]) -> dict[str, list[Record]]:
-        """`train`, `validation` and `test`."""
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        """`train`, `validation` and `test`; tells of records that are left out."""
         if not records:
             raise UserError("the data holds no record")
         if not 0 < self.test < 1 - self.validation:
@@ -127,10 +132,14 @@ class Split(Spec):
                 f"--split.test {self.test:g} must be above 0 and, with --split.validation {self.validation:g}, "
                 "leave something to train on"
             )
-        parts = self._by_record(records) if self.by == "record" else self._by_time(records)
+        parts = self._by_record(records) if self.by == "record" else self._by_time(records, say)
         for name, part in parts.items():
             if not part and (name != "validation" or self.validation):
-                raise UserError(f"no record is left for {name}: the records are too short for a gap of {self.gap_s} s")
+                gap = f" and a gap of {self.gap_s:g} s" if self.gap_s else ""
+                raise UserError(
+                    f"no record is left for {name}: all {len(records)} are too short for two steps of its "
+                    f"share{gap}; give longer ones, or raise --split.validation and --split.test"
+                )
         return parts
 
     def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -151,7 +160,7 @@ class Split(Spec):
             start += size
         return parts
 
-    def _by_time(self, records: Sequence[Record]) -> dict[str, list[Record]]:
+    def _by_time(self, records: Sequence[Record], say: Callable[[str], None]) -> dict[str, list[Record]]:
         train = 1 - self.validation - self.test
         bounds = {"train": (0.0, train), "validation": (train, 1 - self.test), "test": (1 - self.test, 1.0)}
         parts = {name: [] for name in bounds}
@@ -162,6 +171,10 @@ class Split(Spec):
                 part = _between(record, start, stop, self.gap_s if start else 0.0)
                 if part is not None:
                     parts[name].append(replace(part, name=f"{record.name}[{name}]"))
+        for name, part in parts.items():
+            start, stop = bounds[name]
+            if start < stop and (lost := len(records) - len(part)):
+                say(f"{name}: {lost} of {len(records)} records are too short to give it two steps, and are left out")
         return parts
 
 
@@ -171,12 +184,15 @@ def _between(record: Record, start: float, stop: float, gap_s: float) -> Record 
     first, length = clock[0], clock[-1] - clock[0]
     low, high = first + start * length + gap_s, first + stop * length
     last = np.inf if stop >= 1 else high
-    streams = {}
+    streams, clocks = {}, {}
     for name, stream in record.streams.items():
-        a, b = np.searchsorted(stream.time_s, (low if start else -np.inf, last))
+        # Not numpy's search: it would copy a clock of whole numbers.
+        a, b = (bisect_left(stream.time_s, at) for at in (low if start else -np.inf, last))
         if b - a < 2:
             return None
-        streams[name] = Stream(_View(stream.values, int(a), int(b)), stream.time_s[a:b])
+        # Streams of one clock go on sharing it.
+        part = clocks.setdefault(id(stream.time_s), stream.time_s[a:b])
+        streams[name] = Stream(_View(stream.values, int(a), int(b)), part)
     return replace(record, streams=streams)
 
 
@@ -196,10 +212,12 @@ class _View:
         return self.stop - self.start
 
     def __getitem__(self, index) -> np.ndarray:
+        if isinstance(index, slice) and isinstance(self.values, np.ndarray):
+            return self.values[self.start : self.stop][index]
         return self.values[np.arange(self.start, self.stop)[index]]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.asarray(self.values[np.arange(self.start, self.stop)], dtype=dtype)
+        return np.asarray(self[:], dtype=dtype)
 
 
 class Augment(Protocol):

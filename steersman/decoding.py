@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .config import Spec
 from .cores import State, map_state
 from .vocabulary import BEGIN, END, PAD, UNKNOWN
 
@@ -26,6 +27,40 @@ LEAVE = 1 / 8
 """Share of sequences that must be done before they drop out: to copy the others takes time too."""
 GROUP = 64
 """Entries of which `largest` looks at the maximum first."""
+
+
+@dataclass(frozen=True)
+class Sampling(Spec):
+    """How a token is drawn from what the model thinks likely."""
+
+    temperature: float = 1.0
+    """Below 1 the likely becomes likelier; 0: always the likeliest."""
+    top_k: int = 0
+    """Only the so many likeliest; 0: all."""
+    top_p: float = 1.0
+    """Only the likeliest that hold this share of the probability together (Holtzman et al. 2020)."""
+
+    BOUNDS = {"temperature": (0, inf), "top_k": (0, inf), "top_p": (1e-9, 1)}
+
+    def draw(
+        self, logits: Float[Tensor, "row vocabulary"], generator: torch.Generator | None = None
+    ) -> Int[Tensor, "row"]:
+        """A token a row."""
+        if self.temperature == 0:
+            return logits.argmax(1)
+        # Less the largest: over a small temperature it would be infinite.
+        logits = logits.double()
+        logits = (logits - logits.amax(1, keepdim=True)) / self.temperature
+        if self.top_k:
+            least = largest(logits, min(self.top_k, logits.shape[1]))[0][:, -1:]
+            logits = logits.masked_fill(logits < least, -inf)
+        if self.top_p < 1:
+            ordered, order = logits.sort(dim=1, descending=True, stable=True)
+            share = ordered.softmax(1)
+            beyond = share.cumsum(1) - share >= self.top_p  # The one that crosses it is kept, and so is the first.
+            beyond[:, 0] = False
+            logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -inf)
+        return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -58,13 +93,12 @@ def sample(
     state: State,
     rows: int,
     longest: int | Int[Tensor, "row"],
-    temperature: float = 1.0,
-    top_k: int = 0,
-    nucleus: float = 1.0,
+    sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
+    given: State | None = None,
 ) -> list[Said]:
-    """Tokens drawn as `draw` does."""
-    return follow(step, state, rows, longest, lambda logits: draw(logits, temperature, top_k, nucleus, generator))
+    """A token drawn at every step."""
+    return follow(step, state, rows, longest, lambda logits: sampling.draw(logits, generator), given)
 
 
 @torch.no_grad()
@@ -95,32 +129,6 @@ def follow(
             token, going, at = token[keep], going[keep], at[keep]
             state, given = _rows_of(state, keep), None if given is None else _rows_of(given, keep)
     return [_row(tokens, value) for tokens, value in zip(said.tolist(), score.tolist(), strict=True)]
-
-
-def draw(
-    logits: Float[Tensor, "row vocabulary"],
-    temperature: float = 1.0,
-    top_k: int = 0,
-    nucleus: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Int[Tensor, "row"]:
-    """A token a row, by its probability at a temperature (0: the likeliest).
-
-    `top_k` leaves the k likeliest; `nucleus` the fewest that together have that probability (Holtzman et al. 2020).
-    """
-    if temperature == 0:
-        return logits.argmax(1)
-    logits = logits.float() / temperature
-    if top_k:
-        least = largest(logits, min(top_k, logits.shape[1]))[0][:, -1:]
-        logits = logits.masked_fill(logits < least, -inf)
-    if nucleus < 1:
-        ordered, order = logits.sort(1, descending=True)
-        share = ordered.softmax(1)
-        beyond = share.cumsum(1) - share >= nucleus  # The one that crosses it is kept, and so is the first.
-        beyond[:, 0] = False
-        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -inf)
-    return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
 
 
 @torch.no_grad()

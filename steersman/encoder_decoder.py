@@ -17,7 +17,7 @@ from .attention import Additive, Look, Memory, Multiplicative, mask_of
 from .config import Spec
 from .cores import GRU, Bidirectional, Core, State, map_state, state_tensors
 from .data import Batch
-from .decoding import Said, beam, draw, greedy
+from .decoding import Said, Sampling, beam, greedy
 from .errors import UserError
 from .heads import Head
 from .vocabulary import PAD
@@ -277,7 +277,7 @@ class EncoderDecoder(nn.Module):
         for t in range(1, x.shape[1]):
             logits, state = self.step(shown[-1], state)
             own = torch.rand(len(x), device=x.device) < share
-            shown.append(torch.where(own & (x[:, t] != PAD), draw(logits), x[:, t]))
+            shown.append(torch.where(own & (x[:, t] != PAD), Sampling().draw(logits), x[:, t]))
         return torch.stack(shown, 1)
 
     @torch.no_grad()

@@ -178,15 +178,25 @@ def classification_scores(
     `logits` are (item, class), `labels` (item,), `train_counts` how often the training data holds each
     class. Rows of `confusion` are the true class, columns the predicted one.
     """
-    num_classes = logits.shape[1]
+    return guess_scores(logits.argmax(1), _nats(logits, labels), labels, train_counts, names)
+
+
+def guess_scores(
+    guesses: np.ndarray,
+    nats: float,
+    labels: np.ndarray,
+    train_counts: np.ndarray,
+    names: Sequence[str] | None = None,
+) -> Scores:
+    """The same of the likeliest classes and the mean nats a label."""
+    num_classes = len(train_counts)
     names = list(names) if names is not None else [str(index) for index in range(num_classes)]
-    guesses = logits.argmax(1)
     confusion = np.zeros((num_classes, num_classes), int)
     np.add.at(confusion, (labels, guesses), 1)
     return {
         "items": len(labels),
         "accuracy": accuracy(guesses, labels),
-        "nats": _nats(logits, labels),
+        "nats": nats,
         "baselines": _class_baselines(labels, train_counts),
         "classes": _class_rows(confusion, names),
         "confusion": confusion.tolist(),

@@ -1,47 +1,17 @@
 """One to many: a model of what comes next, its own words fed back to it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 import torch
 
-from .config import Spec
+from .decoding import Sampling
 from .encoders import EmbeddingEncoder
 from .errors import UserError
 from .heads import NextSymbolHead
 from .model import Model
 from .stepper import Stepper
-
-
-@dataclass(frozen=True)
-class Sampling(Spec):
-    """How a symbol is drawn from what the model thinks likely."""
-
-    temperature: float = 1.0
-    """Below 1 the likely becomes likelier; 0: always the likeliest."""
-    top_k: int = 0
-    """Only the so many likeliest; 0: all."""
-    top_p: float = 1.0
-    """Only the likeliest that hold this share of the probability together (Holtzman et al. 2020)."""
-
-    BOUNDS = {"temperature": (0, inf), "top_k": (0, inf), "top_p": (1e-9, 1)}
-
-    def draw(self, logits: np.ndarray, rng: np.random.Generator) -> int:
-        """A class."""
-        if self.temperature == 0:
-            return int(logits.argmax())
-        chances = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
-        if 0 < self.top_k < len(chances):
-            chances[np.argsort(-chances, kind="stable")[self.top_k :]] = 0
-        chances /= chances.sum()
-        if self.top_p < 1:
-            order = np.argsort(-chances, kind="stable")
-            before = np.cumsum(chances[order]) - chances[order]
-            chances[order[before >= self.top_p]] = 0
-        edges = np.cumsum(chances)
-        return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
 
 
 class Speaker:
@@ -79,14 +49,14 @@ class Speaker:
         if not len(heard):
             raise UserError("--prompt is empty; give the model something to go on from")
         self.reset()
-        rng = np.random.default_rng(seed)
+        generator = torch.Generator().manual_seed(seed)
         logits = np.zeros(len(self.symbols))
         for symbol in heard:
             logits = self.hear(int(symbol))
         for _ in range(length):
             if self.symbols.characters:
                 logits[0] = -inf  # What is not known can't be said.
-            symbol = sampling.draw(logits, rng)
+            symbol = int(sampling.draw(torch.from_numpy(logits)[None], generator))
             yield symbol
             logits = self.hear(symbol)
 

@@ -1,7 +1,7 @@
 """The flavours of sequence model, built of an encoder, a core and a head."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,19 +116,29 @@ class Model(nn.Module):
         point = self.head.point(raw)[0, 0].tolist()
         return dict(zip(self.head.targets, point, strict=True)), state
 
-    @torch.no_grad()
     def stream(self, examples: Sequence[Example], steps: int = 64, rows: int = 16) -> list[Tensor]:
         """Raw outputs (time output) for whole records, in the order given; each from the state before its start."""
+        parts: list[list[Tensor]] = [[] for _ in examples]
+        for place, _, raw in self.streamed(examples, steps, rows):
+            parts[place].append(raw)
+        return [torch.cat(part) for part in parts]
+
+    def streamed(
+        self, examples: Sequence[Example], steps: int = 64, rows: int = 16
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """The same piece by piece: which record, at which step, raw outputs; a long text's are too many to hold."""
         training = self.training
         self.eval()
         try:
-            groups = [examples[i : i + rows] for i in range(0, len(examples), rows)]
-            return [out for group in groups for out in self._stream(group, steps)]
+            for first in range(0, len(examples), rows):
+                for row, start, raw in self._streamed(examples[first : first + rows], steps):
+                    yield first + row, start, raw
         finally:
             self.train(training)
 
-    def _stream(self, examples: Sequence[Example], steps: int) -> list[Tensor]:
-        state, parts = self.initial(len(examples)), []
+    @torch.no_grad()
+    def _streamed(self, examples: Sequence[Example], steps: int) -> Iterator[tuple[int, int, Tensor]]:
+        state = self.initial(len(examples))
         longest = max(map(len, examples))
         for start in range(0, longest, steps):
             x = np.zeros((len(examples), min(steps, longest - start), *examples[0].x.shape[1:]), examples[0].x.dtype)
@@ -136,16 +146,25 @@ class Model(nn.Module):
                 part = example.x[start : start + steps]
                 x[row, : len(part)] = part
             raw, state = self(torch.from_numpy(x).to(self.device), state)
-            parts.append(raw.float().cpu())
-        return [raw[: len(e)] for raw, e in zip(torch.cat(parts, 1), examples, strict=True)]
+            raw = raw.float().cpu()
+            for row, example in enumerate(examples):
+                if len(example) > start:
+                    yield row, start, raw[row, : len(example) - start]
 
+    @torch.no_grad()
     def held_out_loss(self, examples: Sequence[Example]) -> float:
         """Mean loss over whole records, streamed; every step counts alike."""
         head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
         total, count = 0.0, 0
-        for raw, example in zip(self.stream(examples), examples, strict=True):
-            y = torch.from_numpy(np.ascontiguousarray(example.y))
-            losses = head.loss(raw[-1:], y[None]) if self.flavour == "many-to-one" else head.loss(raw, y)
+        for place, start, raw in self.streamed(examples):
+            y, end = examples[place].y, start + len(raw)
+            if self.flavour == "many-to-one":
+                if end < len(examples[place]):
+                    continue
+                raw, y = raw[-1:], y[None]
+            else:
+                y = y[start:end]
+            losses = head.loss(raw, torch.from_numpy(np.ascontiguousarray(y)))
             total, count = total + losses.double().sum().item(), count + len(losses)
         return total / count
 

@@ -1,5 +1,6 @@
 """What a model of a text does while it reads: how surprised it is, and which of its cells track something."""
 
+import copy
 import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +8,18 @@ from math import log
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from .data import Example
-from .evaluate import Scores, classification_scores
+from .evaluate import Scores, guess_scores
 from .heads import NextSymbolHead
 from .model import Model
 from .symbols import UNKNOWN
 
 PASSAGE = 1500
 """Characters of the text that are shown."""
+PART = 1_000_000
+"""Symbols that are counted at a time."""
 LOOKED_AT = 40_000
 """Characters over which cells are looked at: chosen on the first half, judged on the second."""
 
@@ -42,10 +46,18 @@ class Reading:
 
 
 def text_scores(
-    logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, names: Sequence[str], train: Sequence[np.ndarray]
+    guesses: np.ndarray,
+    nats: float,
+    labels: np.ndarray,
+    counts: np.ndarray,
+    names: Sequence[str],
+    train: Sequence[np.ndarray],
 ) -> Scores:
-    """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text."""
-    scores = classification_scores(logits, labels, counts, names)
+    """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text.
+
+    Given are the likeliest symbols and the model's mean nats.
+    """
+    scores = guess_scores(guesses, nats, labels, counts, names)
     scores["bits"] = scores["nats"] / log(2)
     scores["unknown"] = int((labels == 0).sum()) if names[0] == "unknown" else 0
     scores["baselines"] |= {"pairs": _pairs(labels, len(counts), train), "xz": _xz(labels, train)}
@@ -54,11 +66,17 @@ def text_scores(
     return {name: value for name, value in scores.items() if name != "confusion"}
 
 
+MOST_SQUEEZED = 4_000_000
+"""Symbols of the beginning of the test, and bytes of the end of the training texts, that xz is given."""
+
+
 def _pairs(labels: np.ndarray, classes: int, train: Sequence[np.ndarray]) -> dict[str, float]:
     """What followed each symbol in training, one added to each count."""
     counts = np.ones((classes, classes))
     for text in train:
-        np.add.at(counts, (text[:-1], text[1:]), 1)
+        for start in range(0, len(text) - 1, PART):
+            part = text[start : start + PART + 1].astype(np.int64)
+            counts += np.bincount(part[:-1] * classes + part[1:], minlength=classes**2).reshape(counts.shape)
     chances = counts / counts.sum(1, keepdims=True)
     now, after = labels[:-1], labels[1:]
     right = counts.argmax(1)[now] == after
@@ -67,13 +85,29 @@ def _pairs(labels: np.ndarray, classes: int, train: Sequence[np.ndarray]) -> dic
 
 def _xz(labels: np.ndarray, train: Sequence[np.ndarray]) -> dict[str, float | None]:
     kind = np.uint8 if max(labels.max(), *(text.max() for text in train)) < 256 else np.uint16
-    known = b"".join(text.astype(kind).tobytes() for text in train)
+    labels = labels[:MOST_SQUEEZED]
+    known = b"".join(text[-MOST_SQUEEZED:].astype(kind).tobytes() for text in train)[-MOST_SQUEEZED:]
     more = len(_squeezed(known + labels.astype(kind).tobytes())) - len(_squeezed(known))
     return {"accuracy": None, "nats": more * 8 * log(2) / len(labels)}
 
 
 def _squeezed(text: bytes) -> bytes:
     return lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
+
+
+def judged(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:
+    """The likeliest symbol at each step of all texts, mean nats, and raw outputs over the passage that is shown."""
+    assert isinstance(model.head, NextSymbolHead)
+    head, total, passage = copy.deepcopy(model.head).cpu(), 0.0, []
+    guesses = [np.empty(len(e), np.int32) for e in shown]
+    for place, start, raw in model.streamed(shown):
+        end = start + len(raw)
+        guesses[place][start:end] = raw.argmax(1).numpy()
+        labels = torch.from_numpy(head.labels(shown[place].y[start:end, 0])).long()
+        total += float(F.cross_entropy(raw, labels, reduction="sum"))
+        if place == 0 and start < PASSAGE:
+            passage.append(raw)
+    return np.concatenate(guesses), total / sum(map(len, shown)), torch.cat(passage)[:PASSAGE]
 
 
 @torch.no_grad()

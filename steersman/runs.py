@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from .checkpoints import load_weights, read_json, write_json
 from .config import Spec, to_json, value
-from .data import Batches, Example, Lanes, Split, Windows, examples
+from .data import Batches, Example, Lanes, Split, Windows, examples, unsaid
 from .encoders import prepare_batch
 from .errors import UserError
 from .files import write_file
@@ -61,6 +61,9 @@ class Recipe(Spec):
     split: Split = Split()
     training: Training = Training()
 
+    learned_files: ClassVar[tuple[str, ...]] = ()
+    """What `learn` writes into the run's folder."""
+
     def build(self, raw: tuple[int, ...]) -> Model:
         return Network(self.encoder, self.core, self.head, self.flavour, self.skip).build(raw)
 
@@ -74,6 +77,10 @@ class Recipe(Spec):
     def read(self, data: Sequence[str]) -> list[Record]:
         """The records of some folders."""
         return [record for path in data for record in read(Path(path))]
+
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        """`train`, `validation` and `test`; tells of what is left out."""
+        return self.split.divide(records, say)
 
     def learn(self, records: Sequence[Record], folder: Path) -> None:
         """Keeps in the run's folder what the model is built with and training records tell, such as a vocabulary."""
@@ -120,7 +127,7 @@ class Run:
         """The same run in another folder, without its checkpoints."""
         run = replace(self, folder=folder)
         run.write()
-        for name in ("model.safetensors", "log.jsonl"):
+        for name in ("model.safetensors", "log.jsonl", *self.recipe.learned_files):
             write_file(folder / name, (self.folder / name).read_bytes())
         return run
 
@@ -153,7 +160,7 @@ class Run:
 
     def records(self, watch: Watch = silent) -> dict[str, list[Record]]:
         """Training, validation and test records, divided as when it was trained."""
-        return self.recipe.split.divide(read_records(self.recipe, self.data, watch))
+        return self.recipe.divide(read_records(self.recipe, self.data, watch))
 
 
 def new_folder(name: str, below: Path = Path("runs")) -> Path:
@@ -197,7 +204,7 @@ def fit(
         everything = read_records(recipe, data, watch)
         for fault in faults(everything) if rank == 0 else ():
             say(fault)
-        records = recipe.split.divide(everything)
+        records = recipe.divide(everything, say if rank == 0 else unsaid)
         records["train"] += read_records(recipe, extra, watch) if extra else []
         raw = tuple(records["train"][0][recipe.inputs].values.shape[1:]) or (1,)
         run = Run(folder, name, recipe, raw, data, extra)

@@ -18,7 +18,7 @@ from .heads import ClassificationHead, NextSymbolHead, RegressionHead
 from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
-from .reading import read_along, text_scores
+from .reading import judged, read_along, text_scores
 from .records import Record
 from .report import classification_report, driving_report, regression_report, text_report
 from .runs import Run, read_records
@@ -43,20 +43,18 @@ def score(
     shown = run.recipe.examples(model, records, watch)
     kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
     if isinstance(model.head, ClassificationHead):
-        if beside:
-            raise UserError(
-                "--beside is for runs that predict a number; classes and texts stand beside baselines alone"
-            )
-        last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
-        raw = model.stream(shown)
-        logits = np.concatenate([part[last].numpy() for part in raw])
+        _alone(beside)
         labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
-        given = logits, labels, model.head.counts.numpy(), model.head.names()
+        counts, names = model.head.counts.numpy(), model.head.names()
         if not isinstance(model.head, NextSymbolHead):
-            return classification_scores(*given) | {"data": kept}, records, shown, [logits]
+            last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
+            logits = np.concatenate([part[last].numpy() for part in model.stream(shown)])
+            return classification_scores(logits, labels, counts, names) | {"data": kept}, records, shown, [logits]
+        guesses, nats, passage = judged(model, shown)
         train = run.recipe.examples(model, run.records(watch)["train"], watch)
         texts = [model.head.labels(e.y[:, 0]) for e in train]
-        return text_scores(*given[:3], model.head.names(), texts) | {"data": kept}, records, shown, [logits]
+        scores = text_scores(guesses, nats, labels, counts, model.head.names(), texts)
+        return scores | {"data": kept}, records, shown, [passage.numpy()]
     predicted = _scored(model.predict(shown))
     others: dict[str, Sequence[np.ndarray]] = {
         _name(other): _beside(other, model.head.targets[0], records) for other in beside
@@ -68,6 +66,11 @@ def score(
     scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
     curves = {name: by_curvature(np.concatenate(o), np.concatenate(truths)) for name, o in others.items()}
     return scores | {"target": model.head.targets[0], "data": kept, "others": curves}, records, shown, predicted
+
+
+def _alone(beside: Sequence[Run]) -> None:
+    if beside:
+        raise UserError("--beside is for runs that predict a number; classes and texts stand beside baselines alone")
 
 
 def _scored(values: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -95,6 +98,7 @@ def report_run(
 ) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder or another."""
     if isinstance(run.recipe, Translation):
+        _alone(beside)
         return report_translation(run, data, watch, folder)
     folder = folder or run.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,7 @@ def report_run(
     log, settings = read_log(run.folder), to_json(run.recipe)
     title = f"{run.name}: {run.folder.name}" + (f" on {scores['data']}" if data else "")
     if "bits" in scores:
-        reading = read_along(run.model(), shown[0], torch.from_numpy(predicted[0][: len(shown[0])]))
+        reading = read_along(run.model(), shown[0], torch.from_numpy(predicted[0]))
         told = text_report(title, scores, log, settings, reading)
     elif "confusion" in scores:
         told = classification_report(title, scores, log, settings)

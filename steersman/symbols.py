@@ -17,17 +17,19 @@ class Symbols:
     def __init__(self, characters: str = ""):
         self.characters = characters
         self._codes = np.array(sorted(map(ord, characters)), np.int64)
+        # A class for each code up to one beyond the highest: a text is long, and a search would take wide numbers.
+        self._class = np.zeros(int(self._codes.max(initial=0)) + 2, np.int32)
+        self._class[self._codes] = np.arange(1, len(self._codes) + 1)
 
     def __len__(self) -> int:
         return len(self._codes) + 1 if self.characters else 256
 
     def classes(self, codes: np.ndarray) -> np.ndarray:
         """Of code points, or of bytes."""
-        codes = np.asarray(codes).astype(np.int64)
+        codes = np.asarray(codes).astype(np.int32)
         if not self.characters:
             return codes
-        place = np.searchsorted(self._codes, codes).clip(0, len(self._codes) - 1)
-        return np.where(self._codes[place] == codes, place + 1, 0)
+        return self._class[np.minimum(codes, len(self._class) - 1)]
 
     def codes(self, classes: np.ndarray) -> np.ndarray:
         """The way back; of class 0 the replacement character."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf, log
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from .checkpoints import read_json, write_json
 from .config import Spec
+from .data import unsaid
 from .encoder_decoder import EncoderDecoder, build
 from .errors import UserError
 from .pairs import ByLength, Pair, PairBatches, padded
@@ -136,10 +137,26 @@ class Translation(Recipe):
     power: float = 1.0
     """Of the length, by which a sequence's log-probability is divided."""
 
+    learned_files: ClassVar[tuple[str, ...]] = (VOCABULARY,)
     BOUNDS = {"longest": (1, inf), "judged": (1, inf), "beam": (1, inf), "power": (0, inf)}
 
     def read(self, data: Sequence[str]) -> list[Record]:
         return read(data)
+
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        """No text of a part that is held out stands in a part before it: else it would be no test."""
+        parts, held = super().divide(records, say), (set(), set())
+        for name in ("test", "validation", "train"):
+            fresh = [r for r in parts[name] if not any(t in h for t, h in zip(texts(r), held, strict=True))]
+            if lost := len(parts[name]) - len(fresh):
+                say(f"{name}: {lost} of {len(parts[name])} pairs share a text with those held out, and are left out")
+            if not fresh:
+                raise UserError(f"no pair is left for {name}: each shares a text with those held out; give other texts")
+            for record in fresh:
+                for text, known in zip(texts(record), held, strict=True):
+                    known.add(text)
+            parts[name] = fresh
+        return parts
 
     def build(self, raw: tuple[int, ...]) -> Any:
         """The network for two vocabularies of these sizes."""

@@ -1,7 +1,8 @@
 """Text to numbers and back: characters, words or subwords, learned from the training text and kept as JSON.
 
 Every vocabulary begins with the same four marks. All of them give back the text they were given, as far as they know
-its pieces: a space belongs to the word after it.
+its pieces: a space belongs to the word after it. Subwords alone lose one space at the very beginning, which they add
+to a text that has none.
 """
 
 import json

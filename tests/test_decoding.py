@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman.decoding import beam, draw, follow, greedy, largest, sample
+from steersman.decoding import Sampling, beam, follow, greedy, largest, sample
 from steersman.vocabulary import BEGIN, END
 
 A, B = 4, 5
@@ -138,18 +138,22 @@ def test_marks_are_never_said():
     assert {t for one in drawn for t in one.tokens} == {A}
 
 
-def test_drawing_follows_temperature_top_k_and_nucleus():
-    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(20000, -1)
-    generator = torch.Generator().manual_seed(0)
+def test_drawing_follows_temperature_top_k_and_top_p():
+    chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    logits, generator = chances.log().expand(20000, -1), torch.Generator().manual_seed(0)
 
     def shares(**options):
-        return torch.bincount(draw(logits, generator=generator, **options), minlength=4) / len(logits)
+        return torch.bincount(Sampling(**options).draw(logits, generator), minlength=4) / len(logits)
 
-    torch.testing.assert_close(shares(), torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.015, rtol=0)
-    torch.testing.assert_close(shares(top_k=2), torch.tensor([5 / 8, 3 / 8, 0, 0]), atol=0.015, rtol=0)
-    torch.testing.assert_close(shares(nucleus=0.7), torch.tensor([5 / 8, 3 / 8, 0, 0]), atol=0.015, rtol=0)
-    assert shares(nucleus=0.1).tolist() == shares(temperature=0).tolist() == [1, 0, 0, 0]
-    assert shares(temperature=0.5)[0] > 0.6 > 0.5 > shares(temperature=2)[0]
+    for options, wanted in (
+        ({}, chances),
+        ({"temperature": 0.5}, chances**2 / (chances**2).sum()),
+        ({"temperature": 1e-45}, torch.eye(4)[0]),
+        ({"top_k": 2}, torch.tensor([5 / 8, 3 / 8, 0, 0])),
+        ({"top_p": 0.7}, torch.tensor([5 / 8, 3 / 8, 0, 0])),
+    ):
+        torch.testing.assert_close(shares(**options), wanted, atol=0.015, rtol=0)
+    assert shares(top_p=0.1).tolist() == shares(temperature=0).tolist() == [1, 0, 0, 0]
 
 
 def test_the_same_generator_draws_the_same():

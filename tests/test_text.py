@@ -18,12 +18,13 @@ from small import TEXT, small, write_text
 from steersman.config import from_json, to_json
 from steersman.cores import LSTM, Stack
 from steersman.data import Example, Lanes
+from steersman.decoding import Sampling
 from steersman.encoders import Embedding
 from steersman.errors import UserError
-from steersman.generate import Sampling, Speaker, nats_in_blocks, written
+from steersman.generate import Speaker, nats_in_blocks, written
 from steersman.heads import NextSymbol
 from steersman.page import Coloured
-from steersman.reading import cells, read_along, text_scores, trackers
+from steersman.reading import cells, judged, read_along, text_scores, trackers
 from steersman.recipes import RECIPES
 from steersman.runs import Run, fit
 from steersman.scoring import report_run
@@ -134,23 +135,6 @@ def test_the_same_seed_writes_the_same_and_temperature_nought_the_likeliest():
     assert len(out.getvalue().decode()) == 5
 
 
-def test_draws_follow_the_chances():
-    chances = np.array([0.5, 0.3, 0.15, 0.05])
-    logits = np.log(chances)
-
-    def shares(sampling: Sampling) -> np.ndarray:
-        rng = np.random.default_rng(0)
-        return np.bincount([sampling.draw(logits, rng) for _ in range(4000)], minlength=4) / 4000
-
-    np.testing.assert_allclose(shares(Sampling()), chances, atol=0.03)
-    np.testing.assert_allclose(shares(Sampling(top_k=2)), [0.625, 0.375, 0, 0], atol=0.03)
-    np.testing.assert_allclose(shares(Sampling(top_p=0.6)), [0.625, 0.375, 0, 0], atol=0.03)
-    np.testing.assert_allclose(shares(Sampling(top_p=0.5)), [1, 0, 0, 0])
-    sharp = chances**2 / (chances**2).sum()
-    np.testing.assert_allclose(shares(Sampling(temperature=0.5)), sharp, atol=0.03)
-    assert shares(Sampling(temperature=0))[0] == 1
-
-
 def test_blocks_are_scored_from_a_zero_state():
     model = model_of()
     codes = np.array(list(map(ord, (TEXT * 3)[:101])))
@@ -188,13 +172,54 @@ def test_a_trained_run_beats_pairs_of_characters_and_says_so(tmp_path):
 
 def test_baselines_of_a_text_by_hand():
     train, labels = np.array([1, 2, 1, 2, 1, 1]), np.array([1, 2, 1])
-    logits = np.zeros((3, 3))
-    scores = text_scores(logits, labels, np.array([0, 4, 2]), ["unknown", "a", "b"], [train])
+    scores = text_scores(np.zeros(3, int), log(3), labels, np.array([0, 4, 2]), ["unknown", "a", "b"], [train])
     # After 1 came 2, 2, 1; after 2 came 1, 1; one is added to each of the three classes.
     assert scores["baselines"]["pairs"]["nats"] == pytest.approx(-(log(3 / 6) + log(3 / 5)) / 2)
     assert scores["baselines"]["pairs"]["accuracy"] == 1
-    assert scores["nats"] == pytest.approx(log(3))
+    assert scores["bits"] == pytest.approx(log(3) / log(2))
     assert "confusion" not in scores
+
+
+def test_a_text_is_judged_in_pieces_as_in_one():
+    model = model_of()
+    shown = []
+    for name, length in (("a", 199), ("b", 70), ("c", 1)):
+        codes = np.array(list(map(ord, (TEXT * 4)[: length + 1])))
+        x = model.encoder.prepare(torch.from_numpy(codes[:-1, None])).numpy()
+        shown.append(Example(name, x, codes[1:, None].astype(np.float32), np.arange(length)))
+    raw = [model(torch.from_numpy(e.x)[None], model.initial(1))[0][0].detach() for e in shown]
+    guesses, nats, passage = judged(model, shown)
+    np.testing.assert_array_equal(guesses, torch.cat(raw).argmax(1))
+    labels = torch.from_numpy(model.head.labels(np.concatenate([e.y[:, 0] for e in shown]))).long()
+    assert nats == pytest.approx(torch.nn.functional.cross_entropy(torch.cat(raw), labels).item(), rel=1e-5)
+    assert model.held_out_loss(shown) == pytest.approx(nats, rel=1e-5)
+    torch.testing.assert_close(passage, raw[0])
+
+
+def test_pairs_are_counted_over_the_edges_of_parts(monkeypatch):
+    labels, train = np.array([1, 2, 0, 1]), np.random.default_rng(0).integers(0, 3, 50)
+    whole = text_scores(labels, 1.0, labels, np.ones(3), ["unknown", "a", "b"], [train])["baselines"]["pairs"]
+    monkeypatch.setattr("steersman.reading.PART", 7)
+    parts = text_scores(labels, 1.0, labels, np.ones(3), ["unknown", "a", "b"], [train])["baselines"]["pairs"]
+    assert parts == whole
+
+
+def test_only_characters_of_the_training_part_are_known(tmp_path):
+    file = tmp_path / "end.txt"
+    file.write_text("abcd " * 200 + "z" * 20, encoding="utf-8")
+    recipe = RECIPES["chars"]((str(file),))
+    assert recipe.encoder.symbols == recipe.head.symbols == " abcd"
+    test = recipe.divide(recipe.read((str(file),)))["test"]
+    labels = recipe.build((1,)).head.labels(test[0]["next_character"].values[:])
+    assert (labels == 0).sum() == 20
+
+
+def test_texts_too_short_to_divide_are_counted(tmp_path):
+    for name, length in (("long", 400), ("short", 60)):
+        (tmp_path / f"{name}.txt").write_text("ab" * (length // 2), encoding="utf-8")
+    recipe, said = RECIPES["bytes"]((str(tmp_path),)), []
+    assert len(recipe.divide(recipe.read((str(tmp_path),)), said.append)["validation"]) == 1
+    assert said == ["validation: 1 of 2 records are too short to give it two steps, and are left out"]
 
 
 def test_a_cell_that_counts_is_found():

@@ -22,6 +22,7 @@ from steersman.errors import UserError
 from steersman.pairs import ByLength, PairBatches, batch_of, padded
 from steersman.recipes import RECIPES
 from steersman.runs import Run, faults, fit
+from steersman.scoring import report_run
 from steersman.sources import catalogues, parallel
 from steersman.sources.catalogues import Catalogues
 from steersman.sources.synthetic import Reversed
@@ -336,6 +337,31 @@ def test_a_run_holds_its_vocabulary_and_its_page(place, capsys):
     out = capsys.readouterr().out
     assert "BLEU" in out
     assert "version:" in out
+
+
+def test_no_text_held_out_is_trained_on():
+    records = [parallel.record(str(i), f"s {i % 40}", f"t {i}") for i in range(60)]
+    said = []
+    parts = RECIPES["translate"](()).divide(records, said.append)
+    sides = {name: [{texts(r)[side] for r in part} for side in (0, 1)] for name, part in parts.items()}
+    for a, b in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        assert not sides[a][0] & sides[b][0]
+        assert not sides[a][1] & sides[b][1]
+    assert len(said) >= 1
+    left = sum(int(line.split()[1]) for line in said)
+    assert sum(map(len, parts.values())) + left == 60
+
+
+def test_a_translator_stands_beside_no_other_run(place):
+    run = Run.open(place / "run")
+    with pytest.raises(UserError, match="--beside is for runs that predict a number"):
+        report_run(run, beside=[run])
+
+
+def test_an_adopted_run_keeps_its_vocabulary(place, tmp_path):
+    run = Run.open(place / "run")
+    told = [[said.text for said in one.model().translate(["3 1 2", "7"])] for one in (run, run.adopted(tmp_path))]
+    assert told[0] == told[1]
 
 
 def translated(place, text: bytes, monkeypatch, capsys, *options: str):

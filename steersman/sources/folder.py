@@ -155,7 +155,8 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
     def streams(part: slice) -> dict:
         kept = rows[part]
         shown = [row["picture" if film is None else "frame"] for row in kept]
-        return {"picture": Frames(shown) if film is None else Chosen(film, np.array(shown))} | {name: value[part] for name, value in values.items()}
+        pictures = Frames(shown) if film is None else Chosen(film, np.array(shown))
+        return {"picture": pictures} | {name: value[part] for name, value in values.items()}
 
     several = len(_tables(log.parent)) > 1
     return records(log.with_suffix("") if several else log.parent, time_s, [None] * len(rows), streams, about)

@@ -42,12 +42,13 @@ def _contents(file: Path) -> bytes:
 def text_record(name: str, contents: bytes, where: str) -> Record:
     """The record of a text. UserError where it has less than two characters."""
     raw = np.frombuffer(contents, np.uint8)
+    clock = np.arange(len(raw), dtype=np.int32 if len(raw) < 2**31 else np.int64)
     about = {"format": "text", "bytes": len(raw)}
     streams = {}
     try:
         text = contents.decode()
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int32)
-        starts = np.flatnonzero((raw & 0xC0) != 0x80).astype(np.float64)
+        starts = np.flatnonzero((raw & 0xC0) != 0x80).astype(clock.dtype) if len(codes) < len(raw) else clock
         streams |= _pair("character", codes, starts)
         about["characters"] = len(codes)
         least = len(codes)
@@ -55,24 +56,31 @@ def text_record(name: str, contents: bytes, where: str) -> Record:
         about["not_utf8_at"], least = error.start, len(raw)
     if least < 2:
         raise UserError(f"{where} holds {least} characters; a text needs two at least, one to see and one to come")
-    return Record(name, streams | _pair("byte", raw, np.arange(len(raw), dtype=float)), about)
+    return Record(name, streams | _pair("byte", raw, clock), about)
 
 
 def _pair(name: str, codes: Any, clock: np.ndarray) -> dict[str, Stream]:
-    return {name: Stream(codes[:-1], clock[:-1]), f"next_{name}": Stream(codes[1:], clock[:-1])}
+    clock = clock[:-1]
+    return {name: Stream(codes[:-1], clock), f"next_{name}": Stream(codes[1:], clock)}
 
 
-def texts(records: Sequence[Record]) -> list[str]:
-    """The characters of records of texts. UserError where one is not UTF-8."""
-    found = []
+def check_utf8(records: Sequence[Record]) -> None:
+    """UserError where a text is not UTF-8."""
     for record in records:
         if "not_utf8_at" in record.about:
             raise UserError(
                 f"{record.name} is not UTF-8 at byte {record.about['not_utf8_at']}; convert it, "
                 "or train it as bytes: steersman train bytes --data FILE"
             )
+
+
+def texts(records: Sequence[Record]) -> list[str]:
+    """The characters of records of texts. UserError where one is not UTF-8."""
+    check_utf8(records)
+    found = []
+    for record in records:
         first, last = record["character"].values[:], record["next_character"].values[-1:]
-        found.append("".join(map(chr, np.concatenate((first, last)))))
+        found.append(np.concatenate((first, last)).astype("<u4").tobytes().decode("utf-32-le"))
     return found
 
 
