@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from steersman.errors import UserError
 from steersman.sources import options, read
 from steersman.sources.films import Film
 from steersman.sources.frames import Frames, damage
+from steersman.sources.messages import ros_types
 
 FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 SIZE = (64, 48)
@@ -601,6 +603,26 @@ def test_names_stand_behind_a_question_mark(tmp_path):
     assert options(tmp_path / "what?a=b") == (tmp_path / "what?a=b", {})
     with pytest.raises(UserError, match="is not name=value"):
         options("a/b.mcap?steer")
+
+
+@pytest.mark.parametrize(
+    ("package", "log"),
+    [
+        ("rosbags.rosbag1", "a.bag"),
+        ("mcap.reader", "a.mcap?steer=/wheel.deg.0"),
+        ("rosbags.typesys", "ros.mcap?steer=/wheel.speed"),
+        ("h5py", "h5"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(package, log, tmp_path, monkeypatch):
+    bag(tmp_path / "a.bag")
+    mcap(tmp_path / "a.mcap", "json")
+    mcap(tmp_path / "ros.mcap", "ros1")
+    comma2016(tmp_path / "h5")
+    ros_types.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"pip install 'steersman\[logs\]'"):
+        read(f"{tmp_path}/{log}")
 
 
 # comma2k19

@@ -254,9 +254,11 @@ def _own_s(message: Any) -> float:
 @lru_cache(maxsize=64)
 def ros_types(kind: str, definition: str) -> Any:
     """What decodes a ROS message of a type, of the definition that stands in its log; and the type's name there."""
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-    from rosbags.typesys.msg import normalize_msgtype
-
+    try:
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+        from rosbags.typesys.msg import normalize_msgtype
+    except ImportError as error:
+        raise UserError("ROS messages need the package rosbags; run: pip install 'steersman[logs]'") from error
     store, name = get_typestore(Stores.EMPTY), normalize_msgtype(kind)
     store.register(get_types_from_msg(definition, name))
     return store, name
