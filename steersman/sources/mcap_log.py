@@ -1,14 +1,14 @@
-"""MCAP: pictures (foxglove.CompressedImage as JSON, or ROS 1 and ROS 2 images) and a wheel that the user names.
+"""MCAP: pictures (foxglove.CompressedImage, or ROS 1 and ROS 2 images) and a wheel that the user names.
 
 Format: mcap.dev. No topic is the wheel's by custom, so it is named, with what turns its unit into radians at the
 steering wheel, positive = LEFT: `LOG.mcap?steer=/topic.field&scale=-0.01745` of degrees, positive = right; see
-`messages`. Numbers may be in JSON, ROS 1 or ROS 2 messages.
+`messages`. Messages may be JSON, Protobuf, ROS 1 or ROS 2.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,37 @@ def _walk(path: Path, wanted: Sequence[str], start_ns: int) -> Iterator[Message]
 def _decoder(schema: Any, channel: Any) -> Callable[[bytes], Any]:
     if channel.message_encoding == "json":
         return json.loads
+    if schema and (channel.message_encoding, schema.encoding) == ("protobuf", "protobuf"):
+        return _protobuf(schema.name, schema.data)
     if schema is None or (channel.message_encoding, schema.encoding) not in ROS:
         raise UserError(
             f"the messages of {channel.topic} are {channel.message_encoding or 'of an unknown encoding'}; "
-            "JSON, ROS 1 and ROS 2 with .msg definitions are read, so convert the log to one of them"
+            "JSON, Protobuf, ROS 1 and ROS 2 with .msg definitions are read, so convert the log to one of them"
         )
     store, name = ros_types(schema.name, schema.data.decode())
     decode = store.deserialize_ros1 if channel.message_encoding == "ros1" else store.deserialize_cdr
     return partial(_of_type, decode, name)
+
+
+@lru_cache(maxsize=64)
+def _protobuf(name: str, described: bytes) -> Callable[[bytes], Any]:
+    """What decodes messages of a type, of the description that stands in the log."""
+    try:
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    except ImportError as error:
+        raise UserError("Protobuf messages need its package; run: pip install 'steersman[logs]'") from error
+    files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(described).file}
+    pool = descriptor_pool.DescriptorPool()
+
+    def add(file: str) -> None:
+        if described := files.pop(file, None):
+            for needed in described.dependency:
+                add(needed)
+            pool.Add(described)
+
+    for file in list(files):
+        add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name)).FromString
 
 
 def _of_type(decode: Callable[[bytes, str], Any], name: str, raw: bytes) -> Any:

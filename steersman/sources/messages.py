@@ -7,6 +7,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ OPTIONS = ("picture", "steer", "scale", "range_rad")
 IMAGES = ("CompressedImage", "Image")
 PIXELS = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2, 3], "bgra8": [2, 1, 0, 3], "mono8": [0]}
 """Encodings of raw pictures: where red, green and blue are."""
+STAMPS = (("sec", "nanosec"), ("sec", "nsec"), ("seconds", "nanos"))
+"""Fields of a time stamp: of ROS, of JSON, of Protobuf."""
 MOST_LATE_S = 5.0
 """A time stamp in a message that differs from the time of recording by more is damaged or of a clock never set."""
 
@@ -52,19 +55,17 @@ class Heard:
     faults: Faults
     log_ns: list[int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    own_s: list[float | None] = field(default_factory=list)
+    own_s: list[float] = field(default_factory=list)
     values: list[list[float]] = field(default_factory=list)
 
     def time_s(self) -> tuple[np.ndarray, str]:
         """Seconds of the good messages, and whose clock that is."""
         recorded = np.array(self.log_ns, float)[self.rows] / 1e9
-        if None in self.own_s:
-            return recorded, "time of recording"
         own = np.array(self.own_s, float)
-        late = np.abs(own - recorded) > MOST_LATE_S
-        if late.mean() > 0.5:
+        near = np.abs(own - recorded) <= MOST_LATE_S
+        if near.mean() < 0.5:
             return recorded, "time of recording"
-        return np.where(late, recorded, own), "time stamps in the messages"
+        return np.where(near, own, recorded), "time stamps in the messages"
 
 
 def topics(log: Path, types: Mapping[str, str], given: Mapping[str, str], usual: Topics) -> Topics:
@@ -238,21 +239,26 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _own_s(message: Any) -> float | None:
-    """The time stamp that a message carries, if any and if it was set."""
-    stamped = message.get("timestamp") if isinstance(message, dict) else getattr(message, "header", None)
-    stamped = getattr(stamped, "stamp", stamped)
-    found = stamped if isinstance(stamped, dict) else vars(stamped) if hasattr(stamped, "nanosec") else {}
-    time_s = number(found.get("sec", 0)) + number(found.get("nanosec", found.get("nsec", 0))) / 1e9
-    return time_s if time_s > 0 and math.isfinite(time_s) else None
+def _own_s(message: Any) -> float:
+    """The time stamp that a message carries, in seconds; no number where it carries none."""
+    if isinstance(message, dict):
+        stamped = message.get("timestamp")
+    else:
+        stamped = getattr(getattr(message, "header", None), "stamp", getattr(message, "timestamp", None))
+    for seconds, nanoseconds in STAMPS:
+        with suppress(ValueError):
+            return number(_field(stamped, seconds)) + number(_field(stamped, nanoseconds)) / 1e9
+    return math.nan
 
 
 @lru_cache(maxsize=64)
 def ros_types(kind: str, definition: str) -> Any:
     """What decodes a ROS message of a type, of the definition that stands in its log; and the type's name there."""
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-    from rosbags.typesys.msg import normalize_msgtype
-
+    try:
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+        from rosbags.typesys.msg import normalize_msgtype
+    except ImportError as error:
+        raise UserError("ROS messages need the package rosbags; run: pip install 'steersman[logs]'") from error
     store, name = get_typestore(Stores.EMPTY), normalize_msgtype(kind)
     store.register(get_types_from_msg(definition, name))
     return store, name
