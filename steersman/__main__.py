@@ -16,6 +16,7 @@ from rich.table import Table
 
 from . import __version__
 from .bench import bench_cores, core_table
+from .challenge import score_submission, submission_table
 from .config import did_you_mean
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
@@ -145,6 +146,18 @@ class BenchCores:
     """Fewer repeats: a first look, with more spread."""
     json: bool = False
     """Print one JSON list of rows and nothing else."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores a submission to Udacity's Challenge 2: RMSE of all, public and private frames, beside baselines."""
+
+    truth: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TRUTH.csv")]
+    """Columns frame_id, steering_angle, public (1 or 0)."""
+    submission: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUBMISSION.csv")]
+    """Columns frame_id, steering_angle (radians at the wheel, positive = left), every frame once."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -344,6 +357,16 @@ def translate(arguments: list[str]) -> None:
         say(f"attention: {options.attention} ({shown} of {len(said)} lines)")
 
 
+def score(arguments: list[str]) -> None:
+    """score a submission to Challenge 2"""
+    options = tyro.cli(Score, args=arguments, prog="steersman score")
+    scores = score_submission(Path(options.truth), Path(options.submission))
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(submission_table(Path(options.submission).name, scores))
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -389,6 +412,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "record": record,
     "train": train,
     "evaluate": evaluate,
+    "score": score,
     "drive": drive,
     "sample": sample,
     "translate": translate,
