@@ -22,6 +22,8 @@ from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
 from .generate import Sampling, Speaker, written
+from .inspect_log import inspect_log
+from .inspect_report import inspection_table, write_inspection
 from .page import write_report
 from .progress import bars, silent
 from .quickstart import Quickstart
@@ -146,6 +148,18 @@ class BenchCores:
     """Fewer repeats: a first look, with more spread."""
     json: bool = False
     """Print one JSON list of rows and nothing else."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Says what a log is before anything learns from it: clocks, labels, pictures, lag and sign, what is wrong."""
+
+    log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
+    """A recording, or a folder of recordings, of any format that is known."""
+    page: str = ""
+    """Also write a page to this file (html): pictures, the label over time, the lag."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -357,6 +371,24 @@ def translate(arguments: list[str]) -> None:
         say(f"attention: {options.attention} ({shown} of {len(said)} lines)")
 
 
+def inspect_(arguments: list[str]) -> None:
+    """say what a log holds, and what is wrong with it"""
+    options = tyro.cli(Inspect, args=arguments, prog="steersman inspect")
+    with bars() as watch:
+        inspection = inspect_log(options.log, watch)
+    if options.page:
+        write_inspection(Path(options.page), inspection)
+    if options.json:
+        print(json.dumps(inspection.found))
+        return
+    for table in inspection_table(inspection.found):
+        OUT.print(table, soft_wrap=False)
+    for warning in inspection.found["warnings"]:
+        OUT.print(f"[yellow]warning:[/] {_escape(warning)}")
+    if options.page:
+        OUT.print(f"page: {options.page}")
+
+
 def score(arguments: list[str]) -> None:
     """score a submission to Challenge 2"""
     options = tyro.cli(Score, args=arguments, prog="steersman score")
@@ -413,6 +445,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "score": score,
+    "inspect": inspect_,
     "drive": drive,
     "sample": sample,
     "translate": translate,

@@ -26,7 +26,7 @@ CLEAR = 0.3
 
 
 class Motion:
-    """Fed pictures in order, it tells by how many columns each has moved since the one before, to the right positive."""
+    """Fed pictures in order, it tells by how many columns each has moved since the one before; right is positive."""
 
     def __init__(self):
         self.last: list[np.ndarray] | None = None
@@ -80,9 +80,8 @@ def find_lag(motions: Sequence[np.ndarray], labels: Sequence[np.ndarray], rates_
         return None
     good = lags[np.abs(curve) >= abs(curve[best]) - FLAT] / rate_hz
     rows = [{"lag_s": float(s / rate_hz), "correlation": float(r)} for s, r in zip(lags, curve, strict=True)]
-    return Lag(
-        int(lags[best]), float(lags[best] / rate_hz), float(good.min()), float(good.max()), float(curve[best]), window, rows
-    )
+    best_s, least_s, most_s = float(lags[best] / rate_hz), float(good.min()), float(good.max())
+    return Lag(int(lags[best]), best_s, least_s, most_s, float(curve[best]), window, rows)
 
 
 def _whole(pictures: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,7 @@ def label_values(record: Record, label: str | None) -> np.ndarray:
 
 def duplicates(records: Sequence[Sequence[bytes | None]]) -> dict[str, int]:
     """Of digests: frames equal to the one just before, and frames that stand in more than one record."""
-    consecutive = sum(
-        a == b and a is not None for digests in records for a, b in zip(digests, digests[1:], strict=False)
-    )
+    consecutive = sum(a == b and a is not None for digests in records for a, b in pairwise(digests))
     owners = Counter(digest for digests in records for digest in set(digests) if digest is not None)
     across = sum(owners[digest] > 1 for digests in records for digest in digests if digest is not None)
     return {"consecutive": consecutive, "across_records": across}
@@ -139,7 +138,7 @@ def warnings(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def _look(record: Record, wanted: set[int], tell) -> Seen:
+def _look(record: Record, wanted: set[int], tell: Callable[[int], None]) -> Seen:
     stream = _pictures(record)
     if stream is None:
         return Seen(np.empty((0, len(WINDOWS))))
@@ -147,13 +146,17 @@ def _look(record: Record, wanted: set[int], tell) -> Seen:
     for start in range(0, len(stream), CHUNK):
         pictures = _decoded(record, stream, start, min(start + CHUNK, len(stream)), seen)
         for i, picture in enumerate(pictures, start):
-            seen.digests.append(None if picture is None else hashlib.blake2b(picture.tobytes(), digest_size=12).digest())
+            seen.digests.append(None if picture is None else _digest(picture))
             if i in wanted and picture is not None:
                 seen.kept.append((i, picture))
         parts.append(_motions(motion, pictures))
         tell(start + len(pictures))
     seen.motion = np.concatenate(parts)
     return seen
+
+
+def _digest(picture: np.ndarray) -> bytes:
+    return hashlib.blake2b(picture.tobytes(), digest_size=12).digest()
 
 
 def _decoded(record: Record, stream: Stream, start: int, stop: int, seen: Seen) -> list[np.ndarray | None]:
