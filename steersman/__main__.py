@@ -18,6 +18,7 @@ from . import __version__
 from .bench import bench_cores, core_table
 from .challenge import score_submission, submission_table
 from .config import did_you_mean
+from .convert import convert
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
@@ -160,6 +161,18 @@ class Inspect:
     """Also write a page to this file (html): pictures, the label over time, the lag."""
     json: bool = False
     """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Writes a log of any format as a LeRobotDataset v3; one that was cut short is gone on with."""
+
+    log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
+    """A recording, or a folder of recordings."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The folder to write; it must not exist, and appears when it is whole."""
+    task: str = "drive"
+    """What is being done in it, in words, as LeRobot wants it said."""
 
 
 @dataclass(frozen=True)
@@ -389,6 +402,21 @@ def inspect_(arguments: list[str]) -> None:
         OUT.print(f"page: {options.page}")
 
 
+def convert_(arguments: list[str]) -> None:
+    """write a log as a LeRobot dataset"""
+    options = tyro.cli(Convert, args=arguments, prog="steersman convert")
+    try:
+        with bars() as watch:
+            done = convert(options.log, options.out, options.task, watch)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: steersman convert {shlex.join(arguments)}") from None
+    for name, why in done.dropped.items():
+        say(f"stream {name} was left out: {why}")
+    if done.uneven:
+        say(f"{done.uneven} records have another rate than {done.fps} Hz; their own clock is kept as label.time_s")
+    OUT.print(_escape(f"{done.episodes} episodes, {done.frames} frames at {done.fps} Hz in {options.out}"))
+
+
 def score(arguments: list[str]) -> None:
     """score a submission to Challenge 2"""
     options = tyro.cli(Score, args=arguments, prog="steersman score")
@@ -446,6 +474,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "score": score,
     "inspect": inspect_,
+    "convert": convert_,
     "drive": drive,
     "sample": sample,
     "translate": translate,

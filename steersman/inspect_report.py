@@ -126,11 +126,11 @@ def _facts(found: Mapping[str, Any]) -> list[Fact]:
 def _findings(found: Mapping[str, Any]) -> Section:
     blocks: list[Block] = []
     if found["warnings"]:
-        blocks.append(Table(("to know before training",), [[text] for text in found["warnings"]]))
-    blocks.append(Table(("what", "found"), [list(row) for row in inspection_rows(found)]))
+        blocks.append(Table(("to know before training",), [[text] for text in found["warnings"]], wraps=True))
+    blocks.append(Table(("what", "found"), [list(row) for row in inspection_rows(found)], wraps=True))
     if found["faults"]:
         title = f"left out while reading, {len(found['faults'])} of {found['num_faults']}"
-        blocks.append(Table((title,), [[fault] for fault in found["faults"]]))
+        blocks.append(Table((title,), [[fault] for fault in found["faults"]], wraps=True))
     if found["gaps"]:
         keys = ("record", "time_s", "seconds")
         rows = [[gap[key] for key in keys] for gap in found["gaps"]]
