@@ -97,7 +97,7 @@ def _kind(records: Sequence[Record], name: str) -> lerobot.Kind:
 def _episode(record: Record, kinds: Mapping[str, lerobot.Kind]) -> dict[str, Values]:
     """All streams on the clock of the first; pictures that stand on it already are not decoded yet."""
     clock = next(iter(record.streams.values())).time_s
-    episode: dict[str, Values] = {}
+    episode: dict[str, Any] = {}
     for name, (dtype, shape) in kinds.items():
         if name == CLOCK:
             episode[name] = np.asarray(clock, np.float64)

@@ -20,9 +20,9 @@ from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
 from .reading import read_along, text_scores
-from .ridge import ridge
 from .records import Record
 from .report import classification_report, driving_report, regression_report, text_report
+from .ridge import ridge
 from .runs import Run, read_records
 from .train import read_log
 from .translation import Translation, bleu_table

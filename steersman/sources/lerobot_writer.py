@@ -75,7 +75,8 @@ class Writer:
         name = name or f"episode_{number:06d}"
         if name in self.names:
             raise UserError(f"{self.folder} has an episode {name!r} already; give each a name of its own")
-        films = {feature: episode[layout.feature_streams(self.kinds)[feature][0]] for feature in self.films}
+        streams = layout.feature_streams(self.kinds)
+        films: dict[str, Any] = {feature: episode[streams[feature][0]] for feature in self.films}
         columns = _columns(self.kinds, episode, films) | {
             "timestamp": (np.arange(length) / self.fps).astype(np.float32),
             "frame_index": np.arange(length),
