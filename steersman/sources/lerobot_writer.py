@@ -77,7 +77,7 @@ class Writer:
             raise UserError(f"{self.folder} has an episode {name!r} already; give each a name of its own")
         streams = layout.feature_streams(self.kinds)
         films: dict[str, Any] = {feature: episode[streams[feature][0]] for feature in self.films}
-        columns = _columns(self.kinds, episode, films) | {
+        columns: dict[str, Any] = _columns(self.kinds, episode, films) | {
             "timestamp": (np.arange(length) / self.fps).astype(np.float32),
             "frame_index": np.arange(length),
             "episode_index": np.full(length, number),
