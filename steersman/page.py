@@ -53,12 +53,16 @@ class Plot:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text and numbers, None where there is no figure; `strong` are the rows to stress."""
+    """Rows of text and numbers, None where there is no figure; `strong` are the rows to stress.
+
+    With `wraps` the cells are sentences, broken into lines rather than scrolled.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
     strong: Sequence[int] = ()
+    wraps: bool = False
 
     def html(self) -> str:
         number = [not any(isinstance(row[c], str) for row in self.rows) for c in range(len(self.columns))]
@@ -69,7 +73,8 @@ class Table:
             cells = "".join(f"<td{k}>{figure(v)}</td>" for k, v in zip(kind, row, strict=True))
             body += f'<tr class="strong">{cells}</tr>' if index in self.strong else f"<tr>{cells}</tr>"
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        kinds = ' class="wraps"' if self.wraps else ""
+        table = f"<table{kinds}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{table}</div>'
 
 
@@ -329,6 +334,8 @@ th, td { padding: 0.5rem 1.2rem 0.5rem 0; text-align: left; vertical-align: top;
 th { color: var(--muted); font-weight: 500; font-size: 0.875rem; }
 th:last-child, td:last-child { padding-right: 0; }
 .n { text-align: right; }
+.wraps td { white-space: normal; overflow-wrap: anywhere; }
+.wraps td:first-child:not(:last-child) { width: 13rem; overflow-wrap: normal; }
 .strong td { font-weight: 650; }
 .strong td:first-child { color: var(--model); }
 .confusion { width: auto; }

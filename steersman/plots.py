@@ -256,6 +256,51 @@ def lag_curve(rows: Sequence[Mapping[str, float]], best_lag_s: float) -> Plot:
     )
 
 
+def values_over_time(time_s: np.ndarray, values: np.ndarray, title: str, caption: str) -> Plot:
+    """One stream of numbers over time."""
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        axes.plot(*thinned(time_s, values, 1200 if is_wide else 500), color=TRUTH)
+        axes.set_title(title)
+        axes.set_xlabel("time (s)")
+        axes.locator_params(axis="y", nbins=5)
+
+    return draw(caption, paint, 235, 215)
+
+
+def histogram(counts: Sequence[int], edges: Sequence[float], title: str, caption: str) -> Plot:
+    """How many values fall between each two edges, as a share of all."""
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        share = 100 * np.asarray(counts) / max(1, sum(counts))
+        left, width = np.asarray(edges[:-1]), np.diff(edges)
+        axes.bar(left + 0.05 * width, share, 0.9 * width, align="edge", color=TRUTH)
+        axes.set_title("share of the steps (%)")
+        axes.set_xlabel(title)
+
+    return draw(caption, paint, 250, 250)
+
+
+def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float, caption: str) -> Plot:
+    """Rows {lag_s, correlation}, the best lag marked."""
+    lag = np.array([row["lag_s"] for row in rows])
+    value = np.array([row["correlation"] for row in rows])
+    best = int(np.abs(lag - best_lag_s).argmin())
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.plot(lag, value, color=MODEL)
+        axes.plot(lag[best], value[best], "o", color=MODEL, markersize=9, markeredgecolor=PAPER)
+        axes.set_ylim(-1.05, 1.05)
+        axes.set_title("correlation of the scene's motion with the label")
+        axes.set_xlabel("lag (s); right of zero the camera is late" if is_wide else "lag (s)")
+
+    return draw(caption, paint, 250, 250)
+
+
 def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
     """Bars of RMSE: the model and every baseline, smallest on top."""
     rows = [(name, scores["rmse"], MODEL)]

@@ -15,12 +15,14 @@ from .drive import drive
 from .errors import UserError
 from .evaluate import Scores, by_curvature, classification_scores, driving_scores, regression_scores
 from .heads import ClassificationHead, NextSymbolHead, RegressionHead
+from .model import Model
 from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
 from .reading import judged, read_along, text_scores
 from .records import Record
 from .report import classification_report, driving_report, regression_report, text_report
+from .ridge import ridge
 from .runs import Run, read_records
 from .train import read_log
 from .translation import Translation, bleu_table
@@ -59,6 +61,8 @@ def score(
     others: dict[str, Sequence[np.ndarray]] = {
         _name(other): _beside(other, model.head.targets[0], records) for other in beside
     }
+    if (line := _ridge(run, model, shown, bool(data), watch)) is not None:
+        others["ridge"] = line
     rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in shown])))
     assert isinstance(model.head, RegressionHead)
     mean, names = float(model.head.mean[0]), [e.name for e in shown]
@@ -83,6 +87,16 @@ def _beside(run: Run, target: str, records: Sequence[Record]) -> list[np.ndarray
     if model.head.targets[0] != target:
         raise UserError(f"{run.folder} predicts {model.head.targets[0]}, not {target}: it can't stand beside")
     return _scored(model.predict(run.recipe.examples(model, records)))
+
+
+def _ridge(run: Run, model: Model, shown: Sequence[Example], foreign: bool, watch: Watch) -> list[np.ndarray] | None:
+    """Ridge regression on what the run was trained on; None where an answer is for a whole record, or that is gone."""
+    # A simulator's drives are not recorded anew just to score other data.
+    if model.flavour != "many-to-many" or (foreign and not run.data) or not all(Path(p).exists() for p in run.data):
+        return None
+    parts = run.records(watch)
+    train, validation = (run.recipe.examples(model, parts[part], watch) for part in ("train", "validation"))
+    return ridge(train, validation, shown)
 
 
 def _name(run: Run) -> str:

@@ -24,6 +24,9 @@ SHORT = {
     "train pendulum.py:pendulum": "--training.steps 4",
     "drive": "--tracks 1 --world.max-steps 40",
     "evaluate": "",
+    "inspect": "",
+    "convert": "",
+    "score": "",
     "recipes": "",
 }
 """What makes each command short; it is otherwise run as it stands."""
@@ -96,6 +99,13 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
         run(shared_or_own(line), place)
     for code in blocks("docs/words.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_on_looking_at_a_log_run(place, shared_or_own):
+    (place / "TRUTH.csv").write_text("frame_id,steering_angle,public\n1,0.5,1\n2,-0.5,0\n")
+    (place / "SUBMISSION.csv").write_text("frame_id,steering_angle\n1,0.4\n2,-0.4\n")
+    for line in commands("docs/inspect.md"):
+        run(shared_or_own(line), place)
 
 
 def test_code_on_cores_runs(place):

@@ -29,6 +29,7 @@ def test_a_run_is_scored_beside_another_and_written_where_told(run, tmp_path):
     assert json.loads((tmp_path / "told" / "metrics.json").read_text())["rmse"] == scores["rmse"]
     assert scores["baselines"]["echo (echo)"]["rmse"] == pytest.approx(scores["rmse"])
     assert "echo" in (tmp_path / "told" / "report.html").read_text()
+    assert scores["baselines"]["ridge"]["rmse"] > 0
     assert score_table(scores).row_count == 1 + len(scores["baselines"])
 
 

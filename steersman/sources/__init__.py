@@ -99,7 +99,8 @@ def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
 
 def _folders(path: Path) -> list[Path]:
     try:
-        return sorted(child for child in path.iterdir() if child.is_dir())
+        # What is half written, by `convert`, passes for no log.
+        return sorted(child for child in path.iterdir() if child.is_dir() and child.suffix != ".part")
     except OSError as error:
         raise UserError(f"{path} can't be looked into: {error.strerror}") from error
 

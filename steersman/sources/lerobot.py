@@ -69,7 +69,8 @@ def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
             values |= {name: np.array(columns[feature][part, i]) for i, name in enumerate(streams)}
         else:
             values[streams[0]] = np.array(columns[feature][part])
-    clock = columns["frame_index"][part] / info["fps"]
+    # A log that was converted brings its own clock.
+    clock = values.pop("time_s", columns["frame_index"][part] / info["fps"])
     first = sorted(values, key=lambda name: name != "picture")
     name = episode.get("name") or f"episode_{episode['episode_index']:06d}"
     return Record(str(name), {n: Stream(values[n], clock) for n in first}, _about(info, episode, names) | about)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from steersman.errors import UserError
+from steersman.records import Values
 
 VERSION = "v3.0"
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
@@ -31,6 +32,7 @@ RECORDING = "meta/steersman.json"
 """What a Writer was given; lerobot leaves this file alone."""
 PART = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 EPISODES, DATA = f"meta/episodes/{PART}.parquet", f"data/{PART}.parquet"
+VIDEO = f"videos/{{video_key}}/{PART}.mp4"
 CHUNK = 1000
 """Files in a folder."""
 CAMERAS, FRONT = "observation.images.", "observation.images.front"
@@ -43,7 +45,7 @@ Kind = tuple[str, tuple[int, ...]]
 """Of a stream's values: dtype, and shape without time: () or (feature,) or (height, width, 3)."""
 
 
-def kinds(streams: Mapping[str, np.ndarray]) -> dict[str, Kind]:
+def kinds(streams: Mapping[str, Values]) -> dict[str, Kind]:
     """What a Writer is told of the streams of an episode."""
     return {name: (str(values.dtype), tuple(values.shape[1:])) for name, values in streams.items()}
 
@@ -72,6 +74,33 @@ def features(streams: Mapping[str, Kind]) -> dict[str, dict]:
             "`picture_right` and so on, and no name may have a `/`"
         )
     return found | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in INDEXES.items()}
+
+
+def filmed(features: Mapping[str, dict], fps: float) -> dict[str, dict]:
+    """The same features with their pictures in videos."""
+    return {
+        name: spec | {"dtype": "video", "info": _film(spec["shape"], fps)} if spec["dtype"] == "image" else spec
+        for name, spec in features.items()
+    }
+
+
+def pixel_format(height: int, width: int) -> str:
+    """Colours at half resolution, as players expect, need even sides."""
+    return "yuv444p" if height % 2 or width % 2 else "yuv420p"
+
+
+def _film(shape: list[int], fps: float) -> dict[str, Any]:
+    height, width, channels = shape
+    return {
+        "video.height": height,
+        "video.width": width,
+        "video.channels": channels,
+        "video.codec": "h264",
+        "video.pix_fmt": pixel_format(height, width),
+        "video.is_depth_map": False,
+        "video.fps": fps,
+        "has_audio": False,
+    }
 
 
 def _feature(feature: str, names: list[str], kind: Kind) -> dict[str, Any]:

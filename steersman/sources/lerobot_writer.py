@@ -3,23 +3,30 @@
 import io
 import json
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from steersman.errors import UserError
-from steersman.files import write_file
+from steersman.files import write_file, written_whole
+from steersman.records import Values
 
 from . import lerobot_layout as layout
-from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS, VERSION, Kind
+from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS, VERSION, VIDEO, Kind
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 PNG_LEVEL = 3
 """Of zlib: the quickest here, and smaller than 1."""
+FILM = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0"}
+"""Of H.264: hardly any loss; a key frame every second picture, so that any is quickly found."""
+FILMED = 64
+"""Pictures encoded at a time."""
 
 Statistics = dict[str, dict[str, np.ndarray]]
 """By feature, then by statistic."""
@@ -39,37 +46,47 @@ class Writer:
         features: Mapping[str, Kind],
         task: str,
         about: dict | None = None,
+        video: bool = False,
     ):
         """`features` gives each stream's dtype and shape (`lerobot_layout.kinds`).
 
-        `about` (JSON values) comes back with every record.
+        `about` (JSON values) comes back with every record. With `video` pictures go into mp4 files, small but with
+        a loss, and may be decoded as they are read; without it they are kept as they are.
         """
         self.folder, self.fps, self.kinds, self.task = Path(folder), fps, dict(features), task
         self.features = layout.features(self.kinds)
+        if video:
+            self.features = layout.filmed(self.features, fps)
+        self.films = [feature for feature, spec in self.features.items() if spec["dtype"] == "video"]
         self.names: set[str] = set()
         self.num_frames = 0
         self.stats: Statistics = {}
-        self._open({"fps": fps, "streams": self.kinds, "task": task, "about": about or {}})
+        recording = {"fps": fps, "streams": self.kinds, "task": task, "about": about or {}}
+        self._open(recording | ({"video": True} if video else {}))
 
     @property
     def num_episodes(self) -> int:
         """Whole episodes in the folder."""
         return len(self.names)
 
-    def add(self, episode: Mapping[str, np.ndarray], name: str | None = None) -> None:
+    def add(self, episode: Mapping[str, Values], name: str | None = None) -> None:
         """Writes one episode; when this returns it is on the disk."""
         length, number = self._check(episode), self.num_episodes
         name = name or f"episode_{number:06d}"
         if name in self.names:
             raise UserError(f"{self.folder} has an episode {name!r} already; give each a name of its own")
-        columns = _columns(self.kinds, episode) | {
+        streams = layout.feature_streams(self.kinds)
+        films: dict[str, Any] = {feature: episode[streams[feature][0]] for feature in self.films}
+        columns: dict[str, Any] = _columns(self.kinds, episode, films) | {
             "timestamp": (np.arange(length) / self.fps).astype(np.float32),
             "frame_index": np.arange(length),
             "episode_index": np.full(length, number),
             "index": np.arange(self.num_frames, self.num_frames + length),
             "task_index": np.zeros(length, np.int64),
         }
-        stats = {feature: statistics(values) for feature, values in columns.items()}
+        stats = {feature: statistics(values) for feature, values in (films | columns).items()}
+        for feature, pictures in films.items():
+            _write_film(self._path(VIDEO, number, feature), pictures, self.fps)
         # The data comes first: an episode counts from the moment its row is there.
         write_file(self._path(DATA, number), _parquet(_frames_table(columns, self.features)))
         write_file(self._path(EPISODES, number), _parquet(self._episode_table(number, length, name, stats)))
@@ -92,14 +109,15 @@ class Writer:
         self._write_totals()
 
     def _compare(self, found: Any, recording: dict) -> None:
-        other = [key for key in recording if not isinstance(found, dict) or found.get(key) != recording[key]]
+        found = found if isinstance(found, dict) else {}
+        other = [key for key in {**recording, **found} if found.get(key) != recording.get(key)]
         if other:
             raise UserError(
                 f"{self.folder} was begun with another {' and another '.join(other)}; "
                 "go on with the same settings, or record into another folder"
             )
 
-    def _check(self, episode: Mapping[str, np.ndarray]) -> int:
+    def _check(self, episode: Mapping[str, Values]) -> int:
         """Its length; UserError where the streams are not those announced."""
         found = layout.kinds(episode)
         if found != self.kinds:
@@ -108,13 +126,13 @@ class Writer:
         if len(lengths) != 1 or 0 in lengths:
             raise UserError(f"an episode's streams must be equally long and not empty, not {sorted(lengths)}")
         for name, values in episode.items():
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
+            if values.dtype.kind == "f" and not np.isfinite(values[:]).all():
                 raise UserError(f"stream {name!r} of the episode holds a value that is not a finite number")
         return lengths.pop()
 
-    def _path(self, template: str, number: int) -> Path:
+    def _path(self, template: str, number: int, video_key: str = "") -> Path:
         chunk, file = divmod(number, CHUNK)
-        return self.folder / template.format(chunk_index=chunk, file_index=file)
+        return self.folder / template.format(chunk_index=chunk, file_index=file, video_key=video_key)
 
     def _episode_table(self, number: int, length: int, name: str, stats: Statistics) -> pa.Table:
         chunk, file = divmod(number, CHUNK)
@@ -125,6 +143,16 @@ class Writer:
             "name": name,
             "data/chunk_index": chunk,
             "data/file_index": file,
+            **{
+                f"videos/{feature}/{key}": value
+                for feature in self.films
+                for key, value in (
+                    ("chunk_index", chunk),
+                    ("file_index", file),
+                    ("from_timestamp", 0.0),
+                    ("to_timestamp", length / self.fps),
+                )
+            },
             "dataset_from_index": self.num_frames,
             "dataset_to_index": self.num_frames + length,
             **{f"stats/{f}/{stat}": value for f, found in _plain(stats).items() for stat, value in found.items()},
@@ -153,16 +181,18 @@ class Writer:
             "fps": int(self.fps) if self.fps == int(self.fps) else self.fps,
             "splits": {"train": f"0:{self.num_episodes}"},
             "data_path": DATA,
-            "video_path": None,
+            "video_path": VIDEO if self.films else None,
             "features": self.features,
         }
         write_file(self.folder / INFO, _text(info))
 
 
-def _columns(streams: Mapping[str, Kind], episode: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The values of each feature; the streams of `action` side by side."""
+def _columns(streams: Mapping[str, Kind], episode: Mapping[str, Values], films: Mapping) -> dict[str, np.ndarray]:
+    """The values of each feature that is not in a film; the streams of `action` side by side."""
     columns = {}
     for feature, names in layout.feature_streams(streams).items():
+        if feature in films:
+            continue
         values = [np.asarray(episode[name]) for name in names]
         columns[feature] = values[0] if len(values) == 1 else np.stack(values, -1)
     return columns
@@ -194,6 +224,18 @@ def _hint(spec: dict) -> dict:
     return {"feature": value, "length": spec["shape"][0], "_type": "Sequence"}
 
 
+def _write_film(path: Path, pictures: Values, fps: float) -> None:
+    """An mp4 with one frame a picture, at multiples of 1 / fps from zero."""
+    height, width = pictures.shape[1:3]
+    with written_whole(path) as file, av.open(file, "w", format="mp4") as film:
+        stream = film.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=FILM)
+        stream.width, stream.height, stream.pix_fmt = width, height, layout.pixel_format(height, width)
+        for start in range(0, len(pictures), FILMED):
+            for picture in np.asarray(pictures[start : start + FILMED]):
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        film.mux(stream.encode())
+
+
 def _png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=PNG_LEVEL)
@@ -212,21 +254,21 @@ def _tasks_table(task: str) -> pa.Table:
     return table.replace_schema_metadata({"pandas": json.dumps(notes)})
 
 
-def statistics(values: np.ndarray) -> dict[str, np.ndarray]:
+def statistics(values: Values) -> dict[str, np.ndarray]:
     """What lerobot keeps of a feature: a number for each part of a vector, each colour of pictures / 255."""
-    if values.ndim == 4:
+    if len(values.shape) == 4:
         return _picture_statistics(values)
-    rows = values.reshape(len(values), -1).astype(np.float64)
+    rows = values[:].reshape(len(values), -1).astype(np.float64)
     found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
     quantiles = zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True)
     return found | {"count": np.array([len(rows)])} | dict(quantiles)
 
 
-def _picture_statistics(pictures: np.ndarray) -> dict[str, np.ndarray]:
+def _picture_statistics(pictures: Values) -> dict[str, np.ndarray]:
     """Of some 100 pictures or more, as lerobot samples them; large ones thinned out."""
     num = max(min(len(pictures), 100), min(int(len(pictures) ** 0.75), 10_000))
     thin = max(1, max(pictures.shape[1:3]) // 150)
-    sample = pictures[np.linspace(0, len(pictures) - 1, num).round().astype(int), ::thin, ::thin]
+    sample = np.asarray(pictures[np.linspace(0, len(pictures) - 1, num).round().astype(int)])[:, ::thin, ::thin]
     level = np.arange(256) / 255
     found = []
     for colour in range(3):
