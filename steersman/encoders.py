@@ -6,6 +6,7 @@ Its `prepare` is the part without weights: it is done once per recording and kep
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -92,6 +93,10 @@ class Encoder(nn.Module):
     def initial(self, batch: int) -> State:
         return ()
 
+    def pretrained(self) -> list[nn.Parameter]:
+        """Parameters that do not begin at random."""
+        return []
+
 
 @dataclass(frozen=True)
 class Identity(Spec):
@@ -155,6 +160,53 @@ class EmbeddingEncoder(Encoder):
 
 
 @dataclass(frozen=True)
+class Motion(Spec):
+    """How far the scene moved sideways since earlier pictures, in bands of rows: how the camera turns.
+
+    Nothing is learned: of each band's mean row the shift of least squared difference is taken, softly.
+    """
+
+    back: tuple[int, ...] = (1, 2, 3)
+    """Steps back to the pictures that are compared with."""
+    furthest: int = 10
+    """Shift looked for in one step, in pixels of the prepared picture; twice that over several steps."""
+    rows: int = 5
+    """Of the picture, in a band."""
+    sharpness: float = 8.0
+    """How much likelier the better shift is."""
+
+    BOUNDS = {**dict.fromkeys(("back", "furthest", "rows"), (1, inf)), "sharpness": (0, inf)}
+
+    def size(self, picture: Sequence[int]) -> int:
+        """Features it gives for a picture. UserError where the picture is too small to look for a shift."""
+        if picture[0] < self.rows:
+            raise UserError(f"Motion: a picture of {picture[0]} rows has no band of {self.rows}; lower rows")
+        return picture[0] // self.rows * len(self.back)
+
+    @torch.no_grad()
+    def shifts(
+        self, line: UInt8[Tensor, "batch past_and_time height width channel"], time: int
+    ) -> Float[Tensor, "batch time feature"]:
+        """Shifts of the last `time` pictures of a line, as shares of the furthest one; to the left is positive."""
+        bands = line.shape[2] // self.rows
+        profile = line[:, :, : bands * self.rows].float().mean(-1).unflatten(2, (bands, self.rows)).mean(3)
+        profile = profile - profile.mean(-1, keepdim=True)
+        profile = profile / (profile.square().mean(-1, keepdim=True).sqrt() + 3)  # Another exposure changes nothing.
+        now = profile[:, -time:]
+        width = profile.shape[-1]
+        found = []
+        for back in self.back:
+            reach = min(self.furthest * min(back, 2), (width - 1) // 4)
+            before = profile[:, -time - back : -back]
+            middle = now[..., reach : width - reach]
+            places = range(2 * reach + 1)
+            scores = [-(before[..., d : d + middle.shape[-1]] - middle).square().mean(-1) for d in places]
+            chance = torch.softmax(torch.stack(scores, -1) * self.sharpness, -1)
+            found.append(chance @ torch.linspace(-1, 1, len(places), device=line.device))
+        return torch.cat(found, -1)
+
+
+@dataclass(frozen=True)
 class Conv(Spec):
     """Convolutions over each picture, then one dense layer (Bojarski et al. 2016, figure 4)."""
 
@@ -169,6 +221,10 @@ class Conv(Spec):
     """Share of the dense layer's units dropped while training."""
     pixels: Picture | RoadTexture = Picture()
     """What is done to a picture before the first convolution."""
+    differences: bool = False
+    """Of the stacked pictures only what changes from each to the next is seen: the flow, not the scene."""
+    motion: Motion | None = None
+    """Also how far the scene moved, beside what the dense layer gives."""
 
     BOUNDS = {
         **dict.fromkeys(("channels", "kernels", "strides", "features", "frames"), (1, inf)),
@@ -181,6 +237,8 @@ class Conv(Spec):
                 f"Conv: {len(self.channels)} channels, {len(self.kernels)} kernels and "
                 f"{len(self.strides)} strides; give as many of each, one a layer"
             )
+        if self.differences and self.frames == 1:
+            raise UserError("Conv: differences need at least 2 frames; set --encoder.frames")
         if len(raw) != 3:
             raise UserError(f"Conv needs pictures (height, width, channels), found steps of shape {raw}")
         return ConvEncoder(self, raw)
@@ -189,13 +247,15 @@ class Conv(Spec):
 class ConvEncoder(Encoder):
     def __init__(self, spec: Conv, raw: tuple[int, ...]):
         super().__init__()
-        self.raw, self.size, self.spec = raw, spec.features, spec
+        self.raw, self.spec = raw, spec
         self.picture = spec.pixels.shape(raw)
+        self.size = spec.features + (spec.motion.size(self.picture) if spec.motion else 0)
+        self.past = max(spec.frames - 1, *(spec.motion.back if spec.motion else (0,)))
         channels = self.picture[-1]
         self.register_buffer("mean", torch.full((channels,), 120.0))
         self.register_buffer("deviation", torch.full((channels,), 50.0))
         self.convolutions = nn.Sequential()
-        height, width, depth = self.picture[0], self.picture[1], channels * spec.frames
+        height, width, depth = self.picture[0], self.picture[1], channels * (spec.frames - spec.differences)
         for out, kernel, stride in zip(spec.channels, spec.kernels, spec.strides, strict=True):
             self.convolutions.append(nn.Conv2d(depth, out, kernel, stride))
             self.convolutions.append(nn.ReLU())
@@ -214,9 +274,9 @@ class ConvEncoder(Encoder):
 
     def initial(self, batch: int) -> State:
         """The pictures before the first: black ones."""
-        if self.spec.frames == 1:
+        if self.past == 0:
             return ()
-        shape = (batch, self.spec.frames - 1, *self.picture)
+        shape = (batch, self.past, *self.picture)
         return (torch.zeros(shape, dtype=torch.uint8, device=self.mean.device),)
 
     def forward(
@@ -228,10 +288,16 @@ class ConvEncoder(Encoder):
         kind = self.mean.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.mean.dtype
         normal = self.normal(line.to(self.mean.dtype)).to(dtype)
-        stacked = torch.cat([normal[:, i : i + time] for i in range(self.spec.frames)], -1)
+        seen = [normal[:, i : i + time] for i in range(self.past - self.spec.frames + 1, self.past + 1)]
+        if self.spec.differences:
+            seen = [b - a for a, b in pairwise(seen)]
+        stacked = torch.cat(seen, -1)
         # A picture lies in memory with its channels last; permuted, it is what channels_last kernels want.
         y = self.convolutions(stacked.flatten(0, 1).permute(0, 3, 1, 2)).flatten(1)
-        return self.dropout(torch.relu(self.dense(y))).unflatten(0, (batch, time)), (line[:, time:],) if state else ()
+        y = self.dropout(torch.relu(self.dense(y))).unflatten(0, (batch, time))
+        if self.spec.motion:
+            y = torch.cat((y, self.spec.motion.shifts(line, time).to(y.dtype)), -1)
+        return y, (line[:, time:],) if state else ()
 
 
 def prepare_batch(encoder: Any, raw: np.ndarray) -> np.ndarray:
