@@ -166,7 +166,7 @@ class Motion(Spec):
     Nothing is learned: of each band's mean row the shift of least squared difference is taken, softly.
     """
 
-    back: tuple[int, ...] = (1, 2, 3)
+    back: tuple[int, ...] = (1, 3)
     """Steps back to the pictures that are compared with."""
     furthest: int = 10
     """Shift looked for in one step, in pixels of the prepared picture; twice that over several steps."""

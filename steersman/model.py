@@ -35,7 +35,7 @@ class Network(Spec):
     skip: bool = False
     """The head sees the encoder's feature beside the core's."""
     feedback: bool = False
-    """The core is fed what the head said of the step before; while training every other row is told the truth instead."""
+    """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
 
     def build(self, raw: tuple[int, ...]) -> "Model":
         """The model for raw steps of this shape."""
