@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -161,49 +161,44 @@ class EmbeddingEncoder(Encoder):
 
 @dataclass(frozen=True)
 class Motion(Spec):
-    """How far the scene moved sideways since earlier pictures, in bands of rows: how the camera turns.
+    """How far the scene moved sideways since the picture before, in bands of rows: how the camera turns.
 
     Nothing is learned: of each band's mean row the shift of least squared difference is taken, softly.
     """
 
-    back: tuple[int, ...] = (1, 3)
-    """Steps back to the pictures that are compared with."""
     furthest: int = 10
-    """Shift looked for in one step, in pixels of the prepared picture; twice that over several steps."""
+    """Shift looked for, in pixels of the prepared picture."""
     rows: int = 5
     """Of the picture, in a band."""
     sharpness: float = 8.0
     """How much likelier the better shift is."""
 
-    BOUNDS = {**dict.fromkeys(("back", "furthest", "rows"), (1, inf)), "sharpness": (0, inf)}
+    BOUNDS = {**dict.fromkeys(("furthest", "rows"), (1, inf)), "sharpness": (0, inf)}
+    UNIT: ClassVar[float] = 2.5
+    """Pixels that count as 1, so that usual turns are about as large as other features."""
 
     def size(self, picture: Sequence[int]) -> int:
         """Features it gives for a picture. UserError where the picture is too small to look for a shift."""
         if picture[0] < self.rows:
             raise UserError(f"Motion: a picture of {picture[0]} rows has no band of {self.rows}; lower rows")
-        return picture[0] // self.rows * len(self.back)
+        return picture[0] // self.rows
 
     @torch.no_grad()
     def shifts(
         self, line: UInt8[Tensor, "batch past_and_time height width channel"], time: int
     ) -> Float[Tensor, "batch time feature"]:
-        """Shifts of the last `time` pictures of a line, as shares of the furthest one; to the left is positive."""
+        """Shifts to the left of the last `time` pictures of a line, which has at least one more."""
         bands = line.shape[2] // self.rows
-        profile = line[:, :, : bands * self.rows].float().mean(-1).unflatten(2, (bands, self.rows)).mean(3)
+        near = line[:, -time - 1 :, : bands * self.rows]
+        profile = near.float().mean(-1).unflatten(2, (bands, self.rows)).mean(3)
         profile = profile - profile.mean(-1, keepdim=True)
         profile = profile / (profile.square().mean(-1, keepdim=True).sqrt() + 3)  # Another exposure changes nothing.
-        now = profile[:, -time:]
         width = profile.shape[-1]
-        found = []
-        for back in self.back:
-            reach = min(self.furthest * min(back, 2), (width - 1) // 4)
-            before = profile[:, -time - back : -back]
-            middle = now[..., reach : width - reach]
-            places = range(2 * reach + 1)
-            scores = [-(before[..., d : d + middle.shape[-1]] - middle).square().mean(-1) for d in places]
-            chance = torch.softmax(torch.stack(scores, -1) * self.sharpness, -1)
-            found.append(chance @ torch.linspace(-1, 1, len(places), device=line.device))
-        return torch.cat(found, -1)
+        reach = min(self.furthest, (width - 1) // 4)
+        before, middle = profile[:, :-1], profile[:, 1:, :, reach : width - reach]
+        scores = [-(before[..., d : d + middle.shape[-1]] - middle).square().mean(-1) for d in range(2 * reach + 1)]
+        chance = torch.softmax(torch.stack(scores, -1) * self.sharpness, -1)
+        return chance @ torch.arange(-reach, reach + 1, device=line.device).float() / self.UNIT
 
 
 @dataclass(frozen=True)
@@ -244,7 +239,7 @@ class ConvEncoder(Encoder):
         self.raw, self.spec = raw, spec
         self.picture = spec.pixels.shape(raw)
         self.size = spec.features + (spec.motion.size(self.picture) if spec.motion else 0)
-        self.past = max(spec.frames - 1, *(spec.motion.back if spec.motion else (0,)))
+        self.past = max(spec.frames - 1, 1 if spec.motion else 0)
         channels = self.picture[-1]
         _picture_normaliser(self, channels)
         flat, layers = _layers(spec, self.picture, channels * (spec.frames - spec.differences))
