@@ -68,6 +68,9 @@ class PretrainedEncoder(Encoder):
         for widen, channels, stride in BLOCKS[: spec.blocks]:
             self.features.append(Block(depth, channels, widen, stride))
             depth = channels
+        for layer in self.features.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         height, width = spec.pixels.height, spec.pixels.width
         with torch.no_grad():
             flat = self.eval().features(torch.zeros(1, 3, height, width)).numel()

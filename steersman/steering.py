@@ -14,6 +14,9 @@ from .model import Model
 from .records import Record, Stream, Values
 from .runs import Recipe
 
+ROUNDING_S = 1e-6
+"""Moments closer than this are one."""
+
 
 @dataclass(frozen=True)
 class Lag(Spec):
@@ -28,7 +31,7 @@ class Lag(Spec):
         """Its inputs at the moments that have such a target, and the targets there."""
         clock = record[inputs].time_s
         first, last = (self.seconds, 0.0) if self.seconds < 0 else (0.0, self.seconds)
-        kept = np.flatnonzero((clock >= clock[0] - first) & (clock <= clock[-1] - last))
+        kept = np.flatnonzero((clock >= clock[0] - first - ROUNDING_S) & (clock <= clock[-1] - last + ROUNDING_S))
         if len(kept) < 2:
             raise UserError(
                 f"record {record.name!r} is too short for targets {self.seconds:g} s away; lower --lag.seconds"
@@ -36,7 +39,7 @@ class Lag(Spec):
         a, b = int(kept[0]), int(kept[-1]) + 1
         streams = {inputs: Stream(View(record[inputs].values, a, b), clock[a:b])}
         for name in targets:
-            values: Any = record[name].at(clock[a:b] + self.seconds)
+            values: Any = record[name].at(clock[a:b] + self.seconds + ROUNDING_S)
             streams[name] = Stream(values, clock[a:b])
         return replace(record, streams=streams)
 

@@ -87,15 +87,14 @@ def steer_komanda(data: Sequence[str] = ()) -> Recipe:
 
 
 def steer_flow(data: Sequence[str] = ()) -> Recipe:
-    """The CNN on the differences between the last three pictures: what moves, not what is there.
+    """CNN + LSTM on the differences between the last three pictures: what moves, not what is there.
 
-    After the Challenge 2 models `rambo` and `autumn`.
+    After the Challenge 2 models `rambo` (differences) and `autumn` (optical flow, and a memory).
 
     Command: `steersman train steer-flow --data LOG`
     Data:    as for `steer`
     """
-    recipe = steer_frame(data)
-    assert isinstance(recipe.encoder, Conv)
+    recipe = _still(steer(data))
     return replace(recipe, encoder=replace(recipe.encoder, frames=3, differences=True))
 
 
