@@ -24,6 +24,7 @@ SHORT = {
     "train pendulum.py:pendulum": "--training.steps 4",
     "drive": "--tracks 1 --world.max-steps 40",
     "evaluate": "",
+    "compare": "--steps 3 --seeds 1",
     "recipes": "",
 }
 """What makes each command short; it is otherwise run as it stands."""
