@@ -27,7 +27,7 @@ def steer(data: Sequence[str] = ()) -> Recipe:
     Command: `steersman train steer`, then `steersman drive RUN`; or `steersman train steer --data LOG`
     Data:    60 drives of the scripted expert in CarRacing, recorded when first asked for; or camera logs
     Time:    about four minutes on two cores, of which one records
-    Score:   933 on tracks never seen (the expert 934)
+    Score:   933 on tracks never seen (the expert 934); RMSE .061 of full lock on a real car's later laps (one seed)
     """
     recipe = _seen(data)
     if isinstance(recipe, Steering):
