@@ -98,7 +98,7 @@ def small_core(core):
 
 def small_eye(encoder, pixels):
     if isinstance(encoder, Pretrained):  # Its weights may not be installed.
-        return replace(encoder, weights="none", blocks=2, features=16, pixels=pixels)
+        return replace(encoder, weights="none", blocks=1, features=16, dropout=0.0, pixels=pixels)
     return replace(encoder, pixels=pixels, **CONV)
 
 
