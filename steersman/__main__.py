@@ -17,6 +17,7 @@ from rich.table import Table
 from . import __version__
 from .bench import bench_cores, core_table
 from .challenge import score_submission, submission_table
+from .compare import Comparison, chosen, comparison_table
 from .config import did_you_mean
 from .convert import convert
 from .decoding import Sampling
@@ -69,6 +70,26 @@ class Evaluate:
     """Recordings to score on instead, all of them."""
     beside: tuple[str, ...] = ()
     """Other runs to stand among the baselines, such as the single-frame model."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Trains recipes on one split and prints their scores side by side; goes on where it was stopped."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """Names, or patterns such as 'steer-*'."""
+    data: tuple[str, ...] = ()
+    """Recordings: folders of any format that is known."""
+    seeds: int = 3
+    """Trainings of each recipe, with the seeds from 0 on."""
+    steps: int = 0
+    """Of each training; 0: as each recipe has it."""
+    minutes: float = 0.0
+    """CPU minutes of each training, instead of steps."""
+    folder: str = ""
+    """Where the runs and the table go; empty: below `runs`, named after the data."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -320,6 +341,34 @@ def evaluate(arguments: list[str]) -> None:
     OUT.print(f"report: {folder / 'report.html'}")
 
 
+def compare(arguments: list[str]) -> None:
+    """train recipes side by side"""
+    options = tyro.cli(Compare, args=arguments, prog="steersman compare")
+    if not options.data:
+        raise UserError("compare needs recordings to train on: --data FOLDER")
+    if options.seeds < 1 or options.steps < 0 or options.minutes < 0 or (options.steps and options.minutes):
+        raise UserError("--seeds must be at least 1, --steps and --minutes not below 0, and only one of the two given")
+    data = tuple(str(Path(path).resolve()) for path in options.data)
+    folder = Path(options.folder or Path("runs") / "-".join(["compare", *(Path(path).name for path in data)]))
+    comparison = Comparison(
+        chosen(options.recipes, RECIPES, data), data, folder, options.seeds, options.steps, options.minutes
+    )
+    try:
+        with bars() as watch:
+            found = comparison.go(say, watch)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        again = shlex.join(["steersman", "compare", *arguments])
+        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: {again}") from None
+    if options.json:
+        print(json.dumps(found))
+    elif found["recipes"]:
+        OUT.print(comparison_table(found))
+        OUT.print(f"table: {folder / 'compare.md'}")
+    if comparison.failed:
+        name, why = next(iter(comparison.failed.items()))
+        raise UserError(f"{len(comparison.failed)} trainings could not be made, the first: {name}: {why}")
+
+
 def drive(arguments: list[str]) -> None:
     """let a model drive tracks it never saw"""
     options = tyro.cli(Drive, args=arguments, prog="steersman drive")
@@ -476,6 +525,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "score": score,
     "inspect": inspect_,
     "convert": convert_,
+    "compare": compare,
     "drive": drive,
     "sample": sample,
     "translate": translate,

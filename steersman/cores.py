@@ -510,6 +510,52 @@ class ZoneoutCore(Core):
 
 
 @dataclass(frozen=True)
+class Window(Spec):
+    """A core that remembers the last steps only: it runs over them anew, from its first state, at every step."""
+
+    core: Spec = LSTM()
+    """What runs over them."""
+    steps: int = 10
+    """How many, the present one among them."""
+
+    BOUNDS = {"steps": (1, inf)}
+
+    def build(self, features: int) -> "WindowCore":
+        return WindowCore(self, features)
+
+
+class WindowCore(Core):
+    def __init__(self, spec: Window, features: int):
+        super().__init__()
+        self.core: Core = spec.core.build(features)  # pyright: ignore[reportAttributeAccessIssue]
+        if not self.core.causal:
+            raise UserError(f"Window: {type(spec.core).__name__} is not causal; what it reads would change with time")
+        self.steps, self.features, self.size = spec.steps, features, self.core.size
+
+    def initial(self, batch: int) -> State:
+        """The inputs of the steps before, and how many there were."""
+        weight = next(self.parameters())
+        return (weight.new_zeros(batch, self.steps - 1, self.features), weight.new_zeros(batch, 1))
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        past, known = state
+        batch, time = x.shape[:2]
+        line = torch.cat((past, x.to(past.dtype)), 1)
+        # Near a beginning windows are shorter; each is cut from its first step on, and filled up behind its last.
+        steps = torch.arange(time, device=x.device)
+        begin = torch.maximum(past.shape[1] - known.long(), steps)
+        places = begin.unsqueeze(2) + torch.arange(self.steps, device=x.device)
+        sizes = past.shape[1] + 1 + steps - begin
+        rows = torch.arange(batch, device=x.device).view(-1, 1, 1)
+        windows = line[rows, places.clamp_max(line.shape[1] - 1)].flatten(0, 1)
+        shown, _ = self.core(windows, self.core.initial(batch * time), sizes.flatten())
+        last = shown[torch.arange(batch * time, device=x.device), sizes.flatten() - 1].unflatten(0, (batch, time))
+        kept = lengths.view(-1, 1) + torch.arange(past.shape[1], device=x.device)
+        state = (line[rows[:, 0], kept], (known + lengths.view(-1, 1)).clamp_max(past.shape[1]))
+        return torch.where(_there(lengths, time), last, 0.0), state
+
+
+@dataclass(frozen=True)
 class Stack(Spec):
     """A deep core: each layer with its own weights, on what the one below gives out."""
 

@@ -192,11 +192,11 @@ def _between(record: Record, start: float, stop: float, gap_s: float) -> Record 
             return None
         # Streams of one clock go on sharing it.
         part = clocks.setdefault(id(stream.time_s), stream.time_s[a:b])
-        streams[name] = Stream(_View(stream.values, int(a), int(b)), part)
+        streams[name] = Stream(View(stream.values, int(a), int(b)), part)
     return replace(record, streams=streams)
 
 
-class _View:
+class View:
     """A stretch of values, decoded no sooner than asked for."""
 
     def __init__(self, values, start: int, stop: int):
@@ -280,6 +280,28 @@ class Shift(Spec):
 
 
 @dataclass(frozen=True)
+class Shadow(Spec):
+    """A shadow across the picture: in half of all passes what lies on one side of a slanting line is darker."""
+
+    darkest: float = 0.6
+    """Largest share of the light that is taken away."""
+    share: float = 0.5
+    """Of the passes."""
+
+    BOUNDS = {"darkest": (0, 1), "share": (0, 1)}
+
+    def apply(self, x, y, targets, rng):
+        if rng.random() >= self.share:
+            return x, y
+        height, width = x.shape[1:3]
+        above, below = rng.uniform(0, width, 2)
+        edge = above + (below - above) * np.arange(height) / max(1, height - 1)
+        dark = (np.arange(width) < edge[:, None]) == (rng.random() < 0.5)
+        light = np.where(dark, 1 - self.darkest * rng.random(), 1.0).astype(np.float32)
+        return (x * light[..., None]).astype(np.uint8), y
+
+
+@dataclass(frozen=True)
 class Piece:
     """Steps `start` to `stop` of a record, as one row of a batch."""
 
@@ -314,7 +336,8 @@ class Epoch(Sequence[Batch]):
                 steps = piece.stop - piece.start
                 x[row, :steps], target = self._read(piece)
                 y[row, : len(target)] = target
-                mask[row, :steps] = piece.weight
+                counts = self.data.weights[piece.record][piece.start : piece.stop] if self.data.weights else 1.0
+                mask[row, :steps] = piece.weight * counts
         fresh = np.array([p is None or p.fresh for p in rows])
         return Batch(*map(torch.from_numpy, (x, y, mask, fresh)))
 
@@ -414,6 +437,8 @@ class Batches:
             raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
         self.spec, self.examples, self.targets = spec, examples, targets
         self.augment, self.seed, self.rank, self.ranks = augment, seed, rank, ranks
+        self.weights: Sequence[np.ndarray] | None = None
+        """What each step of each example counts in the loss; None: all alike."""
 
     @property
     def rows(self) -> int:

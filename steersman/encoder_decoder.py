@@ -230,6 +230,14 @@ class EncoderDecoder(nn.Module):
         """The state before a source is read."""
         return self.decoder.initial(batch)
 
+    def pretrained(self) -> list[nn.Parameter]:
+        """There are none: all weights begin at random."""
+        return []
+
+    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What `forward` is told beside its inputs: the sources."""
+        return batch.about
+
     def read(self, source: Tensor, lengths: Int[Tensor, "batch"]) -> State:
         """The state after reading sources, before the first token."""
         values, summary = self.encoder(source, lengths)

@@ -15,6 +15,8 @@ Scores = dict[str, Any]
 
 CURVATURE_EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, np.inf)
 MAX_LAG_S = 1.0
+SMOOTHING = (1.0, 0.8, 0.6, 0.4, 0.2)
+"""What the newest prediction counts in an exponential mean; 1: nothing is smoothed."""
 
 
 def rmse(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -95,6 +97,14 @@ def by_curvature(
     return rows
 
 
+def smoothed(prediction: np.ndarray, newest: float) -> np.ndarray:
+    """Its exponential mean, in which the newest value counts `newest`; it starts at the first value."""
+    out = np.array(prediction, float)
+    for step in range(1, len(out)):
+        out[step] = newest * out[step] + (1 - newest) * out[step - 1]
+    return out
+
+
 def worst_moments(
     predictions: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
@@ -159,6 +169,10 @@ def regression_scores(
         "lag_curve": [row | {"lag_s": row["lag"] / rate_hz} for row in lags],
         "baselines": {name: _errors(np.concatenate(p), truth) for name, p in rivals.items()},
         "by_curvature": by_curvature(prediction, truth, edges),
+        "smoothed": [
+            {"newest": newest, **_errors(*_joined([(smoothed(p, newest), t) for p, t in pairs]))}
+            for newest in SMOOTHING
+        ],
         "records": [
             {"name": name, "steps": len(t), **_errors(p, t), "best_lag_s": best_lag(p, t, max_lag) / rate_hz}
             for name, (p, t) in zip(names, pairs, strict=True)

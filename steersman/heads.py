@@ -42,8 +42,10 @@ class Regression(Spec):
     """What each target counts in the loss; none given: 1 each."""
     delta: float = 0.3
     """Where the loss turns from squared to absolute, in standard deviations of the target."""
+    rate: float = 0.0
+    """What the error of the change since the step before counts, beside that of the value."""
 
-    BOUNDS = {"weights": (0, inf), "delta": (1e-6, inf)}
+    BOUNDS = {"weights": (0, inf), "delta": (1e-6, inf), "rate": (0, inf)}
 
     def build(self, features: int) -> "RegressionHead":
         if self.weights and len(self.weights) != len(self.targets):
@@ -60,7 +62,7 @@ class RegressionHead(Head):
 
     def __init__(self, spec: Regression, features: int):
         super().__init__()
-        self.targets, self.delta = spec.targets, spec.delta
+        self.targets, self.delta, self.rate = spec.targets, spec.delta, spec.rate
         size = len(spec.targets)
         self.linear = nn.Linear(features, size)
         self.register_buffer("mean", torch.zeros(size))
@@ -76,8 +78,18 @@ class RegressionHead(Head):
         return self.linear(feature)
 
     def loss(self, raw: Float[Tensor, "*batch target"], y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch"]:
-        error = F.huber_loss(raw.float(), (y - self.mean) / self.deviation, reduction="none", delta=self.delta)
-        return (error * (self.weights / self.delta)).sum(-1)
+        error = raw.float() - self.standard(y)
+        cost = self._huber(error)
+        if self.rate and error.ndim == 3:  # Without an axis of time there is no change.
+            cost = cost + self.rate * F.pad(self._huber(error.diff(dim=1)), (0, 0, 1, 0))
+        return (cost * (self.weights / self.delta)).sum(-1)
+
+    def standard(self, y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
+        """Targets as `forward` gives them: with mean 0 and deviation 1."""
+        return (y - self.mean) / self.deviation
+
+    def _huber(self, error: Tensor) -> Tensor:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
 
     def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
         """The estimate in the units of the targets."""

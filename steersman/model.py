@@ -15,7 +15,7 @@ from .cores import Core, Memoryless, State, reset
 from .data import Batch, Example
 from .encoders import Encoder
 from .errors import UserError
-from .heads import Head
+from .heads import Head, Regression, RegressionHead
 
 Flavour = Literal["one-to-one", "many-to-one", "many-to-many"]
 
@@ -34,15 +34,20 @@ class Network(Spec):
     flavour: Flavour = "many-to-many"
     skip: bool = False
     """The head sees the encoder's feature beside the core's."""
+    feedback: bool = False
+    """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
 
     def build(self, raw: tuple[int, ...]) -> "Model":
         """The model for raw steps of this shape."""
         if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
         encoder: Encoder = _built("encoder", self.encoder, Encoder, raw)
-        core: Core = _built("core", self.core, Core, encoder.size)
+        if self.feedback and not isinstance(self.head, Regression):
+            raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
+        said = len(self.head.targets) if self.feedback and isinstance(self.head, Regression) else 0
+        core: Core = _built("core", self.core, Core, encoder.size + said)
         head: Head = _built("head", self.head, Head, core.size + (encoder.size if self.skip else 0))
-        return Model(encoder, core, head, self.flavour, self.skip)
+        return (Model if not said else FeedbackModel)(encoder, core, head, self.flavour, self.skip)
 
 
 def _built(part: str, spec: Spec, kind: type, size: Any) -> Any:
@@ -87,6 +92,14 @@ class Model(nn.Module):
         if self.skip:
             y = torch.cat((y, feature), -1)
         return self.head(y), (encoder_state, core_state)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """Parameters that do not begin at random."""
+        return self.encoder.pretrained()
+
+    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What `forward` is told of a training batch beside its inputs."""
+        return batch.about
 
     def loss(self, batch: Batch, raw: Float[Tensor, "batch time output"]) -> tuple[Tensor, Tensor]:
         """Sum of the weighted losses and sum of the weights."""
@@ -164,8 +177,8 @@ class Model(nn.Module):
                 raw, y = raw[-1:], y[None]
             else:
                 y = y[start:end]
-            losses = head.loss(raw, torch.from_numpy(np.ascontiguousarray(y)))
-            total, count = total + losses.double().sum().item(), count + len(losses)
+            losses = head.loss(raw[None], torch.from_numpy(np.ascontiguousarray(y))[None])
+            total, count = total + losses.double().sum().item(), count + losses.numel()
         return total / count
 
     def predict(self, examples: Sequence[Example]) -> list[np.ndarray]:
@@ -174,3 +187,36 @@ class Model(nn.Module):
         last = slice(-1, None) if self.flavour == "many-to-one" else slice(None)
         with torch.no_grad():
             return [head.point(raw[last]).numpy() for raw in self.stream(examples)]
+
+
+class FeedbackModel(Model):
+    """A model whose core also sees what the head said of the step before, standardised; at first, the mean."""
+
+    head: RegressionHead  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def initial(self, batch: int = 1) -> State:
+        said = torch.zeros(batch, len(self.head.targets), device=self.device)
+        return (*super().initial(batch), said)
+
+    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.y,)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: State,
+        fresh: Bool[Tensor, "batch"] | None = None,
+        truth: Float[Tensor, "batch time target"] | None = None,
+    ) -> tuple[Float[Tensor, "batch time output"], State]:
+        """As a model's; where the truth is told, every other row is fed that instead (Williams & Zipser 1989)."""
+        if fresh is not None:
+            state = reset(state, self.initial(len(x)), fresh)
+        feature, encoder_state = self.encoder(x, state[0])
+        forced = torch.arange(len(x), device=x.device).unsqueeze(1) % 2 == 0
+        core_state, said, shown = state[1], state[2], []
+        for t in range(x.shape[1]):
+            y, core_state = self.core.step(torch.cat((feature[:, t], said.to(feature.dtype)), -1), core_state)
+            raw = self.head(torch.cat((y, feature[:, t]), -1) if self.skip else y)
+            shown.append(raw)
+            said = raw.float() if truth is None else torch.where(forced, self.head.standard(truth[:, t]), raw.float())
+        return torch.stack(shown, 1), (encoder_state, core_state, said)

@@ -6,8 +6,8 @@ import numpy as np
 
 from .data import Example
 
-HEIGHT, WIDTH = 12, 16
-"""Pictures are averaged down to at most this."""
+HEIGHT, WIDTH = 24, 48
+"""Pictures are averaged down to at most this, in grey."""
 STEPS = 20_000
 """Of training at most, evenly taken."""
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -42,6 +42,8 @@ def _features(examples: Sequence[Example], every: int) -> np.ndarray:
 def _coarse(x: np.ndarray) -> np.ndarray:
     if x.ndim != 4:
         return x.reshape(len(x), -1)
+    if x.shape[3] == 3:
+        x = x.mean(3, keepdims=True, dtype=np.float32)
     time, height, width, channels = x.shape
     rows, columns = -(-height // HEIGHT), -(-width // WIDTH)
     x = x[:, : height // rows * rows, : width // columns * columns].astype(np.float32) / 255

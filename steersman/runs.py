@@ -56,6 +56,8 @@ class Recipe(Spec):
     flavour: Flavour = "many-to-many"
     skip: bool = False
     """The head sees the encoder's feature beside the core's."""
+    feedback: bool = False
+    """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
     batches: Lanes | Windows = Lanes()
     augment: tuple[Spec, ...] = ()
     split: Split = Split()
@@ -65,11 +67,11 @@ class Recipe(Spec):
     """What `learn` writes into the run's folder."""
 
     def build(self, raw: tuple[int, ...]) -> Model:
-        return Network(self.encoder, self.core, self.head, self.flavour, self.skip).build(raw)
+        return Network(self.encoder, self.core, self.head, self.flavour, self.skip, self.feedback).build(raw)
 
     def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
         """Records as the model sees them."""
-        key = f"{PREPARED} {self.encoder}"
+        key = f"{PREPARED} {getattr(self.encoder, 'pixels', self.encoder)}"  # Whatever else sees the same pictures.
         prepare = partial(prepare_batch, model.encoder)
         once = self.flavour == "many-to-one"
         return examples(records, self.inputs, model.head.targets, prepare, key, cache_folder(), once, watch)
@@ -81,6 +83,14 @@ class Recipe(Spec):
     def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
         """`train`, `validation` and `test`; tells of what is left out."""
         return self.split.divide(records, say)
+
+    def seen(self, records: list[Record]) -> list[Record]:
+        """All records as this recipe looks at them, whatever they are for."""
+        return records
+
+    def taught(self, part: str, records: list[Record]) -> list[Record]:
+        """Records of a part (`train`, `validation`) as they are learned from; what is scored stays as it is."""
+        return records
 
     def learn(self, records: Sequence[Record], folder: Path) -> None:
         """Keeps in the run's folder what the model is built with and training records tell, such as a vocabulary."""
@@ -211,7 +221,8 @@ def fit(
         _same_run(run)
         recipe.learn(records["train"], folder)
         model = recipe.model(raw, folder)
-        shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
+        taught = {part: recipe.taught(part, records[part]) for part in ("train", "validation")}
+        shown = {part: recipe.examples(model, those, watch) for part, those in taught.items()}
     if start is None:
         recipe.fit(model, shown["train"])
     else:
@@ -268,8 +279,8 @@ def _absolute(data: Sequence[str]) -> tuple[str, ...]:
 def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
     """All records of some folders, or of the recipe's own source."""
     if not data:
-        return recipe.source.read(watch)  # pyright: ignore[reportAttributeAccessIssue]
-    records = recipe.read(data)
+        return recipe.seen(recipe.source.read(watch))  # pyright: ignore[reportAttributeAccessIssue]
+    records = recipe.seen(recipe.read(data))
     names = [r.name for r in records]
     if len(set(names)) < len(names):
         # The same names in two folders are two recordings: number them.

@@ -46,6 +46,8 @@ class Training(Spec):
     """How slowly AdamW forgets gradients, and their squares."""
     average: float = 0.0
     """How slowly a running mean of the weights forgets; it is what is kept (Polyak & Juditsky 1992). 0: none."""
+    frozen: float = 0.0
+    """Share of the steps, from the first, in which weights that came pretrained stand still."""
     clip: float = 1.0
     """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -64,7 +66,7 @@ class Training(Spec):
     BOUNDS = {
         **dict.fromkeys(("steps", "checkpoint_every", "validate_every"), (1, math.inf)),
         **dict.fromkeys(("rate", "final_rate", "warmup", "decay", "clip", "patience"), (0, math.inf)),
-        **dict.fromkeys(("hold", "betas", "average"), (0, 1)),
+        **dict.fromkeys(("hold", "betas", "average", "frozen"), (0, 1)),
         "seed": (0, 2**63 - 1),
     }
 
@@ -166,6 +168,9 @@ class Trainer:
         loss, state = self.forward(batch, at.dtype)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if at.step < training.frozen * training.steps:
+            for parameter in self.model.pretrained():
+                parameter.grad = None  # It then stands still, decay and moments included.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip).item()
         value = self._everywhere(loss.detach()).item() / self.batches.ranks
         self._check(value, norm)
@@ -193,7 +198,7 @@ class Trainer:
         device = self.model.device
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            raw, state = self.network(batch.x, self.state, batch.fresh, *batch.about)
+            raw, state = self.network(batch.x, self.state, batch.fresh, *self.model.told(batch))
         total, weight = self.model.loss(batch, raw)
         # Gradients are averaged over processes, so each scales its sum by how many there are.
         return total * self.batches.ranks / self._everywhere(weight).clamp_min(1e-8), state

@@ -11,12 +11,13 @@ import torch
 
 from steersman.checkpoints import Checkpoints, read_tensors
 from steersman.config import Spec
-from steersman.cores import GRU, LSTM, RNN, Bidirectional, Stack
+from steersman.cores import GRU, LSTM, RNN, Bidirectional, Stack, Window
 from steersman.data import Batches, Example, Lanes, Mirror, Windows
 from steersman.drive import Recorded
 from steersman.encoder_decoder import Decoder, EncoderDecoder, Reader, Readout
 from steersman.encoders import Conv
 from steersman.pairs import ByLength, padded
+from steersman.pretrained import Pretrained
 from steersman.recipes import RECIPES
 from steersman.runs import Recipe
 from steersman.sources import lerobot, read
@@ -55,6 +56,10 @@ def is_camera(name: str) -> bool:
     return isinstance(RECIPES[name](()).source, Recorded)
 
 
+def is_eye(encoder) -> bool:
+    return hasattr(encoder, "pixels")
+
+
 def small(name: str, data=()) -> Recipe:
     """A recipe with fewer units, rows and steps; a camera recipe on the synthetic road instead of a simulator."""
     recipe = RECIPES[name]((text_folder(),) if is_text(name) and not data else data)
@@ -64,7 +69,7 @@ def small(name: str, data=()) -> Recipe:
         recipe = replace(
             recipe,
             source=ROAD,
-            encoder=replace(recipe.encoder, pixels=replace(pixels, **size), **CONV),
+            encoder=small_eye(recipe.encoder, replace(pixels, **size)),
             head=replace(recipe.head, targets=("steer",), weights=()),
             augment=(Mirror(),),
             batches=replace(recipe.batches, rows=4, steps=8),
@@ -81,9 +86,20 @@ def small(name: str, data=()) -> Recipe:
         )
     if isinstance(recipe, Translation):
         recipe = small_translation(recipe)
-    if hasattr(recipe.core, "hidden"):
-        recipe = replace(recipe, core=replace(recipe.core, hidden=16))
+    recipe = replace(recipe, core=small_core(recipe.core))
     return replace(recipe, training=replace(recipe.training, precision="float32"))
+
+
+def small_core(core):
+    if isinstance(core, Window):
+        return replace(core, core=small_core(core.core), steps=4)
+    return replace(core, hidden=16) if hasattr(core, "hidden") else core
+
+
+def small_eye(encoder, pixels):
+    if isinstance(encoder, Pretrained):  # Its weights may not be installed.
+        return replace(encoder, weights="none", blocks=1, features=16, dropout=0.0, pixels=pixels)
+    return replace(encoder, pixels=pixels, **CONV)
 
 
 def small_translation(recipe: Translation) -> Translation:

@@ -27,6 +27,7 @@ SHORT = {
     "inspect": "",
     "convert": "",
     "score": "",
+    "compare": "--steps 3 --seeds 1",
     "recipes": "",
 }
 """What makes each command short; it is otherwise run as it stands."""

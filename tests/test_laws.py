@@ -15,6 +15,7 @@ from small import (
     begun,
     built,
     is_camera,
+    is_eye,
     is_text,
     outcome,
     records,
@@ -28,7 +29,7 @@ from steersman.config import from_json, to_json
 from steersman.cores import Stack, detach
 from steersman.data import Batch, Lanes
 from steersman.encoder_decoder import EncoderDecoder
-from steersman.encoders import Conv, Picture
+from steersman.encoders import Picture
 from steersman.pairs import ByLength, Pair, batch_of
 from steersman.recipes import RECIPES
 from steersman.runs import fit
@@ -223,7 +224,7 @@ def test_7_splits_share_no_record(recipe):
 def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
     if isinstance(recipe.core, Stack):
         pytest.skip("a composition for the other laws, not a recipe")
-    if isinstance(recipe.encoder, Conv):
+    if is_eye(recipe.encoder):
         # RoadTexture is made for the colours of CarRacing; on this road it shows mostly noise.
         eye = replace(recipe.encoder, pixels=Picture(12, 16))
         recipe = replace(recipe, source=Road(records=16, steps=80, noise=5.0), encoder=eye)

@@ -11,13 +11,27 @@ from ..runs import Recipe
 from .chars import bytes_, chars
 from .digits import digits
 from .echo import echo
-from .steer import steer, steer_frame, steer_stack
+from .steer import (
+    steer,
+    steer_cfc,
+    steer_flow,
+    steer_frame,
+    steer_komanda,
+    steer_pretrained,
+    steer_stack,
+    steer_window,
+)
 from .translate import translate
 
 RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer": steer,
     "steer-frame": steer_frame,
     "steer-stack": steer_stack,
+    "steer-window": steer_window,
+    "steer-flow": steer_flow,
+    "steer-komanda": steer_komanda,
+    "steer-pretrained": steer_pretrained,
+    "steer-cfc": steer_cfc,
     "digits": digits,
     "chars": chars,
     "bytes": bytes_,
