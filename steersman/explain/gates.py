@@ -1,0 +1,206 @@
+"""What a gated core keeps, writes and lets out over time, beside what it reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cores import Core, GRUCore, LSTMCore, MinGRUCore, MinLSTMCore, State, state_tensors
+from ..kernels.twins import positive
+from .pictures import INK, MODEL, MUTED, SHARE, SIGNED, THIRD, TRUTH, picture
+from .samples import Sample, layers
+
+FORGET, WRITE, CANDIDATE, LET_OUT = "kept of the state", "written", "candidate", "let out"
+"""A state is kept * state + written * candidate; an LSTM's cell is then let out."""
+
+
+def gates(core: Core, x: Tensor, state: State) -> dict[str, Tensor]:
+    """Gates (batch hidden), all from 0 to 1, and the candidate, for one step; none for a core without gates."""
+    if isinstance(core, LSTMCore):
+        return _lstm(core, x, *state)
+    h = state_tensors(state)[0] if state_tensors(state) else x
+    if isinstance(core, GRUCore):
+        return _gru(core, x, h)
+    if isinstance(core, MinGRUCore):
+        gate, candidate = (part[:, 0] for part in core.parts(x.unsqueeze(1)))
+        z = torch.sigmoid(gate)
+        return {FORGET: 1 - z, WRITE: z, CANDIDATE: positive(candidate)}
+    if isinstance(core, MinLSTMCore):
+        f, i, candidate = (part[:, 0] for part in core.parts(x.unsqueeze(1)))
+        f, i = torch.sigmoid(f), torch.sigmoid(i)
+        return {FORGET: f / (f + i), WRITE: i / (f + i), CANDIDATE: positive(candidate)}
+    return {}
+
+
+def _lstm(core: LSTMCore, x: Tensor, h: Tensor, c: Tensor) -> dict[str, Tensor]:
+    ahead, back = F.linear(x, core.weight_ih), F.linear(h, core.weight_hh)
+    if core.gain is not None:
+        ahead = F.layer_norm(ahead, ahead.shape[1:], core.input_gain, None, core.EPSILON)
+        back = F.layer_norm(back, back.shape[1:], core.gain, None, core.EPSILON)
+    i, f, g, o = (ahead + back + core.bias_ih + core.bias_hh).chunk(4, 1)
+    if core.peepholes is not None:
+        i, f = i + core.peepholes[0] * c, f + core.peepholes[1] * c
+    i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
+    if core.peepholes is not None:
+        o = o + core.peepholes[2] * (f * c + i * g)
+    return {FORGET: f, WRITE: i, CANDIDATE: g, LET_OUT: torch.sigmoid(o)}
+
+
+def _gru(core: GRUCore, x: Tensor, h: Tensor) -> dict[str, Tensor]:
+    size = core.hidden
+    ahead, back = F.linear(x, core.weight_ih, core.bias_ih), F.linear(h, core.weight_hh, core.bias_hh)
+    r, z = torch.sigmoid(ahead[:, : 2 * size] + back[:, : 2 * size]).chunk(2, 1)
+    if core.spec.reset == "after":
+        n = r * back[:, 2 * size :]
+    else:
+        n = F.linear(r * h, core.weight_hh[2 * size :], core.bias_hh[2 * size :])
+    return {FORGET: z, WRITE: 1 - z, CANDIDATE: torch.tanh(ahead[:, 2 * size :] + n), "reset": r}
+
+
+@dataclass(frozen=True)
+class Belt:
+    """A core over time: each gate and the state (time unit), and the state it began with."""
+
+    name: str
+    gates: dict[str, np.ndarray]
+    state: np.ndarray
+    before: np.ndarray
+
+
+@torch.no_grad()
+def belts(core: Core, feature: Tensor, state: State) -> list[Belt]:
+    """One for each layer of a causal core, the lowest first."""
+    found, deep = [], layers(core)
+    residual = getattr(core, "residual", False)
+    states = state if hasattr(core, "cores") else (state,)
+    for ((one, _),), own in zip(deep, states, strict=True):
+        rows: list[dict[str, Tensor]] = []
+        held, outputs, before = [], [], _memory(one, own)
+        for x in feature.unsqueeze(1):
+            rows.append(gates(one, x, own))
+            y, own = one.step(x, own)
+            outputs.append(y + x if residual and y.shape == x.shape else y)
+            held.append(_memory(one, own))
+        named = {name: torch.cat([row[name] for row in rows]).numpy() for name in rows[0]}
+        found.append(Belt(type(one).__name__.removesuffix("Core"), named, torch.cat(held).numpy(), before.numpy()[0]))
+        feature = torch.cat(outputs)
+    return found
+
+
+def _memory(core: Core, state: State) -> Tensor:
+    """What is carried: an LSTM's cell, else the whole state."""
+    parts = [part.flatten(1) for part in state_tensors(state)]
+    return parts[1] if isinstance(core, LSTMCore) else torch.cat(parts, 1) if parts else torch.zeros(1, 0)
+
+
+def draw_gates(sample: Sample, at: int, steps: int, path: Path) -> list[Path]:
+    """A picture a layer; none where there is no memory, or a core that reads from both ends."""
+    if not sample.model.causal:
+        return []
+    shown = range(max(0, at + 1 - steps), at + 1)
+    found = belts(sample.model.core, *sample.features(shown.start, shown.stop))
+    files = []
+    for number, belt in enumerate(found):
+        if belt.state.shape[1]:
+            name = path if len(found) == 1 else path.with_stem(f"{path.stem}-{number + 1}")
+            files.append(_draw(sample, belt, shown, f", layer {number + 1}" * (len(found) > 1), name))
+    return files
+
+
+def _draw(sample: Sample, belt: Belt, shown: range, layer: str, path: Path) -> Path:
+    order, unit = _order(belt)
+    panels = [name for name in belt.gates if name != CANDIDATE]
+
+    def paint(drawing: Figure) -> None:
+        heights = [1.25, *[0.85] * len(panels), *[1.2] * bool(panels), 0.62 if sample.example.x.ndim > 2 else 0.32]
+        axes = drawing.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+        high = float(np.abs(belt.state).max()) or 1.0
+        _heat(drawing, axes[0], belt.state[:, order], f"state of each unit{layer}", SIGNED, (-high, high))
+        for one, name in zip(axes[1:], panels, strict=False):
+            _heat(drawing, one, belt.gates[name][:, order], f"{name}: 0 nothing, 1 all", SHARE, (0, 1))
+        if panels:
+            _kept(axes[-2], belt, unit)
+        _read(axes[-1], sample, shown)
+
+    return picture(path, paint, _caption(sample, belt, shown, layer, unit), 470 + 150 * len(panels) + 150 * bool(panels))
+
+
+def _order(belt: Belt) -> tuple[np.ndarray, int]:
+    """Units by how much they keep, the longest memory on top; and the one whose state moves most."""
+    moves = belt.state.std(0)
+    if FORGET not in belt.gates:
+        return np.argsort(-moves, kind="stable"), int(moves.argmax())
+    return np.argsort(-belt.gates[FORGET].mean(0), kind="stable"), int(moves.argmax())
+
+
+def _heat(drawing: Figure, axes: Axes, values: np.ndarray, title: str, colours, ends: tuple[float, float]) -> None:
+    drawn = axes.imshow(values.T, aspect="auto", cmap=colours, vmin=ends[0], vmax=ends[1], interpolation="nearest")
+    axes.set_title(title)
+    axes.set_ylabel("unit")
+    axes.set_yticks([0, values.shape[1] - 1], ["1", str(values.shape[1])])
+    axes.grid(False)
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+    drawing.colorbar(drawn, ax=axes, pad=0.01, aspect=8, fraction=0.03).outline.set_visible(False)  # pyright: ignore
+
+
+def _kept(axes: Axes, belt: Belt, unit: int) -> None:
+    """One unit: what a step keeps of the state before it, and what it adds."""
+    kept, added = told(belt)
+    steps = np.arange(len(belt.state))
+    axes.bar(steps, kept[:, unit], 0.8, color=THIRD, alpha=0.55, label="kept of the step before")
+    axes.bar(steps, added[:, unit], 0.4, color=TRUTH, label="added by this step")
+    axes.step(steps, belt.state[:, unit], where="mid", color=INK, linewidth=1.5, label="state: their sum")
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set_title(f"unit {unit}, whose state moves most")
+    axes.set_ylabel("value")
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def told(belt: Belt) -> tuple[np.ndarray, np.ndarray]:
+    """What each step keeps of the state and what it adds (time unit): their sum is the state."""
+    before = np.concatenate([belt.before[None], belt.state[:-1]])
+    return belt.gates[FORGET] * before, belt.gates[WRITE] * belt.gates[CANDIDATE]
+
+
+def _read(axes: Axes, sample: Sample, shown: range) -> None:
+    """The input under its steps: text, pictures, or numbers."""
+    axes.set_xlim(-0.5, len(shown) - 0.5)
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+    every = max(1, len(shown) // 12)
+    ticks = range(0, len(shown), every)
+    axes.set_xticks(ticks, [str(shown[t]) for t in ticks])
+    axes.set_xlabel("step of the record")
+    axes.set_yticks([])
+    seen = sample.pictures([shown[t] for t in ticks])
+    if seen is not None:
+        for t, one in zip(ticks, seen, strict=True):
+            axes.imshow(one, extent=(t - 0.46 * every, t + 0.46 * every, 0, 1), aspect="auto", interpolation="bilinear")
+        axes.set_xlim(-0.5, len(shown) - 0.5)
+        axes.set_ylim(0, 1)
+    elif sample.example.x.dtype.kind in "iu":
+        for t, word in enumerate(sample.words(shown)):
+            axes.text(t, 0.5, word, ha="center", va="center", fontsize=11, family="DejaVu Sans Mono")
+        axes.set_ylim(0, 1)
+    else:
+        axes.plot(np.arange(len(shown)), sample.example.x[shown.start : shown.stop], color=MODEL, linewidth=1.2)
+        axes.set_ylabel("input")
+
+
+def _caption(sample: Sample, belt: Belt, shown: range, layer: str, unit: int) -> str:
+    where = f"{sample.name}{layer}, an {belt.name}" if belt.name[0] in "LR" else f"{sample.name}{layer}, a {belt.name}"
+    begin = f"{where}, while it reads steps {shown.start} to {shown.stop - 1} of record {sample.record.name}."
+    if FORGET not in belt.gates:
+        return f"{begin} This core has no gates that are drawn: its state over time, the unit that moves most on top."
+    kept = belt.gates[FORGET]
+    share = float((kept > 0.9).mean())
+    how = "Each column is a step, each row a unit, those that keep most on top; a dark row of what is kept is a long memory, "
+    what = f"a light spot in it is where the past is dropped. {share:.0%} of the time a unit keeps over nine tenths. "
+    return f"{begin} {how}{what}Below: in unit {unit} the state of a step is what is kept of the last plus what is added."

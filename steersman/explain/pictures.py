@@ -1,0 +1,48 @@
+"""Pictures that stand alone: a PNG 1200 pixels wide, with a caption that says what to see."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from ..files import written_whole
+from ..plots import COLOURS, MARKER, STYLE
+
+WIDTH = 1200
+"""Pixels."""
+LIGHT = ("#171c22", "#5a6571", "#a3abb3", "#dcdfe2", "#fdfdfc", "#0a5fc4", "#c26a00", "#0b7d63", "#8148b5", "#c8202f")
+"""The page's colours on light paper, in the order of plots.COLOURS."""
+INK, MUTED, FAINT, RULE, PAPER, MODEL, TRUTH, THIRD, FOURTH, ALARM = LIGHT
+_FIXED = {MARKER[name]: colour for name, colour in zip(COLOURS, LIGHT, strict=True)}
+STANDALONE: dict[Any, Any] = {name: _FIXED.get(value, value) for name, value in STYLE.items()} | {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "axes.titlesize": 11.5,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+}
+SHARE = LinearSegmentedColormap.from_list("share", [PAPER, MODEL, "#062a5c"])
+"""From nothing to all."""
+SIGNED = LinearSegmentedColormap.from_list("signed", [TRUTH, PAPER, MODEL])
+"""Below and above nought."""
+
+
+def picture(path: Path, paint: Callable[[Figure], None], caption: str, height: int) -> Path:
+    """Lets `paint` paint a figure of so many pixels in height, the caption included, and writes it."""
+    with matplotlib.rc_context(STANDALONE):
+        drawing = Figure(figsize=(WIDTH / 100, height / 100), dpi=100, layout="constrained")
+        paint(drawing)
+        text = "\n".join(textwrap.wrap(caption, 135))
+        drawing.supxlabel(text, x=0.012, ha="left", fontsize=11, color=INK, linespacing=1.4)
+        with written_whole(path) as file:
+            drawing.savefig(file, format="png", metadata={"Software": None})
+    return path

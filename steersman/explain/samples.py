@@ -1,0 +1,102 @@
+"""One recording as a trained model sees it, up to the step that is looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cores import BidirectionalCore, Core, State, StackCore
+from ..data import Example
+from ..encoders import EmbeddingEncoder
+from ..errors import UserError
+from ..model import FeedbackModel, Model
+from ..progress import Watch, silent
+from ..records import Record
+from ..runs import Run, read_records
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test record of a run, or a record of other data."""
+
+    name: str
+    """Of the run."""
+    model: Model
+    record: Record
+    inputs: str
+    example: Example
+
+    def last(self, at: int, least: int) -> int:
+        """The step to look at: `at`; below 0, the record's last one or, in a long record, an early one."""
+        length = len(self.example)
+        if at >= length:
+            raise UserError(f"--at {at}: record {self.record.name!r} has {length} steps, the last is {length - 1}")
+        if self.model.flavour == "many-to-one":
+            return length - 1
+        return at if at >= 0 else min(length - 1, max(least, 200))
+
+    def pictures(self, steps: Sequence[int]) -> list[np.ndarray] | None:
+        """The recorded pictures, where the inputs are pictures."""
+        values = self.record[self.inputs].values
+        return [np.asarray(values[int(t)]) for t in steps] if len(values.shape) == 4 else None
+
+    def words(self, steps: Sequence[int]) -> list[str]:
+        """Each input in a few characters."""
+        x, encoder = self.example.x, self.model.encoder
+        if isinstance(encoder, EmbeddingEncoder):
+            names = encoder.symbols.names()
+            return ["␣" if names[c] == " " else names[c] for c in x[np.asarray(steps), 0]]
+        if x.ndim > 2:
+            return [f"{self.example.time_s[t]:.2f} s" for t in steps]
+        return [" ".join(f"{v:.2g}" for v in x[t][:4]) + " …" * (x.shape[1] > 4) for t in steps]
+
+    def answer(self, step: int) -> np.ndarray:
+        """The target at a step, or of the whole record."""
+        return self.example.y if self.example.y.ndim == 1 else self.example.y[step]
+
+    @torch.no_grad()
+    def features(self, start: int, stop: int) -> tuple[Tensor, State]:
+        """Features (time feature) of some steps, and the core's state before them.
+
+        A core that is not causal begins at `start`, as if the record did.
+        """
+        model, example = self.model, self.example
+        encoder_state, state = model.initial(1)
+        for first in range(0, start, 64):
+            x = torch.from_numpy(np.ascontiguousarray(example.x[None, first : min(start, first + 64)]))
+            feature, encoder_state = model.encoder(x, encoder_state)
+            if model.causal:
+                _, state = model.core(feature, state)
+        x = torch.from_numpy(np.ascontiguousarray(example.x[None, start:stop]))
+        return model.encoder(x, encoder_state)[0][0], state
+
+
+def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = silent) -> Sample:
+    """Record `number` of a run's test records or of other data. UserError where the model can't be looked into."""
+    model = run.model()
+    if isinstance(model, FeedbackModel) or not isinstance(model, Model):
+        why = (
+            "is fed what it said itself, which is not drawn"
+            if isinstance(model, FeedbackModel)
+            else "reads one sequence and writes another; to see where it looked: steersman translate RUN --attention"
+        )
+        raise UserError(f"{run.folder}: this model {why}; explain takes one encoder, one core and one head")
+    records = read_records(run.recipe, data, watch) if data else run.records(watch)["test"]
+    if not 0 <= number < len(records):
+        raise UserError(f"--sample {number}: there are {len(records)} records, from 0 to {len(records) - 1}")
+    record = records[number]
+    shape = tuple(record[run.recipe.inputs].values.shape[1:]) or (1,)
+    if shape != run.raw:
+        raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {run.raw}")
+    return Sample(run.name, model, record, run.recipe.inputs, run.recipe.examples(model, [record], watch)[0])
+
+
+def layers(core: Core) -> list[list[tuple[Core, bool]]]:
+    """Of each layer, the lowest first, its cores and whether each reads from the end."""
+    deep = list(core.cores) if isinstance(core, StackCore) else [core]
+    return [
+        [(c.forwards, False), (c.backwards, True)] if isinstance(c, BidirectionalCore) else [(c, False)]  # pyright: ignore
+        for c in deep
+    ]

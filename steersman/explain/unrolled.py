@@ -1,0 +1,240 @@
+"""A model unrolled over time: the same weights at every step, and how much gradient each edge carries back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor
+
+from ..cores import LSTMCore, StackCore, State, map_state, state_tensors
+from ..model import Model
+from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
+from .samples import Sample, layers
+
+Kind = Literal["in", "time", "out", "skip"]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Of a value on its way into a cell, or out to the head: the norm of the loss's gradient there."""
+
+    kind: Kind
+    layer: int
+    """Counted over the rows of the picture: a bidirectional layer has two."""
+    step: int
+    """The step it leads into."""
+    part: int
+    """Of the state: an LSTM has h and c."""
+    gradient: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A core of the picture: one set of weights, used at every step."""
+
+    name: str
+    weights: int
+    backwards: bool
+    below: tuple[int, ...]
+    """Rows that it is fed by; none: the input."""
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    rows: list[Row]
+    edges: list[Edge]
+    target: int
+    """The step whose loss is sent back."""
+    loss: float
+    raw: Tensor
+    """What the head said at that step."""
+
+    def through_time(self, step: int) -> float:
+        """What reaches all states on their way into a step."""
+        return float(np.sqrt(sum(e.gradient**2 for e in self.edges if e.kind == "time" and e.step == step)))
+
+
+def unroll(model: Model, feature: Tensor, state: State, answer: np.ndarray, target: int) -> Unrolled:
+    """Runs the core step by step, each edge a tensor of its own, and sends the loss of one step back."""
+    feature = feature.detach().requires_grad_()
+    kept: list[tuple[Kind, int, int, int, Tensor]] = []
+
+    def edge(kind: Kind, row: int, step: int, value: Tensor, part: int = 0) -> Tensor:
+        if not value.requires_grad:
+            value = value.detach().requires_grad_()
+        value = value.clone()
+        value.retain_grad()
+        kept.append((kind, row, step, part, value))
+        return value
+
+    x, rows, below = list(feature), [], ()
+    states = state if isinstance(model.core, StackCore) else (state,)
+    for layer, before in zip(layers(model.core), states, strict=True):
+        said: list[list[Tensor]] = []
+        for (core, backwards), own in zip(layer, before if len(layer) == 2 else (before,), strict=True):
+            number, one = len(rows), core.initial(1)
+            names = ("h", "c") if isinstance(core, LSTMCore) else tuple("state" for _ in state_tensors(one))
+            weights = sum(p.numel() for p in core.parameters())
+            rows.append(Row(type(core).__name__.removesuffix("Core"), weights, backwards, below, names))
+            outputs: list[Tensor] = [feature] * len(x)
+            for t in reversed(range(len(x))) if backwards else range(len(x)):
+                parts = iter(range(len(names)))
+                own = map_state(lambda s, t=t, n=number, parts=parts: edge("time", n, t, s, next(parts)), own)
+                y, own = core.step(edge("in", number, t, x[t]).unsqueeze(0), own)
+                outputs[t] = y[0]
+            said.append(outputs)
+        below = tuple(range(len(rows) - len(layer), len(rows)))
+        new = [torch.cat(parts) for parts in zip(*said, strict=True)]
+        residual = isinstance(model.core, StackCore) and model.core.residual
+        x = [b + a if residual and a.shape == b.shape else b for a, b in zip(x, new, strict=True)]
+    top = edge("out", len(rows) - 1, target, x[target])
+    if model.skip:
+        top = torch.cat((top, edge("skip", len(rows) - 1, target, feature[target])))
+    raw = model.head(top)
+    loss = model.head.loss(raw[None, None], torch.from_numpy(np.ascontiguousarray(answer))[None, None]).sum()
+    loss.backward()
+    edges = [Edge(k, r, t, p, 0.0 if v.grad is None else float(v.grad.norm())) for k, r, t, p, v in kept]
+    return Unrolled(rows, edges, target, float(loss.detach()), raw.detach())
+
+
+def unroll_sample(sample: Sample, at: int, steps: int) -> tuple[Unrolled, range]:
+    """The last `steps` steps up to `at`; the loss is that of the last one, or of the middle where the future counts."""
+    shown = range(max(0, at + 1 - steps), at + 1)
+    feature, state = sample.features(shown.start, shown.stop)
+    middle = not sample.model.causal and sample.model.flavour == "many-to-many"
+    target = len(shown) // 2 if middle else len(shown) - 1
+    sample.model.zero_grad()
+    return unroll(sample.model, feature, state, sample.answer(shown[target]), target), shown
+
+
+COLOURS = (MODEL, THIRD, FOURTH, TRUTH)
+HALF_WIDTH, HALF_HEIGHT = 0.17, 0.19
+"""Of a cell, in steps and rows."""
+
+
+def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path, Unrolled]:
+    """The picture, and what it shows."""
+    found, shown = unroll_sample(sample, at, steps)
+
+    def paint(drawing: Figure) -> None:
+        axes = drawing.subplots()
+        axes.axis("off")
+        axes.set_xlim(-1.35, len(shown) - 0.4)
+        axes.set_ylim(-0.62, len(found.rows) + 1.45)
+        widest = max(e.gradient for e in found.edges)
+        for edge in found.edges:
+            _edge(axes, found, edge, widest, len(shown))
+        for number, row in enumerate(found.rows):
+            _row(axes, number, row, len(shown))
+        _inputs(axes, sample, shown)
+        _head(axes, sample, found, shown)
+
+    return picture(path, paint, _caption(sample, found, shown), 330 + 165 * len(found.rows)), found
+
+
+def _caption(sample: Sample, found: Unrolled, shown: range) -> str:
+    place = f"record {sample.record.name}, steps {shown.start} to {shown.stop - 1}"
+    many = "Cells of one colour are one set of weights, used again at every step: U takes the input in, W goes through time."
+    says = f"Figures: the norm of the gradient of the loss at step {shown[found.target]} on each edge; thicker is more."
+    if any(row.parts for row in found.rows):
+        first, last = (found.through_time(t) for t in (0, found.target))
+        end = f"On its way back over {found.target} steps it goes from {last:.2g} to {first:.2g} at the states."
+        if not sample.model.causal:
+            end = "A bidirectional core is shown as if the record were these steps alone: gradient comes from both sides."
+        if any(row.parts == ("h", "c") for row in found.rows):
+            end += " The upper of an LSTM's two edges is its cell, c, the conveyor belt; the lower its output, h."
+    else:
+        end = "This core has no memory: there is no edge through time, and only its own input moves a prediction."
+    return f"{sample.name} unrolled over {place}. {many} {says} {end}"
+
+
+def _edge(axes: Axes, found: Unrolled, edge: Edge, widest: float, steps: int) -> None:
+    row, t = found.rows[edge.layer], edge.step
+    y = edge.layer + 1.0
+    if edge.kind == "time":
+        sign = -1 if row.backwards else 1
+        shift = 0.0 if len(row.parts) == 1 else (-0.09, 0.09)[edge.part]
+        start, end = (t - sign * (1 - HALF_WIDTH), y + shift), (t - sign * HALF_WIDTH, y + shift)
+        if t == (steps - 1 if row.backwards else 0):
+            start = (t - sign * (HALF_WIDTH + 0.25), y + shift)
+        label, across, along = ((start[0] + end[0]) / 2, y + shift), (0, 5 if shift >= 0 else -5), "center"
+        vertical = "bottom" if shift >= 0 else "top"
+    elif edge.kind == "in":
+        aside = 0.06 if row.backwards else 0.0
+        lowest = min(row.below) + 1 if row.below else 0
+        start, end = (t + aside, lowest + HALF_HEIGHT), (t + aside, y - HALF_HEIGHT)
+        label, across, along, vertical = (t + aside, end[1] - 0.3), (5, 0), "left", "center"
+    elif edge.kind == "out":
+        start, end = (t, y + HALF_HEIGHT), (t, y + 1 - HALF_HEIGHT)
+        label, across, along, vertical = (t, y + 0.5), (5, 0), "left", "center"
+    else:
+        start, end = (t + 0.32, HALF_HEIGHT - 0.1), (t + 0.32, y + 1 - HALF_HEIGHT)
+        label, across, along, vertical = (t + 0.32, 0.35), (4, 0), "left", "center"
+    share = edge.gradient / widest if widest else 0.0
+    # Four powers of ten from the thinnest to the thickest.
+    size = max(0.0, 1 + log10(share) / 4) if share > 0 else 0.0
+    style = {"arrowstyle": "-|>", "color": SHARE(0.25 + 0.5 * size), "linewidth": 0.8 + 3.6 * size, "shrinkA": 0}
+    axes.annotate("", end, start, arrowprops=style | {"shrinkB": 0, "linestyle": "-" if edge.gradient else ":"})
+    text = f"{edge.gradient:.1g}" if edge.gradient < 1e-3 else f"{edge.gradient:.2g}"
+    axes.annotate(
+        text, label, across, textcoords="offset points", ha=along, va=vertical, fontsize=9, color=INK if size else FAINT
+    )
+
+
+def _row(axes: Axes, number: int, row: Row, steps: int) -> None:
+    colour = COLOURS[number % len(COLOURS)]
+    for t in range(steps):
+        corner = (t - HALF_WIDTH, number + 1 - HALF_HEIGHT)
+        box = FancyBboxPatch(
+            corner, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, "round,pad=0,rounding_size=0.05", facecolor=colour, edgecolor=PAPER
+        )
+        axes.add_patch(box)
+        axes.text(t, number + 1, "U W" if row.parts else "U", ha="center", va="center", color=PAPER, fontsize=9)
+    way = "\nreads from the end" if row.backwards else ""
+    text = f"{row.name}{way}\n{row.weights:,} weights,\nused {steps} times"
+    axes.text(-1.33, number + 1, text, ha="left", va="center", color=colour, fontsize=10)
+
+
+def _inputs(axes: Axes, sample: Sample, shown: Sequence[int]) -> None:
+    seen = sample.pictures(shown)
+    axes.text(-1.33, 0, "input", ha="left", va="center", color=MUTED, fontsize=10)
+    for t, (step, text) in enumerate(zip(shown, sample.words(shown), strict=True)):
+        if seen is None:
+            axes.text(t, 0.02, text, ha="center", va="center", fontsize=13 if len(text) < 4 else 9, color=INK)
+        else:
+            size = 84 / max(seen[t].shape[:2])
+            axes.add_artist(AnnotationBbox(OffsetImage(seen[t], zoom=size), (t, -0.12), frameon=False))
+            axes.text(t, -0.42, text, ha="center", va="top", fontsize=9, color=MUTED)
+        axes.text(t, -0.6, f"step {step}", ha="center", va="bottom", fontsize=9, color=MUTED)
+
+
+def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> None:
+    t, y = found.target, len(found.rows) + 1
+    corner = (t - 0.4, y - HALF_HEIGHT)
+    box = FancyBboxPatch(corner, 0.8, 0.9 * HALF_HEIGHT, "round,pad=0,rounding_size=0.05", facecolor=RULE, edgecolor=PAPER)
+    axes.add_patch(box)
+    axes.text(t, y - 0.55 * HALF_HEIGHT, "head", ha="center", va="center", fontsize=10)
+    said, was = spoken(sample, found.raw, sample.answer(shown[t]))
+    axes.text(t + 0.42, y + 0.1, f"says {said}, was {was}\nloss {found.loss:.3g}", ha="right", va="bottom", fontsize=10)
+
+
+def spoken(sample: Sample, raw: Tensor, answer: np.ndarray) -> tuple[str, str]:
+    """Prediction and truth in words; of several targets the first."""
+    head = sample.model.head
+    with torch.no_grad():
+        point = float(head.point(raw)[0])
+    names = head.names() if hasattr(head, "names") else None  # pyright: ignore
+    if hasattr(head, "labels"):
+        labels = [int(point), int(head.labels(np.asarray(answer[:1]))[0])]  # pyright: ignore
+        said, was = (repr(names[i])[1:-1] if names else str(i) for i in labels)
+        return f"“{said}”", f"“{was}”"
+    return f"{head.targets[0]} {point:+.3f}", f"{float(answer[0]):+.3f}"
