@@ -120,7 +120,7 @@ def _draw(sample: Sample, belt: Belt, shown: range, layer: str, path: Path) -> P
     def paint(drawing: Figure) -> None:
         heights = [1.25, *[0.85] * len(panels), *[1.2] * bool(panels), 0.62 if sample.example.x.ndim > 2 else 0.32]
         axes = drawing.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-        high = float(np.abs(belt.state).max()) or 1.0
+        high = float(np.quantile(np.abs(belt.state), 0.99)) or 1.0  # A few units are far larger than the rest.
         _heat(drawing, axes[0], belt.state[:, order], f"state of each unit{layer}", SIGNED, (-high, high))
         for one, name in zip(axes[1:], panels, strict=False):
             _heat(drawing, one, belt.gates[name][:, order], f"{name}: 0 nothing, 1 all", SHARE, (0, 1))
@@ -140,13 +140,14 @@ def _order(belt: Belt) -> tuple[np.ndarray, int]:
 
 
 def _heat(drawing: Figure, axes: Axes, values: np.ndarray, title: str, colours, ends: tuple[float, float]) -> None:
+    extend = "both" if ends[0] < 0 else "neither"
     drawn = axes.imshow(values.T, aspect="auto", cmap=colours, vmin=ends[0], vmax=ends[1], interpolation="nearest")
     axes.set_title(title)
     axes.set_ylabel("unit")
     axes.set_yticks([0, values.shape[1] - 1], ["1", str(values.shape[1])])
     axes.grid(False)
     axes.tick_params(axis="x", length=0, labelbottom=False)
-    drawing.colorbar(drawn, ax=axes, pad=0.01, aspect=8, fraction=0.03).outline.set_visible(False)  # pyright: ignore
+    drawing.colorbar(drawn, ax=axes, pad=0.01, aspect=8, fraction=0.03, extend=extend).outline.set_visible(False)  # pyright: ignore
 
 
 def _kept(axes: Axes, belt: Belt, unit: int) -> None:
@@ -160,7 +161,7 @@ def _kept(axes: Axes, belt: Belt, unit: int) -> None:
     axes.set_title(f"unit {unit}, whose state moves most")
     axes.set_ylabel("value")
     axes.tick_params(axis="x", length=0, labelbottom=False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3)
 
 
 def told(belt: Belt) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +176,7 @@ def _read(axes: Axes, sample: Sample, shown: range) -> None:
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
     every = max(1, len(shown) // 12)
-    ticks = range(0, len(shown), every)
+    ticks = range(every // 2, len(shown), every)
     axes.set_xticks(ticks, [str(shown[t]) for t in ticks])
     axes.set_xlabel("step of the record")
     axes.set_yticks([])

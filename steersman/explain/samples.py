@@ -56,21 +56,23 @@ class Sample:
         """The target at a step, or of the whole record."""
         return self.example.y if self.example.y.ndim == 1 else self.example.y[step]
 
+    def x(self, start: int, stop: int) -> Tensor:
+        """Prepared inputs (1 time ...) of some steps."""
+        return torch.from_numpy(np.array(self.example.x[None, start:stop]))
+
     @torch.no_grad()
     def features(self, start: int, stop: int) -> tuple[Tensor, State]:
         """Features (time feature) of some steps, and the core's state before them.
 
         A core that is not causal begins at `start`, as if the record did.
         """
-        model, example = self.model, self.example
+        model = self.model
         encoder_state, state = model.initial(1)
         for first in range(0, start, 64):
-            x = torch.from_numpy(np.ascontiguousarray(example.x[None, first : min(start, first + 64)]))
-            feature, encoder_state = model.encoder(x, encoder_state)
+            feature, encoder_state = model.encoder(self.x(first, min(start, first + 64)), encoder_state)
             if model.causal:
                 _, state = model.core(feature, state)
-        x = torch.from_numpy(np.ascontiguousarray(example.x[None, start:stop]))
-        return model.encoder(x, encoder_state)[0][0], state
+        return model.encoder(self.x(start, stop), encoder_state)[0][0], state
 
 
 def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = silent) -> Sample:

@@ -128,8 +128,8 @@ def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
     def paint(drawing: Figure) -> None:
         axes = drawing.subplots()
         axes.axis("off")
-        axes.set_xlim(-1.35, len(shown) - 0.4)
-        axes.set_ylim(-0.62, len(found.rows) + 1.45)
+        axes.set_xlim(-1.55, len(shown) - 0.4)
+        axes.set_ylim(-0.65, len(found.rows) + 1.45)
         widest = max(e.gradient for e in found.edges)
         for edge in found.edges:
             _edge(axes, found, edge, widest, len(shown))
@@ -180,9 +180,9 @@ def _edge(axes: Axes, found: Unrolled, edge: Edge, widest: float, steps: int) ->
         start, end = (t + 0.32, HALF_HEIGHT - 0.1), (t + 0.32, y + 1 - HALF_HEIGHT)
         label, across, along, vertical = (t + 0.32, 0.35), (4, 0), "left", "center"
     share = edge.gradient / widest if widest else 0.0
-    # Four powers of ten from the thinnest to the thickest.
-    size = max(0.0, 1 + log10(share) / 4) if share > 0 else 0.0
-    style = {"arrowstyle": "-|>", "color": SHARE(0.25 + 0.5 * size), "linewidth": 0.8 + 3.6 * size, "shrinkA": 0}
+    # Three powers of ten from the thinnest to the thickest.
+    size = max(0.0, 1 + log10(share) / 3) if share > 0 else 0.0
+    style = {"arrowstyle": "-|>", "color": SHARE(0.25 + 0.5 * size), "linewidth": 0.8 + 4.2 * size, "shrinkA": 0}
     axes.annotate("", end, start, arrowprops=style | {"shrinkB": 0, "linestyle": "-" if edge.gradient else ":"})
     text = f"{edge.gradient:.1g}" if edge.gradient < 1e-3 else f"{edge.gradient:.2g}"
     axes.annotate(
@@ -201,20 +201,20 @@ def _row(axes: Axes, number: int, row: Row, steps: int) -> None:
         axes.text(t, number + 1, "U W" if row.parts else "U", ha="center", va="center", color=PAPER, fontsize=9)
     way = "\nreads from the end" if row.backwards else ""
     text = f"{row.name}{way}\n{row.weights:,} weights,\nused {steps} times"
-    axes.text(-1.33, number + 1, text, ha="left", va="center", color=colour, fontsize=10)
+    axes.text(-1.53, number + 1, text, ha="left", va="center", color=colour, fontsize=10)
 
 
 def _inputs(axes: Axes, sample: Sample, shown: Sequence[int]) -> None:
     seen = sample.pictures(shown)
-    axes.text(-1.33, 0, "input", ha="left", va="center", color=MUTED, fontsize=10)
+    axes.text(-1.53, 0, "input", ha="left", va="center", color=MUTED, fontsize=10)
     for t, (step, text) in enumerate(zip(shown, sample.words(shown), strict=True)):
         if seen is None:
             axes.text(t, 0.02, text, ha="center", va="center", fontsize=13 if len(text) < 4 else 9, color=INK)
         else:
-            size = 84 / max(seen[t].shape[:2])
-            axes.add_artist(AnnotationBbox(OffsetImage(seen[t], zoom=size), (t, -0.12), frameon=False))
-            axes.text(t, -0.42, text, ha="center", va="top", fontsize=9, color=MUTED)
-        axes.text(t, -0.6, f"step {step}", ha="center", va="bottom", fontsize=9, color=MUTED)
+            size = 76 / max(seen[t].shape[:2])
+            axes.add_artist(AnnotationBbox(OffsetImage(seen[t], zoom=size), (t, -0.1), frameon=False))
+        under = f"step {step}" if seen is None else f"step {step}, {text}"
+        axes.text(t, -0.62, under, ha="center", va="bottom", fontsize=9, color=MUTED)
 
 
 def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> None:
