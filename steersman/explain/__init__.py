@@ -1,0 +1,1 @@
+"""What backpropagation does, shown: circuits, gate by gate."""
