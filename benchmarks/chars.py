@@ -148,8 +148,8 @@ def race(options: argparse.Namespace) -> None:
         show(f"chars, {training.steps} steps, seed {seed}", minutes, protocols(run.model(), held_out(run)))
 
         symbols = Symbols(recipe.encoder.symbols)
-        classes = torch.from_numpy(symbols.encode(contents))
-        test = torch.from_numpy(symbols.classes(held_out(run)))
+        classes = torch.from_numpy(symbols.encode(contents)).long()
+        test = torch.from_numpy(symbols.classes(held_out(run))).long()
         model, steps, minutes = trained_transformer(
             classes[: int(0.9 * len(classes))], len(symbols), options.minutes, seed
         )

@@ -24,6 +24,7 @@ from .decoding import Sampling
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
+from .explain.circuits import circuit, draw, said, values
 from .generate import Speaker, written
 from .inspect_log import inspect_log
 from .inspect_report import inspection_table, write_inspection
@@ -128,6 +129,21 @@ class Drive:
     """Also write a page to this file (html): each track's score, and where the car left the road."""
     workers: int = 0
     """Processes; 0: one a core."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """A formula, and a number for each of its names: steersman explain "(x + y) * z" x=-2 y=5 z=-4."""
+
+    formula: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMULA")]
+    """Of + - * / ^, brackets, max, min, exp, log, sigmoid, tanh, relu, power. Statements are divided by `;`, and
+    `name = ...` names a wire; the sum of those without a name is differentiated."""
+    given: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME=NUMBER")] = ()
+    """A number for each name."""
+    out: str = ""
+    """Draws the circuit into OUT.svg and OUT.png."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -477,6 +493,22 @@ def score(arguments: list[str]) -> None:
     OUT.print(submission_table(Path(options.submission).name, scores))
 
 
+def explain(arguments: list[str]) -> None:
+    """show a formula as a circuit: values forwards, gradients backwards"""
+    options = tyro.cli(Explain, args=arguments, prog="steersman explain")
+    found = circuit(options.formula, values(options.given))
+    files = draw(found, Path(options.out)) if options.out else []
+    if options.json:
+        print(json.dumps(found.json()))
+        return
+    for name, table in zip(("forwards", "backwards"), said(found), strict=True):
+        OUT.print(f"[bold]{name}[/]")
+        OUT.print(table)
+    OUT.print(f"farthest from a finite difference: {found.error:.1e}")
+    for file in files:
+        OUT.print(f"picture: {file}")
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -526,6 +558,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "inspect": inspect_,
     "convert": convert_,
     "compare": compare,
+    "explain": explain,
     "drive": drive,
     "sample": sample,
     "translate": translate,

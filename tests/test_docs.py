@@ -28,6 +28,7 @@ SHORT = {
     "convert": "",
     "score": "",
     "compare": "--steps 3 --seeds 1",
+    "explain": "",
     "recipes": "",
 }
 """What makes each command short; it is otherwise run as it stands."""
