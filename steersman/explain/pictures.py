@@ -41,7 +41,7 @@ def picture(path: Path, paint: Callable[[Figure], None], caption: str, height: i
     with matplotlib.rc_context(STANDALONE):
         drawing = Figure(figsize=(WIDTH / 100, height / 100), dpi=100, layout="constrained")
         paint(drawing)
-        text = "\n".join(textwrap.wrap(caption, 150))
+        text = "\n".join(textwrap.wrap(caption, 140))
         drawing.supxlabel(text, x=0.012, ha="left", fontsize=11, color=INK, linespacing=1.4)
         with written_whole(path) as file:
             drawing.savefig(file, format="png", metadata={"Software": None})

@@ -55,7 +55,7 @@ def on_grid(loss: Callable[[Tensor, Tensor], Tensor], a: np.ndarray, b: np.ndarr
 
 UNROLLED, FIRST, WANTED = 50, 0.5, 0.7
 """Steps of the single unit, the state it starts from, and what it should say at the end (Pascanu et al. 2013)."""
-CLIFF_START, CLIFF_RATE, CLIP, CLIFF_STEPS = (5.6, -2.42), 0.02, 1.0, 150
+CLIFF_START, CLIFF_RATE, CLIP, CLIFF_STEPS = (4.8, -2.3), 0.05, 0.3, 150
 
 
 def single_unit(w: Tensor, b: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def cliff_walks() -> list[Walk]:
 def draw_surface(path: Path) -> Path:
     """The cliff of a single recurrent unit, and three ways over it."""
     walks = cliff_walks()
-    w, b = np.linspace(4.2, 7.0, 280), np.linspace(-3.4, -1.6, 280)
+    w, b = np.linspace(4.0, 6.4, 280), np.linspace(-3.3, -0.3, 280)
     error = on_grid(single_unit, w, b)
 
     def paint(drawing: Figure) -> None:
@@ -95,7 +95,7 @@ def draw_surface(path: Path) -> Path:
             hill.plot(x, y, np.where(inside, one.loss, np.nan) + 0.012, color=colour, zorder=9, linewidth=1.6)  # pyright: ignore
             _path(above, one, colour)
             losses.plot(one.loss, color=colour, label=one.name)
-        hill.view_init(34, -118)  # pyright: ignore
+        hill.view_init(32, 28)  # pyright: ignore
         hill.set(xlabel="weight w", ylabel="bias b", zlabel="error")
         above.set(xlabel="weight w", ylabel="bias b", xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
         above.set_title("the same from above, and the paths")
@@ -123,22 +123,21 @@ def _path(axes: Axes, one: Walk, colour: str) -> None:
     axes.plot(*one.weights[0], "o", color=INK, markersize=7, markeredgecolor=PAPER)
 
 
+SADDLE_START, SADDLE_STEPS = (-0.9, 0.902), 300
 SADDLE_X = torch.linspace(-2, 2, 41, dtype=torch.float64)
-SADDLE_START, SADDLE_STEPS = (-0.9, 0.902), 400
 
 
 def two_weights(v: Tensor, u: Tensor) -> Tensor:
-    """The error of a network of one hidden unit, y = u tanh(v x), that should learn tanh(x)."""
-    said = u.unsqueeze(-1) * torch.tanh(v.unsqueeze(-1) * SADDLE_X)
-    return 0.5 * (said - torch.tanh(SADDLE_X)).square().mean(-1)
+    """The error of a network of two linear layers of one unit, y = u v x, that should learn y = x."""
+    return 0.5 * ((u * v).unsqueeze(-1) * SADDLE_X - SADDLE_X).square().mean(-1)
 
 
 def saddle_walks() -> list[Walk]:
     makers: dict[str, Optimizer] = {
-        "SGD, rate 0.05": lambda p: torch.optim.SGD(p, 0.05),
-        "momentum 0.9": lambda p: torch.optim.SGD(p, 0.05, 0.9),
-        "RMSprop, rate 0.01": lambda p: torch.optim.RMSprop(p, 0.01),
-        "Adam, rate 0.01": lambda p: torch.optim.Adam(p, 0.01),
+        "SGD, rate 0.02": lambda p: torch.optim.SGD(p, 0.02),
+        "momentum 0.9": lambda p: torch.optim.SGD(p, 0.02, 0.9),
+        "RMSprop, rate 0.02": lambda p: torch.optim.RMSprop(p, 0.02),
+        "Adam, rate 0.02": lambda p: torch.optim.Adam(p, 0.02),
     }
     return [walk(name, two_weights, SADDLE_START, SADDLE_STEPS, make) for name, make in makers.items()]
 
@@ -163,7 +162,7 @@ def draw_saddle(path: Path) -> Path:
             losses.plot(one.loss, color=colour, label=f"{one.name}: {_left(one)}")
         above.plot(0, 0, "x", color=PAPER, markersize=11, markeredgewidth=2.5)
         above.annotate("saddle", (0, 0), (9, 7), textcoords="offset points", color=PAPER)
-        above.set(xlabel="weight v of the hidden unit", ylabel="weight u of the output", title="error and paths")
+        above.set(xlabel="weight v of the first layer", ylabel="weight u of the second layer", title="error and paths")
         above.set_xlim(ends[0], ends[-1])
         above.set_ylim(ends[0], ends[-1])
         losses.set(xlabel="step", title="error on the way", ylim=(0, None))
@@ -171,10 +170,10 @@ def draw_saddle(path: Path) -> Path:
 
     low, high = curvatures(two_weights, (0.0, 0.0))
     caption = (
-        "A real network of one hidden unit, y = u tanh(v x), learns tanh(x). At u = v = 0 the gradient is nought, yet it is no "
-        f"minimum: the curvature there is {low:+.2f} one way and {high:+.2f} the other. From {SADDLE_START} all are drawn to "
+        "A network of two layers of one linear unit each, y = u v x, learns y = x. At u = v = 0 the gradient is nought, yet it is "
+        f"no minimum: the curvature there is {low:+.2f} one way and {high:+.2f} the other. From {SADDLE_START} all are drawn to "
         "the saddle first; the flat stretch of a curve is the time spent near it, where the loss does not move and nothing is wrong "
-        "but the place. What has a memory of past steps (momentum), or scales a small gradient up (RMSprop, Adam), leaves sooner."
+        "but the place. Beside each name: how long it took until the error was a tenth of what it is at the saddle."
     )
     return picture(path, paint, caption, 620)
 
@@ -241,12 +240,12 @@ def draw_relu(path: Path) -> Path:
         dead, losses = drawing.subplots(1, 2)
         for one, colour in zip(runs, (MODEL, TRUTH, ALARM), strict=True):
             dead.plot(100 * one.dead, color=colour, label=f"rate {one.rate:g}: {one.dead[-1]:.0%} dead at the end")
-            losses.plot(np.minimum(one.loss, 10), color=colour, alpha=0.25, linewidth=0.9)
-            losses.plot(smoothed(np.minimum(one.loss, 10)), color=colour, label=f"rate {one.rate:g}: {one.accuracy:.0%} right")
+            losses.plot(one.loss, color=colour, alpha=0.25, linewidth=0.9)
+            losses.plot(smoothed(one.loss), color=colour, label=f"rate {one.rate:g}: {one.accuracy:.0%} right")
         losses.axhline(np.log(10), color=FAINT, linewidth=1, linestyle="--")
-        losses.annotate("a guess", (0, np.log(10)), (2, 4), textcoords="offset points", color=MUTED)
+        losses.annotate("a guess", (0.8 * RELU_STEPS, np.log(10)), (2, 4), textcoords="offset points", color=MUTED)
         dead.set(xlabel="training step", title="hidden units that fire for no digit at all (%)", ylim=(-2, 102))
-        losses.set(xlabel="training step", title="loss (nats), values over 10 drawn at 10", ylim=(0, None))
+        losses.set(xlabel="training step", title="loss (nats); faint: each step", ylim=(0, None))
         dead.legend(loc="center right")
         losses.legend(loc="upper right")
 
@@ -254,7 +253,7 @@ def draw_relu(path: Path) -> Path:
     caption = (
         f"Three trainings of one network (two layers of {RELU_UNITS} rectified units) on handwritten digits, alike but for the rate. "
         "A step that is too long can push a unit's bias so low that no input lifts it over nought; from then on its gradient "
-        f"is nought, too, and it never comes back. With rate {worst.rate:g} {worst.dead[-1]:.0%} of the units end dead. "
+        f"is nought, too, and it comes back only if the layer below moves. With rate {worst.rate:g} {worst.dead[-1]:.0%} of the units end dead. "
         "What to see: the share rises by leaps and hardly ever falls."
     )
     return picture(path, paint, caption, 520)

@@ -129,7 +129,7 @@ def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
         axes = drawing.subplots()
         axes.axis("off")
         axes.set_xlim(-1.55, len(shown) - 0.4)
-        axes.set_ylim(-0.65, len(found.rows) + 1.45)
+        axes.set_ylim(-0.65 if sample.example.x.ndim > 2 else -0.4, len(found.rows) + 1.45)
         widest = max(e.gradient for e in found.edges)
         for edge in found.edges:
             _edge(axes, found, edge, widest, len(shown))
@@ -209,12 +209,12 @@ def _inputs(axes: Axes, sample: Sample, shown: Sequence[int]) -> None:
     axes.text(-1.53, 0, "input", ha="left", va="center", color=MUTED, fontsize=10)
     for t, (step, text) in enumerate(zip(shown, sample.words(shown), strict=True)):
         if seen is None:
-            axes.text(t, 0.02, text, ha="center", va="center", fontsize=13 if len(text) < 4 else 9, color=INK)
+            axes.text(t, 0.05, text, ha="center", va="center", fontsize=13 if len(text) < 4 else 9, color=INK)
         else:
             size = 76 / max(seen[t].shape[:2])
             axes.add_artist(AnnotationBbox(OffsetImage(seen[t], zoom=size), (t, -0.1), frameon=False))
         under = f"step {step}" if seen is None else f"step {step}, {text}"
-        axes.text(t, -0.62, under, ha="center", va="bottom", fontsize=9, color=MUTED)
+        axes.text(t, -0.62 if seen is not None else -0.3, under, ha="center", va="bottom", fontsize=9, color=MUTED)
 
 
 def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> None:

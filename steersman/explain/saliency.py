@@ -1,0 +1,234 @@
+"""Which pixels and which past steps moved a prediction: integrated gradients through time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..cores import State, map_state
+from ..encoders import EmbeddingEncoder
+from ..heads import ClassificationHead
+from ..model import Model
+from ..progress import Watch, silent
+from ..video import DriveVideo
+from .pictures import INK, MODEL, SIGNED, TRUTH, picture
+from .samples import Sample
+from .unrolled import spoken
+
+AT_ONCE = 16
+"""Points of the path that are run as one batch."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each input value of a window added to the prediction, against an input that says nothing."""
+
+    values: np.ndarray
+    """(time ...), in the units of the prediction."""
+    prediction: float
+    plain: float
+    """The prediction for the input that says nothing."""
+
+    @property
+    def gap(self) -> float:
+        """By how much the attributions miss the difference that they should sum to."""
+        return float(self.values.sum()) - (self.prediction - self.plain)
+
+    @property
+    def by_step(self) -> np.ndarray:
+        return self.values.reshape(len(self.values), -1).sum(1)
+
+
+def integrated_gradients(function: Callable[[Tensor], Tensor], x: Tensor, plain: Tensor, points: int) -> Attribution:
+    """Of `function` (batch time ...) -> (batch), along the straight line from `plain` to `x` (time ...).
+
+    By Gauss and Legendre's rule (Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks").
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    total = torch.zeros_like(x)
+    for start in range(0, points, AT_ONCE):
+        share = torch.as_tensor((nodes[start : start + AT_ONCE] + 1) / 2, dtype=x.dtype)
+        weight = torch.as_tensor(weights[start : start + AT_ONCE] / 2, dtype=x.dtype)
+        line = (plain + share.view(-1, *[1] * x.ndim) * (x - plain)).requires_grad_()
+        (slope,) = torch.autograd.grad((function(line) * weight).sum(), line)
+        total += slope.sum(0)
+    with torch.no_grad():
+        ends = [float(function(one.unsqueeze(0))[0]) for one in (x, plain)]
+    return Attribution(((x - plain) * total).numpy(), *ends)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps of a sample, ready to be varied: what varies, what says nothing, and the prediction of it."""
+
+    x: Tensor
+    plain: Tensor
+    function: Callable[[Tensor], Tensor]
+    steps: range
+    answer: str
+    """What the prediction is of."""
+
+
+def window(sample: Sample, at: int, steps: int) -> Window:
+    """The last `steps` steps up to `at`; what was before them stays as it was, in the state.
+
+    A text varies as its embedded characters, and says nothing as their mean; else prepared inputs vary, and the mean
+    that the model was trained with says nothing.
+    """
+    model, shown = sample.model, range(max(0, at + 1 - steps), at + 1)
+    model.requires_grad_(False)
+    states = _states(sample, shown.start)
+    encoder = model.encoder
+    if isinstance(encoder, EmbeddingEncoder):
+        x = sample.features(shown.start, shown.stop)[0]
+        plain = encoder.vectors.weight.mean(0).expand_as(x)
+    else:
+        x = sample.x(shown.start, shown.stop)[0].to(encoder.mean.dtype)
+        plain = encoder.mean.expand_as(x)
+    raw = _raw(model, x.unsqueeze(0), states)[0]
+    chosen = int(raw.argmax()) if isinstance(model.head, ClassificationHead) else 0
+
+    def function(line: Tensor) -> Tensor:
+        said = _raw(model, line, states)
+        # Of classes the score before the softmax, of numbers the estimate in their own units.
+        return said[:, chosen] if isinstance(model.head, ClassificationHead) else model.head.point(said)[:, 0]
+
+    said, _ = spoken(sample, raw, sample.answer(at))
+    return Window(x, plain, function, shown, f"score of {said}" if isinstance(model.head, ClassificationHead) else said)
+
+
+@torch.no_grad()
+def _states(sample: Sample, start: int) -> State:
+    """Of encoder and core before a step. A core that is not causal begins there, as if the record did."""
+    model, state = sample.model, sample.model.initial(1)
+    for first in range(0, start if model.causal else 0, 64):
+        _, state = model(sample.x(first, min(start, first + 64)), state)
+    return state
+
+
+def _raw(model: Model, line: Tensor, states: State) -> Tensor:
+    """The head's outputs at the last step (batch output)."""
+    encoder_state, state = map_state(lambda s: s.expand(len(line), *s.shape[1:]).contiguous(), states)
+    if isinstance(model.encoder, EmbeddingEncoder):
+        feature = line
+    else:
+        feature, _ = model.encoder(line, encoder_state)
+    y = model.core(feature, state)[0][:, -1]
+    return model.head(torch.cat((y, feature[:, -1]), -1) if model.skip else y)
+
+
+MOST_POINTS, WANTED_GAP = 1024, 0.01
+"""Points of the path at most, and the share of the difference by which attributions may miss it before more are taken."""
+
+
+def attributed(part: Window, points: int = 32) -> tuple[Attribution, int]:
+    """With as many points as it takes; how many that were."""
+    while True:
+        found = integrated_gradients(part.function, part.x, part.plain, points)
+        if abs(found.gap) <= WANTED_GAP * abs(found.prediction - found.plain) or points >= MOST_POINTS:
+            return found, points
+        points *= 2
+
+
+SHOWN = 8
+"""Pictures in the strip, the last ones."""
+
+
+def draw_saliency(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path, Attribution]:
+    """A strip of the last steps with what moved the prediction, and below it how much each step did."""
+    part = window(sample, at, steps)
+    found, points = attributed(part)
+    seen = part.x.ndim == 4
+
+    def paint(drawing: Figure) -> None:
+        grid = drawing.add_gridspec(3 if seen else 2, 1, height_ratios=(1, 1, 1.3) if seen else (0.5, 1.3))
+        if seen:
+            last = min(SHOWN, len(part.x))
+            top, below = (grid[row].subgridspec(1, last).subplots(squeeze=False)[0] for row in (0, 1))
+            heat = _heat(found.values)
+            for k, (above, under) in enumerate(zip(top, below, strict=True)):
+                t = len(part.x) - last + k
+                shown = as_rgb(part.x[t].numpy())
+                above.imshow(shown)
+                above.set_title(f"step {part.steps[t]}")
+                under.imshow(overlaid(shown, heat[t]))
+                for axes in (above, under):
+                    axes.axis("off")
+        else:
+            _words(drawing.add_subplot(grid[0]), sample, part)
+        _bars(drawing.add_subplot(grid[-1]), part, found)
+
+    return picture(path, paint, _caption(sample, part, found, points), 700 if seen else 480), found
+
+
+def _caption(sample: Sample, part: Window, found: Attribution, points: int) -> str:
+    last = abs(found.by_step[-1]) / max(1e-12, float(np.abs(found.by_step).sum()))
+    what = "Blue pixels raised it, orange ones lowered it. " if part.x.ndim == 4 else ""
+    unsaid = "the average character" if isinstance(sample.model.encoder, EmbeddingEncoder) else "the average input"
+    return (
+        f"What moved the prediction of {sample.name} at step {part.steps[-1]} of record {sample.record.name} ({part.answer}): "
+        f"integrated gradients over {len(part.x)} steps, against {unsaid} in their place. {what}The last step has {last:.0%} "
+        f"of all that the steps moved it by, either way. All bars sum to {found.by_step.sum():+.4f}; the prediction is "
+        f"{found.prediction:.4f}, that of {unsaid} {found.plain:.4f}, so {found.gap:+.1e} is missed with {points} points of the path."
+    )
+
+
+def _bars(axes: Axes, part: Window, found: Attribution) -> None:
+    value = found.by_step
+    axes.bar(list(part.steps), value, 0.8, color=[MODEL if v >= 0 else TRUTH for v in value])
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_xlim(part.steps.start - 0.6, part.steps.stop - 0.4)
+    axes.set_title(f"what each step added to: {part.answer}")
+    axes.set_xlabel("step of the record")
+
+
+def _words(axes: Axes, sample: Sample, part: Window) -> None:
+    axes.axis("off")
+    axes.set_xlim(part.steps.start - 0.6, part.steps.stop - 0.4)
+    for step, word in zip(part.steps, sample.words(part.steps), strict=True):
+        long = len(word) > 3
+        axes.text(step, 0.05, word, ha="center", va="bottom", fontsize=7 if long else 12, rotation=90 if long else 0)
+
+
+def as_rgb(prepared: np.ndarray) -> np.ndarray:
+    """A prepared picture (row column channel) as grey levels, uint8 (row column 3)."""
+    grey = prepared.astype(np.float64).mean(-1)
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, -1)
+
+
+def _heat(values: np.ndarray) -> np.ndarray:
+    """Attributions (time row column channel) as one of -1 to 1 a pixel; the strongest hundredth is at the ends."""
+    total = values.sum(-1)
+    high = float(np.quantile(np.abs(total), 0.995)) or 1.0
+    return np.clip(total / high, -1, 1)
+
+
+def overlaid(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A picture made pale, with colour where something moved the prediction; uint8."""
+    pale = 255 - (255 - rgb.astype(float)) * 0.35
+    colour = SIGNED(0.5 + 0.5 * heat)[..., :3] * 255
+    share = np.abs(heat)[..., None] ** 0.7
+    return (pale * (1 - share) + colour * share).astype(np.uint8)
+
+
+def film_saliency(sample: Sample, at: int, steps: int, length: int, path: Path, watch: Watch = silent) -> Path:
+    """The `length` steps up to `at` as an mp4: the camera, and what of the newest picture moved the prediction."""
+    target, clock = sample.model.head.targets[0], sample.example.time_s
+    rate = 1 / float(np.median(np.diff(clock)))
+    first, every = max(0, at + 1 - length), max(1, round(rate / 25))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with DriveVideo(path, rate / every / 2, truth_name="recorded") as video:
+        for t in range(first, at + 1, every):
+            part = window(sample, t, steps)
+            found = integrated_gradients(part.function, part.x, part.plain, AT_ONCE)
+            seen = overlaid(as_rgb(part.x[-1].numpy()), _heat(found.values)[-1])
+            shot = np.asarray(sample.record[sample.inputs].values[t])
+            truth = {"steer": float(sample.answer(t)[0])}
+            video.add(shot, seen, {"steer": found.prediction}, truth, {"time_s": float(clock[t])})
+            watch(f"filming {target}", t + 1 - first, at + 1 - first)
+    return path
