@@ -74,15 +74,15 @@ class Window:
     """What the prediction is of."""
 
 
-def window(sample: Sample, at: int, steps: int) -> Window:
+def window(sample: Sample, at: int, steps: int, states: State | None = None) -> Window:
     """The last `steps` steps up to `at`; what was before them stays as it was, in the state.
 
     A text varies as its embedded characters, and says nothing as their mean; else prepared inputs vary, and the mean
-    that the model was trained with says nothing.
+    that the model was trained with says nothing. `states` of encoder and core before the first, where they are known.
     """
     model, shown = sample.model, range(max(0, at + 1 - steps), at + 1)
     model.requires_grad_(False)
-    states = _states(sample, shown.start)
+    states = read_on(sample, 0, shown.start, model.initial(1)) if states is None else states
     encoder = model.encoder
     if isinstance(encoder, EmbeddingEncoder):
         x = sample.features(shown.start, shown.stop)[0]
@@ -103,11 +103,10 @@ def window(sample: Sample, at: int, steps: int) -> Window:
 
 
 @torch.no_grad()
-def _states(sample: Sample, start: int) -> State:
-    """Of encoder and core before a step. A core that is not causal begins there, as if the record did."""
-    model, state = sample.model, sample.model.initial(1)
-    for first in range(0, start if model.causal else 0, 64):
-        _, state = model(sample.x(first, min(start, first + 64)), state)
+def read_on(sample: Sample, start: int, stop: int, state: State) -> State:
+    """Of encoder and core, from before one step to before another; a core that is not causal begins there anew."""
+    for first in range(start, stop if sample.model.causal else start, 64):
+        _, state = sample.model(sample.x(first, min(stop, first + 64)), state)
     return state
 
 
@@ -222,9 +221,12 @@ def film_saliency(sample: Sample, at: int, steps: int, length: int, path: Path, 
     rate = 1 / float(np.median(np.diff(clock)))
     first, every = max(0, at + 1 - length), max(1, round(rate / 25))
     path.parent.mkdir(parents=True, exist_ok=True)
+    read, states = 0, sample.model.initial(1)
     with DriveVideo(path, rate / every / 2, truth_name="recorded") as video:
         for t in range(first, at + 1, every):
-            part = window(sample, t, steps)
+            begin = max(0, t + 1 - steps)
+            read, states = begin, read_on(sample, read, begin, states)
+            part = window(sample, t, steps, states)
             found = integrated_gradients(part.function, part.x, part.plain, AT_ONCE)
             seen = overlaid(as_rgb(part.x[-1].numpy()), _heat(found.values)[-1])
             shot = np.asarray(sample.record[sample.inputs].values[t])

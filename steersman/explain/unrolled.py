@@ -15,6 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from ..cores import LSTMCore, StackCore, State, map_state, state_tensors
+from ..heads import ClassificationHead
 from ..model import Model
 from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
 from .samples import Sample, layers
@@ -230,11 +231,9 @@ def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> 
 def spoken(sample: Sample, raw: Tensor, answer: np.ndarray) -> tuple[str, str]:
     """Prediction and truth in words; of several targets the first."""
     head = sample.model.head
-    with torch.no_grad():
-        point = float(head.point(raw)[0])
-    names = head.names() if hasattr(head, "names") else None  # pyright: ignore
-    if hasattr(head, "labels"):
-        labels = [int(point), int(head.labels(np.asarray(answer[:1]))[0])]  # pyright: ignore
-        said, was = (repr(names[i])[1:-1] if names else str(i) for i in labels)
+    if isinstance(head, ClassificationHead):
+        names, classes = head.names(), (int(raw.argmax()), int(head.labels(np.asarray(answer[:1]))[0]))
+        said, was = (names[i] if names else str(i) for i in classes)
         return f"“{said}”", f"“{was}”"
-    return f"{head.targets[0]} {point:+.3f}", f"{float(answer[0]):+.3f}"
+    with torch.no_grad():
+        return f"{head.targets[0]} {float(head.point(raw)[0]):+.3f}", f"{float(answer[0]):+.3f}"

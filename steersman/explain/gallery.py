@@ -1,0 +1,81 @@
+"""Every kind of picture, of a run and of training."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..drive import Recorded
+from ..errors import UserError
+from ..progress import Watch, silent
+from ..runs import Run, find
+from ..worlds import CarRacing
+from .circuits import circuit, draw
+from .gates import draw_gates
+from .saliency import draw_saliency, film_saliency
+from .samples import open_sample
+from .surface import draw_relu, draw_saddle, draw_surface
+from .unrolled import draw_unrolled
+
+UNROLLED, GATES, SALIENCY, FILMED = 8, 60, 24, 100
+"""Steps that each picture shows; the film's are every second one of a drive at 50 Hz."""
+MOST = {"unrolled": 12, "other": 400}
+"""Steps that a picture can show and be read."""
+
+
+def draw_run(
+    run: Run, number: int, data: Sequence[str], at: int, steps: int, folder: Path, watch: Watch = silent
+) -> list[str]:
+    """The model unrolled, and its gates over time; what was written and found, a line each."""
+    if not 0 <= steps <= MOST["other"]:
+        raise UserError(f"--steps must be from 0 to {MOST['other']}, found {steps}")
+    sample = open_sample(run, number, data, watch)
+    at = sample.last(at, GATES)
+    path, found = draw_unrolled(sample, at, min(steps or UNROLLED, MOST["unrolled"]), folder / "unrolled.png")
+    lines = [f"unrolled: {path}"]
+    if steps > MOST["unrolled"]:
+        lines.append(f"the last {MOST['unrolled']} of {steps} steps are unrolled: more can't be read")
+    gates = draw_gates(sample, at, steps or GATES, folder / "gates.png")
+    lines += [f"gates: {file}" for file in gates]
+    if not sample.model.causal:
+        lines.append("no gates over time: a bidirectional core reads from both ends; unrolled shows what applies")
+    elif not gates:
+        lines.append("no gates over time: this core has no memory")
+    elif found.target:
+        first, last = found.through_time(0), found.through_time(found.target)
+        lines.append(f"the gradient goes from {last:.3g} to {first:.3g} over {found.target} steps back")
+    return lines
+
+
+def draw_run_saliency(
+    run: Run, number: int, data: Sequence[str], at: int, steps: int, folder: Path, watch: Watch = silent
+) -> list[str]:
+    """Integrated gradients, and of a drive a film; what was written and found, a line each."""
+    if not 0 <= steps <= MOST["other"]:
+        raise UserError(f"--steps must be from 0 to {MOST['other']}, found {steps}")
+    sample = open_sample(run, number, data, watch)
+    at, steps = sample.last(at, GATES), steps or SALIENCY
+    path, found = draw_saliency(sample, at, steps, folder / "saliency.png")
+    lines = [f"saliency: {path}"]
+    if sample.example.x.ndim == 4 and sample.model.head.targets[0] == "steer" and sample.example.y.ndim == 2:
+        lines.append(f"film: {film_saliency(sample, at, steps, FILMED, folder / 'saliency.mp4', watch)}")
+    total = found.prediction - found.plain
+    return [*lines, f"attributions sum to {found.values.sum():+.4f}, the outputs differ by {total:+.4f}"]
+
+
+def gallery(folder: Path, text: Run | None = None, watch: Watch = silent) -> list[Path]:
+    """All pictures of the documentation; with a run of a text its own, too."""
+    files = [draw_surface(folder / "surface.png"), draw_saddle(folder / "saddle.png"), draw_relu(folder / "relu.png")]
+    given = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
+    files += draw(circuit("sigmoid(w0 * x0 + w1 * x1 + w2)", given), folder / "circuit")[-1:]
+    with tempfile.TemporaryDirectory() as drives:
+        recorded = Recorded(CarRacing(max_steps=260), episodes=1, seed=2000, folder=f"{drives}/one")
+        shown = [("steer", Run.open(find("steer")), [str(recorded.record(watch=watch))])]
+        if text is not None:
+            shown.append(("text", text, []))
+        for name, run, data in shown:
+            sample = open_sample(run, 0, data, watch)
+            at = sample.last(-1, GATES)
+            files.append(draw_unrolled(sample, at, UNROLLED, folder / f"{name}-unrolled.png")[0])
+            files += draw_gates(sample, at, GATES, folder / f"{name}-gates.png")
+            files.append(draw_saliency(sample, at, SALIENCY, folder / f"{name}-saliency.png")[0])
+    return files
