@@ -17,6 +17,7 @@ from steersman.explain.saliency import attributed, draw_saliency, film_saliency,
 from steersman.explain.samples import Sample, open_sample
 from steersman.explain.surface import curvatures, single_unit, train_relu, two_weights, walk
 from steersman.explain.unrolled import draw_unrolled, unroll, unroll_sample
+from steersman.records import Record, Stream
 
 GATED = {
     "LSTM": LSTM(5),
@@ -95,7 +96,7 @@ def test_the_gradient_through_time_is_that_of_the_state():
 @pytest.mark.parametrize("name", ["steer", "chars", "echo", "digits"])
 def test_attributions_sum_to_the_difference_of_outputs(name):
     sample = sampled(name)
-    at = sample.last(20, 10)
+    at = min(20, len(sample.example) - 1)
     part = window(sample, at, 6)
     found, _ = attributed(part)
     difference = found.prediction - found.plain
@@ -128,7 +129,7 @@ def test_plain_descent_is_thrown_by_the_cliff_and_clipping_holds_it():
 def test_a_walk_is_descent_by_the_gradient():
     one = walk("", single_unit, (4.8, -2.0), 1, lambda p: torch.optim.SGD(p, 0.01))
     ends = [(4.8 + a, -2.0 + b) for a, b in ((1e-6, 0), (-1e-6, 0), (0, 1e-6), (0, -1e-6))]
-    up, down, right, left = (float(single_unit(*torch.tensor(place).double())) for place in ends)
+    up, down, right, left = (float(single_unit(*torch.tensor(place, dtype=torch.float64))) for place in ends)
     slope = np.array([up - down, right - left]) / 2e-6
     np.testing.assert_allclose(one.weights[1] - one.weights[0], -0.01 * slope, rtol=1e-4)
 
@@ -148,7 +149,7 @@ def test_a_rate_that_is_too_high_kills_units():
                                             ("digits", Memoryless())])  # fmt: skip
 def test_pictures_are_as_wide_as_they_say(name, core, tmp_path):
     sample = sampled(name, core=core)
-    at = sample.last(12, 10)
+    at = min(12, len(sample.example) - 1)
     files = [draw_unrolled(sample, at, 5, tmp_path / "u.png")[0], draw_saliency(sample, at, 5, tmp_path / "s.png")[0]]
     gates = draw_gates(sample, at, 10, tmp_path / "g.png")
     assert len(gates) == {"steer": 1, "chars": 2, "echo": 0, "digits": 0}[name]
@@ -180,11 +181,10 @@ def test_a_middle_step_is_explained_where_the_future_counts():
     ],
 )
 def test_what_can_not_be_explained_is_refused(words, why, tmp_path, capsys, monkeypatch):
-    record = records(small("steer").source)[0]
-    pictures = SimpleNamespace(values=np.zeros((30, 84, 96, 3), np.uint8), time_s=np.arange(30) / 50)
-    streams = {name: SimpleNamespace(at=lambda t: np.zeros(len(t)), values=np.zeros(30)) for name in
-               ("steer", "pace", "gas", "brake", "target_speed_mps", "speed_mps", "yaw_radps")}  # fmt: skip
-    shown = replace(record, streams=streams | {"picture": pictures})
+    clock = np.arange(30) / 50
+    targets = ("steer", "pace", "gas", "brake", "target_speed_mps", "speed_mps", "yaw_radps")
+    streams = {name: Stream(np.zeros(30, np.float32), clock) for name in targets}
+    shown = Record("still", streams | {"picture": Stream(np.zeros((30, 84, 96, 3), np.uint8), clock)})
     monkeypatch.setattr("steersman.explain.samples.read_records", lambda *a: [shown])
     with pytest.raises(SystemExit) as stop:
         main(["explain", *words])
@@ -202,4 +202,5 @@ def test_a_word_is_a_picture_and_help_names_them(tmp_path, capsys):
     main(["explain", "saddle", "--out", str(tmp_path)])
     assert (tmp_path / "saddle.png").is_file()
     main(["explain", "--help"])
-    assert all(word in capsys.readouterr().out for word in ("surface", "saddle", "relu", "gallery", "formula"))
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("surface", "saddle", "relu", "gallery", "formula"))

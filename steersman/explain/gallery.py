@@ -66,7 +66,7 @@ def gallery(folder: Path, text: Run | None = None, watch: Watch = silent) -> lis
     """All pictures of the documentation; with a run of a text its own, too."""
     files = [draw_surface(folder / "surface.png"), draw_saddle(folder / "saddle.png"), draw_relu(folder / "relu.png")]
     given = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
-    files += draw(circuit("sigmoid(w0 * x0 + w1 * x1 + w2)", given), folder / "circuit")[-1:]
+    files += draw(circuit("sigmoid(w0 * x0 + w1 * x1 + w2)", given), folder / "circuit")
     with tempfile.TemporaryDirectory() as drives:
         recorded = Recorded(CarRacing(max_steps=260), episodes=1, seed=2000, folder=f"{drives}/one")
         shown = [("steer", Run.open(find("steer")), [str(recorded.record(watch=watch))])]
