@@ -55,7 +55,7 @@ def test_a_state_is_what_is_kept_and_what_is_added(name):
     (belt,) = belts(core, x, state)
     kept, added = told(belt)
     np.testing.assert_allclose(kept + added, belt.state, atol=1e-5)
-    assert all(0 <= values.min() and values.max() <= 1 for key, values in belt.gates.items() if key != "candidate")
+    assert all(values.min() >= 0 and values.max() <= 1 for key, values in belt.gates.items() if key != "candidate")
 
 
 @pytest.mark.parametrize("name", DEEP)
@@ -79,8 +79,8 @@ def test_unrolled_it_says_the_same_and_its_edges_are_autograds(name):
 
 def test_the_gradient_through_time_is_that_of_the_state():
     sample = sampled("echo", core=LSTM(6))
-    model, feature = sample.model.double(), torch.randn(7, 4, dtype=torch.float64)
-    feature = feature[:, : model.core.features] if model.core.features < 4 else torch.randn(7, model.core.features).double()
+    model = sample.model.double()
+    feature = torch.randn(7, model.core.features, dtype=torch.float64)
     answer = sample.answer(3).astype(np.float64)
     found = unroll(model, feature, model.core.initial(1), answer, 6)
     state = tuple(s.detach().requires_grad_() for s in model.core(feature[None, :3], model.core.initial(1))[1])
@@ -122,7 +122,8 @@ def test_states_read_on_are_those_of_the_whole():
 def test_plain_descent_is_thrown_by_the_cliff_and_clipping_holds_it():
     plain, clipped, _ = surface.cliff_walks()
     leaps = [np.linalg.norm(np.diff(one.weights, axis=0), axis=1).max() for one in (plain, clipped)]
-    assert leaps[0] > 1 and leaps[1] <= surface.CLIP * surface.CLIFF_RATE * (1 + 1e-6)
+    assert leaps[0] > 1
+    assert leaps[1] <= surface.CLIP * surface.CLIFF_RATE * (1 + 1e-6)
     assert clipped.loss[-1] < 0.1 * plain.loss[-1]
 
 
@@ -137,7 +138,8 @@ def test_a_walk_is_descent_by_the_gradient():
 def test_the_saddle_is_one():
     low, high = curvatures(two_weights, (0.0, 0.0))
     still = walk("", two_weights, (0.0, 0.0), 3, lambda p: torch.optim.SGD(p, 0.1))
-    assert low < 0 < high and still.gradient.max() == 0
+    assert low < 0 < high
+    assert still.gradient.max() == 0
     assert curvatures(two_weights, (1.0, 1.0))[0] > -1e-9
 
 
@@ -166,7 +168,8 @@ def test_a_film_of_a_drive(tmp_path):
 
 def test_a_middle_step_is_explained_where_the_future_counts():
     found, shown = unroll_sample(sampled("echo", core=Bidirectional(GRU(4))), 12, 9)
-    assert found.target == 4 and shown == range(4, 13)
+    assert found.target == 4
+    assert shown == range(4, 13)
     time = [e for e in found.edges if e.kind == "time" and e.gradient]
     assert {found.rows[e.layer].backwards for e in time} == {False, True}
 
@@ -188,7 +191,8 @@ def test_what_can_not_be_explained_is_refused(words, why, tmp_path, capsys, monk
     monkeypatch.setattr("steersman.explain.samples.read_records", lambda *a: [shown])
     with pytest.raises(SystemExit) as stop:
         main(["explain", *words])
-    assert stop.value.code == 2 and why in " ".join(capsys.readouterr().err.split())
+    assert stop.value.code == 2
+    assert why in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_reads_and_then_writes_is_refused(tmp_path):

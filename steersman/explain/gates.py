@@ -1,6 +1,5 @@
 """What a gated core keeps, writes and lets out over time, beside what it reads."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +127,8 @@ def _draw(sample: Sample, belt: Belt, shown: range, layer: str, path: Path) -> P
             _kept(axes[-2], belt, unit)
         _read(axes[-1], sample, shown)
 
-    return picture(path, paint, _caption(sample, belt, shown, layer, unit), 470 + 150 * len(panels) + 150 * bool(panels))
+    height = 470 + 150 * (len(panels) + bool(panels))
+    return picture(path, paint, _caption(sample, belt, shown, layer, unit), height)
 
 
 def _order(belt: Belt) -> tuple[np.ndarray, int]:
@@ -202,6 +202,8 @@ def _caption(sample: Sample, belt: Belt, shown: range, layer: str, unit: int) ->
         return f"{begin} This core has no gates that are drawn: its state over time, the unit that moves most on top."
     kept = belt.gates[FORGET]
     share = float((kept > 0.9).mean())
-    how = "Each column is a step, each row a unit, those that keep most on top; a dark row of what is kept is a long memory, "
-    what = f"a light spot in it is where the past is dropped. {share:.0%} of the time a unit keeps over nine tenths. "
-    return f"{begin} {how}{what}Below: in unit {unit} the state of a step is what is kept of the last plus what is added."
+    how = "Each column is a step, each row a unit, those that keep most on top; a dark row of what is kept "
+    what = "is a long memory, a light spot in it is where the past is dropped. "
+    often = f"{share:.0%} of the time a unit keeps over nine tenths. "
+    below = f"Below: in unit {unit} the state of a step is what is kept of the last plus what is added."
+    return f"{begin} {how}{what}{often}{below}"

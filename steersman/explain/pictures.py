@@ -42,7 +42,8 @@ SIGNED = LinearSegmentedColormap.from_list("signed", [TRUTH, PAPER, MODEL])
 def picture(path: Path, paint: Callable[[Figure], None], caption: str, height: int) -> Path:
     """Lets `paint` paint a figure of so many pixels in height, the caption included, and writes it."""
     with matplotlib.rc_context(STANDALONE):
-        drawing = Figure(figsize=(WIDTH / 100, height / 100), dpi=100, layout=ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.09))
+        layout = ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.09)
+        drawing = Figure(figsize=(WIDTH / 100, height / 100), dpi=100, layout=layout)
         paint(drawing)
         text = "\n".join(textwrap.wrap(caption, 140))
         drawing.supxlabel(text, x=0.012, ha="left", fontsize=11, color=INK, linespacing=1.4)

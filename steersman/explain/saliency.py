@@ -122,7 +122,7 @@ def _raw(model: Model, line: Tensor, states: State) -> Tensor:
 
 
 MOST_POINTS, WANTED_GAP = 1024, 0.01
-"""Points of the path at most, and the share of the difference by which attributions may miss it before more are taken."""
+"""Points of the path at most, and the share of the difference that attributions may miss before more are taken."""
 
 
 def attributed(part: Window, points: int = 32) -> tuple[Attribution, int]:
@@ -170,10 +170,14 @@ def _caption(sample: Sample, part: Window, found: Attribution, points: int) -> s
     what = "Blue pixels raised it, orange ones lowered it. " if part.x.ndim == 4 else ""
     unsaid = "the average character" if isinstance(sample.model.encoder, EmbeddingEncoder) else "the average input"
     return (
-        f"What moved the prediction of {sample.name} at step {part.steps[-1]} of record {sample.record.name} ({part.answer}): "
-        f"integrated gradients over {len(part.x)} steps, against {unsaid} in their place. {what}The last step has {last:.0%} "
-        f"of all that the steps moved it by, either way. All bars sum to {found.by_step.sum():+.4f}; the prediction is "
-        f"{found.prediction:.4f}, that of {unsaid} {found.plain:.4f}, so {found.gap:+.1e} is missed with {points} points of the path."
+        f"What moved the prediction of {sample.name} at step {part.steps[-1]} of record "
+        f"{sample.record.name} ({part.answer}): "
+        f"integrated gradients over {len(part.x)} steps, against {unsaid} in their place. {what}The "
+        f"last step has {last:.0%} "
+        f"of all that the steps moved it by, either way. All bars sum to {found.by_step.sum():+.4f}; "
+        f"the prediction is "
+        f"{found.prediction:.4f}, that of {unsaid} {found.plain:.4f}, so {found.gap:+.1e} is missed "
+        f"with {points} points of the path."
     )
 
 

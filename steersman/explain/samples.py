@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cores import BidirectionalCore, Core, State, StackCore
+from ..cores import BidirectionalCore, Core, StackCore, State
 from ..data import Example
 from ..encoders import EmbeddingEncoder
 from ..errors import UserError

@@ -87,10 +87,11 @@ def draw_surface(path: Path) -> Path:
         across, up = np.meshgrid(w, b)
         hill.plot_surface(across, up, error, cmap="cividis", rcount=140, ccount=140, linewidth=0, alpha=0.85)  # pyright: ignore
         above, losses = drawing.add_subplot(grid[0, 1]), drawing.add_subplot(grid[1, 1])
-        drawn = above.pcolormesh(w, b, np.maximum(error, 1e-6), norm=LogNorm(1e-5, 0.5), cmap="cividis", rasterized=True)
+        drawn = above.pcolormesh(w, b, np.maximum(error, 1e-6), norm=LogNorm(1e-5, 0.5), cmap="cividis")
         drawing.colorbar(drawn, ax=above, label="error", pad=0.01)
         for one, colour in zip(walks, (ALARM, MODEL, THIRD), strict=True):
-            inside = (one.weights >= (w[0], b[0])).all(1) & (one.weights <= (w[-1], b[-1])).all(1)
+            x, y = one.weights.T
+            inside = (x >= w[0]) & (x <= w[-1]) & (y >= b[0]) & (y <= b[-1])
             x, y = np.where(inside[:, None], one.weights, np.nan).T
             hill.plot(x, y, np.where(inside, one.loss, np.nan) + 0.012, color=colour, zorder=9, linewidth=1.6)  # pyright: ignore
             _path(above, one, colour)
@@ -109,11 +110,16 @@ def _said_of_cliff(walks: list[Walk]) -> str:
     plain, clipped, momentum = walks
     leap = float(np.linalg.norm(np.diff(plain.weights, axis=0), axis=1).max())
     return (
-        f"The error of a recurrent network of one unit, h = w sigmoid(h) + b, {UNROLLED} steps after h = {FIRST}: a plain "
-        f"where nothing moves, a valley, and between them a cliff (after Pascanu et al. 2013, figure 6). All three start "
-        f"at w = {CLIFF_START[0]}, b = {CLIFF_START[1]} with rate {CLIFF_RATE}. The steepest gradient plain descent meets has "
-        f"norm {plain.gradient.max():.0f}, and one step throws it {leap:.1f} far; clipped at {CLIP:g} it stays by the cliff. "
-        f"Errors at the end: plain {plain.loss[-1]:.2g}, clipped {clipped.loss[-1]:.2g}, momentum {momentum.loss[-1]:.2g}."
+        f"The error of a recurrent network of one unit, h = w sigmoid(h) + b, {UNROLLED} steps after h "
+        f"= {FIRST}: a plain "
+        f"where nothing moves, a valley, and between them a cliff (after Pascanu et al. 2013, figure "
+        f"6). All three start "
+        f"at w = {CLIFF_START[0]}, b = {CLIFF_START[1]} with rate {CLIFF_RATE}. The steepest gradient "
+        f"plain descent meets has "
+        f"norm {plain.gradient.max():.0f}, and one step throws it {leap:.1f} far; clipped at {CLIP:g} "
+        f"it stays by the cliff. "
+        f"Errors at the end: plain {plain.loss[-1]:.2g}, clipped {clipped.loss[-1]:.2g}, momentum "
+        f"{momentum.loss[-1]:.2g}."
     )
 
 
@@ -170,9 +176,12 @@ def draw_saddle(path: Path) -> Path:
 
     low, high = curvatures(two_weights, (0.0, 0.0))
     caption = (
-        "A network of two layers of one linear unit each, y = u v x, learns y = x. At u = v = 0 the gradient is nought, yet it is "
-        f"no minimum: the curvature there is {low:+.2f} one way and {high:+.2f} the other. From {SADDLE_START} all are drawn to "
-        "the saddle first; the flat stretch of a curve is the time spent near it, where the loss does not move and nothing is wrong "
+        "A network of two layers of one linear unit each, y = u v x, learns y = x. At u = v = 0 the "
+        "gradient is nought, yet it is "
+        f"no minimum: the curvature there is {low:+.2f} one way and {high:+.2f} the other. From "
+        f"{SADDLE_START} all are drawn to "
+        "the saddle first; the flat stretch of a curve is the time spent near it, where the loss does "
+        "not move and nothing is wrong "
         "but the place. Beside each name: how long it took until the error was a tenth of what it is at the saddle."
     )
     return picture(path, paint, caption, 620)
@@ -190,7 +199,8 @@ RATES, RELU_STEPS, RELU_UNITS = (0.1, 1.0, 3.0), 300, 64
 
 @dataclass(frozen=True)
 class Dying:
-    """A training with one rate: at each step the share of hidden units that fire for no digit at all, and the loss."""
+    """A training with one rate: at each step the share of hidden units that fire for no digit at "
+    "all, and the loss."""
 
     rate: float
     dead: np.ndarray
@@ -202,8 +212,8 @@ class Dying:
 def train_relu(rate: float, steps: int = RELU_STEPS, seed: int = 0) -> Dying:
     """Two layers of rectified units learn scikit-learn's digits by plain descent, 64 at a time."""
     records = Digits().read()
-    x = torch.from_numpy(np.stack([r["row"].values.reshape(-1) for r in records])) / 16
-    y = torch.from_numpy(np.concatenate([r["digit"].values for r in records])).long()
+    x = torch.from_numpy(np.stack([np.asarray(r["row"].values).reshape(-1) for r in records])) / 16
+    y = torch.from_numpy(np.concatenate([np.asarray(r["digit"].values) for r in records])).long()
     make = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -251,9 +261,12 @@ def draw_relu(path: Path) -> Path:
 
     worst = runs[-1]
     caption = (
-        f"Three trainings of one network (two layers of {RELU_UNITS} rectified units) on handwritten digits, alike but for the rate. "
-        "A step that is too long can push a unit's bias so low that no input lifts it over nought; from then on its gradient "
-        f"is nought, too, and it comes back only if the layer below moves. With rate {worst.rate:g} {worst.dead[-1]:.0%} of the units end dead. "
+        f"Three trainings of one network (two layers of {RELU_UNITS} rectified units) on handwritten "
+        f"digits, alike but for the rate. "
+        "A step that is too long can push a unit's bias so low that no input lifts it over nought; "
+        "from then on its gradient "
+        f"is nought, too, and it comes back only if the layer below moves. With rate {worst.rate:g} "
+        f"{worst.dead[-1]:.0%} of the units end dead. "
         "What to see: the share rises by leaps and hardly ever falls."
     )
     return picture(path, paint, caption, 520)

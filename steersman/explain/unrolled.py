@@ -144,13 +144,15 @@ def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
 
 def _caption(sample: Sample, found: Unrolled, shown: range) -> str:
     place = f"record {sample.record.name}, steps {shown.start} to {shown.stop - 1}"
-    many = "Cells of one colour are one set of weights, used again at every step: U takes the input in, W goes through time."
+    many = "Cells of one colour are one set of weights, used at every step: U takes the input in, W goes through time."
     says = f"Figures: the norm of the gradient of the loss at step {shown[found.target]} on each edge; thicker is more."
     if any(row.parts for row in found.rows):
         first, last = (found.through_time(t) for t in (0, found.target))
         end = f"On its way back over {found.target} steps it goes from {last:.2g} to {first:.2g} at the states."
         if not sample.model.causal:
-            end = "A bidirectional core is shown as if the record were these steps alone: gradient comes from both sides."
+            end = (
+                "A core that reads both ways is shown as if these steps were the record: gradient goes both ways."
+            )
         if any(row.parts == ("h", "c") for row in found.rows):
             end += " The upper of an LSTM's two edges is its cell, c, the conveyor belt; the lower its output, h."
     else:
@@ -221,7 +223,8 @@ def _inputs(axes: Axes, sample: Sample, shown: Sequence[int]) -> None:
 def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> None:
     t, y = found.target, len(found.rows) + 1
     corner = (t - 0.4, y - HALF_HEIGHT)
-    box = FancyBboxPatch(corner, 0.8, 0.9 * HALF_HEIGHT, "round,pad=0,rounding_size=0.05", facecolor=RULE, edgecolor=PAPER)
+    size = 0.8, 0.9 * HALF_HEIGHT
+    box = FancyBboxPatch(corner, *size, "round,pad=0,rounding_size=0.05", facecolor=RULE, edgecolor=PAPER)
     axes.add_patch(box)
     axes.text(t, y - 0.55 * HALF_HEIGHT, "head", ha="center", va="center", fontsize=10)
     said, was = spoken(sample, found.raw, sample.answer(shown[t]))
