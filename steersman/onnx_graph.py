@@ -71,9 +71,13 @@ class Graph:
             first = self.op("Add", first, other)
         return first
 
-    def linear(self, x: str, weight: Tensor, *added: Any) -> str:
-        """W x, and the bias or the numbers to add."""
-        return self.op("Gemm", x, weight, *added, transB=1)
+    def linear(self, x: str, weight: Tensor, *bias: Any) -> str:
+        return self.op("Gemm", x, weight, *bias, transB=1)
+
+    def joined(self, x: str, h: str, weight: Tensor, recurrent: Tensor, bias: Any = None) -> str:
+        """W x + U h + b as one product."""
+        both = self.op("Concat", x, h, axis=1)
+        return self.linear(both, torch.cat((weight, recurrent), 1), *(() if bias is None else (bias,)))
 
     def split(self, x: str, parts: int) -> list[str]:
         return self.op("Split", x, outputs=parts, axis=1, num_outputs=parts)
@@ -127,8 +131,8 @@ def check_steps(model: Any) -> None:
     """UserError where a model has no step of its own."""
     if not isinstance(model, Model):
         raise UserError(
-            f"a {type(model).__name__} can't be exported: it reads a whole source before it says anything, so it has no "
-            "single step from input to prediction"
+            f"a {type(model).__name__} can't be exported: it reads a whole source before it says anything, so it has "
+            "no single step from input to prediction"
         )
     if not model.causal:
         raise UserError(
@@ -247,7 +251,8 @@ def _road_texture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
     ends = np.array([2 * height, 2 * width, 2])
     x = graph.floats(graph.op("Slice", raw, np.zeros(3, int), ends, np.array([1, 2, 3])))
     x = graph.op("Reshape", x, np.array([0, height, 2, width, 2, 2]))
-    red, green = graph.op("Split", graph.op("ReduceMean", x, np.array([2, 4]), keepdims=0), outputs=2, axis=3, num_outputs=2)
+    x = graph.op("ReduceMean", x, np.array([2, 4]), keepdims=0)
+    red, green = graph.op("Split", x, outputs=2, axis=3, num_outputs=2)
     texture = red
     for kind, number in (("Sub", 102.0), ("Mul", 12.0), ("Add", 90.0)):
         texture = graph.op(kind, texture, np.float32(number))
@@ -267,16 +272,17 @@ def _memoryless(graph: Graph, core: MemorylessCore, x: str, state: tuple) -> tup
 
 
 def _rnn(graph: Graph, core: RNNCore, x: str, state: tuple) -> tuple[str, tuple]:
-    inputs = graph.linear(x, core.weight_ih, core.bias_ih + core.bias_hh)
-    h = graph.op("Tanh" if core.spec.nonlinearity == "tanh" else "Relu", graph.linear(state[0], core.weight_hh, inputs))
+    new = graph.joined(x, state[0], core.weight_ih, core.weight_hh, core.bias_ih + core.bias_hh)
+    h = graph.op("Tanh" if core.spec.nonlinearity == "tanh" else "Relu", new)
     return h, (h,)
 
 
 def _gru(graph: Graph, core: GRUCore, x: str, state: tuple) -> tuple[str, tuple]:
     h, two = state[0], 2 * core.hidden
-    gates = graph.linear(x, core.weight_ih[:two], core.bias_ih[:two] + core.bias_hh[:two])
-    r, z = graph.split(graph.op("Sigmoid", graph.linear(h, core.weight_hh[:two], gates)), 2)
-    new, weight, bias = graph.linear(x, core.weight_ih[two:], core.bias_ih[two:]), core.weight_hh[two:], core.bias_hh[two:]
+    gates = graph.joined(x, h, core.weight_ih[:two], core.weight_hh[:two], core.bias_ih[:two] + core.bias_hh[:two])
+    r, z = graph.split(graph.op("Sigmoid", gates), 2)
+    new = graph.linear(x, core.weight_ih[two:], core.bias_ih[two:])
+    weight, bias = core.weight_hh[two:], core.bias_hh[two:]
     if core.spec.reset == "after":
         past = graph.op("Mul", r, graph.linear(h, weight, bias))
     else:
@@ -288,7 +294,7 @@ def _gru(graph: Graph, core: GRUCore, x: str, state: tuple) -> tuple[str, tuple]
 def _lstm(graph: Graph, core: LSTMCore, x: str, state: tuple) -> tuple[str, tuple]:
     (h, c), bias = state, core.bias_ih + core.bias_hh
     if core.gain is None:
-        gates = graph.linear(h, core.weight_hh, graph.linear(x, core.weight_ih, bias))
+        gates = graph.joined(x, h, core.weight_ih, core.weight_hh, bias)
     else:
         inputs = _layer_norm(graph, graph.linear(x, core.weight_ih), core.input_gain, bias)
         gates = graph.total(inputs, _layer_norm(graph, graph.linear(h, core.weight_hh), core.gain, None))
@@ -339,7 +345,7 @@ def _lru(graph: Graph, core: LRUCore, x: str, state: tuple) -> tuple[str, tuple]
     along = graph.op("Mul", state[0], torch.cat((real, real)))
     across = graph.op("Mul", graph.op("Concat", b, a, axis=1), torch.cat((-imaginary, imaginary)))
     h = graph.total(along, across, drive)
-    return graph.linear(h, core.out_of, graph.linear(x, core.past)), (h,)
+    return graph.joined(x, h, core.past, core.out_of), (h,)
 
 
 def _cfc(graph: Graph, core: CfCCore, x: str, state: tuple) -> tuple[str, tuple]:
@@ -348,8 +354,7 @@ def _cfc(graph: Graph, core: CfCCore, x: str, state: tuple) -> tuple[str, tuple]
     if core.spec.elapsed:
         elapsed = graph.op("Slice", x, np.array([width]), np.array([core.features]), np.array([1]))
         x = graph.op("Slice", x, np.array([0]), np.array([width]), np.array([1]))
-    weight = core.shared.weight
-    shared = graph.linear(state[0], weight[:, width:], graph.linear(x, weight[:, :width], core.shared.bias))
+    shared = graph.linear(graph.op("Concat", x, state[0], axis=1), core.shared.weight, core.shared.bias)
     shared = graph.op("Mul", graph.op("Tanh", graph.op("Mul", shared, np.float32(0.666))), np.float32(1.7159))
     a, b, rate, shift = graph.split(graph.linear(shared, core.heads.weight, core.heads.bias), 4)
     gate = graph.op("Sigmoid", graph.total(rate if elapsed is None else graph.op("Mul", rate, elapsed), shift))
