@@ -269,15 +269,18 @@ def quantise(made: bytes, run: Run, model: Model, records: Sequence[Record], flo
         def get_next(self):  # pyright: ignore[reportIncompatibleMethodOverride]
             return next(self.rows, None)
 
-    whole = onnx.load_from_string(made)  # A copy, for the quantiser changes what it is given.
+    whole = onnx.load_from_string(made)
     left = [node.name for node in whole.graph.node if floats and node.name.startswith(floats)]
     with tempfile.TemporaryDirectory() as place, _quiet():
         file = Path(place) / MODEL
         q.quantize_static(
-            whole, file, Reader(), op_types_to_quantize=["Conv", "Gemm"], nodes_to_exclude=left, per_channel=True,
-            activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
+            onnx.load_from_string(made), file, Reader(), op_types_to_quantize=["Conv", "Gemm"], nodes_to_exclude=left,
+            per_channel=True, activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
         )  # fmt: skip
-        return file.read_bytes()
+        small = onnx.load(file)
+    del small.metadata_props[:]  # The quantiser adds a line of its own, which is no JSON.
+    small.metadata_props.extend(whole.metadata_props)
+    return small.SerializeToString()
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
     python run.py FRAMES [--model step.onnx]
 
-FRAMES is a .npy file of raw steps (steps first), a folder of such files in order of name, or a text file for a model
-of a text. Prints one JSON object a step: the prediction of each target by name, in the target's own units.
+FRAMES is a .npy file of raw steps (steps first), a folder of such files in order of name, or a text. Prints one JSON
+object a step: the prediction of each target by name, in the target's own units.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -30,10 +31,10 @@ class Stepping:
         types = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
         self.state = {s.name: np.zeros((1, *s.shape[1:]), types[s.type]) for s in self.states}
 
-    def step(self, raw: np.ndarray) -> dict[str, float]:
+    def step(self, raw: Any) -> dict[str, float]:
         types = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
         x = np.asarray(raw).astype(types[self.input.type]).reshape(1, *self.input.shape[1:])
-        out = dict(zip(self.outputs, self.session.run(None, {self.input.name: x, **self.state}), strict=True))
+        out: Any = dict(zip(self.outputs, self.session.run(None, {self.input.name: x, **self.state}), strict=True))
         self.state = {s.name: out[f"next_{s.name}"] for s in self.states}
         return dict(zip(self.about["targets"], out["prediction"][0].tolist(), strict=True))
 
