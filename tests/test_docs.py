@@ -25,6 +25,7 @@ SHORT = {
     "drive": "--tracks 1 --world.max-steps 40",
     "evaluate": "",
     "recipes": "",
+    "export": "",
 }
 """What makes each command short; it is otherwise run as it stands."""
 
@@ -95,6 +96,14 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
     for line in commands("docs/words.md"):
         run(shared_or_own(line), place)
     for code in blocks("docs/words.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_export_run(place):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    for line in commands("docs/export.md"):
+        run(line, place)
+    for code in blocks("docs/export.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 

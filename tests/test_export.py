@@ -1,6 +1,7 @@
 """What leaves the house: one step in ONNX, that agrees with PyTorch or is not written."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import built, records, small
 
+from steersman.__main__ import main
 from steersman.cores import GRU, LRU, LSTM, RNN, Bidirectional, CfC, Core, MinGRU, MinLSTM, Stack, Zoneout
 from steersman.encoders import Conv, Embedding, Identity, Picture, RoadTexture
 from steersman.errors import UserError
@@ -203,6 +205,17 @@ def test_a_state_that_does_not_go_round_is_found(run):
     whole.graph.node.insert(0, zero)
     with pytest.raises(UserError, match="at step 1 of a batch of 3"):
         disagreement(whole.SerializeToString(), model, exporting.raw_steps(run, run.records()["train"], 3))
+
+
+def test_the_command_prints_what_int8_loses_and_refuses_with_exit_code_2(run, tmp_path, capsys):
+    main(["export", str(run.folder), "--out", str(tmp_path / "a"), "--int8"])
+    said = capsys.readouterr().out
+    assert re.search(r"greatest difference from PyTorch: \d.*e-", said)
+    assert re.search(r"step.int8.onnx: RMSE of steer 0\.\d+ on held-out records, in float32 0\.\d+ \([+-]\d", said)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(run.folder), "--out", str(tmp_path / "taken")])
+    assert stopped.value.code == 2
 
 
 def test_a_folder_that_is_no_export_is_left_alone(run, tmp_path):
