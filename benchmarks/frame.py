@@ -5,7 +5,7 @@
 Trains PilotNet with an LSTM of 128 units on the synthetic road, exports it in float32 and in int8 (whose error on
 held-out drives stands beside that in float32), then steps it on one thread: `steersman.serving`, plain onnxruntime on
 the same graph, torch eager, int8. The ways take turns, frame after frame of a held-out drive, a block each; prints the
-median of each and ratios of neighbouring blocks: median [lower and upper quartile].
+median CPU time of each and ratios of neighbouring blocks: median [lower and upper quartile].
 """
 
 import argparse
@@ -61,15 +61,15 @@ def plain(made: bytes, model: Model) -> Callable[[np.ndarray], Any]:
 
 
 def measure(ways: dict[str, Callable], frames: np.ndarray, repeats: int) -> dict[str, np.ndarray]:
-    """Seconds a frame of each way in each block."""
+    """CPU seconds a frame of each way in each block."""
     taken = {name: np.empty(repeats) for name in ways}
     for repeat in range(-5, repeats):  # The first few warm up and are measured over.
         some = [frames[(repeat * BLOCK + i) % len(frames)] for i in range(BLOCK)]
         for name, step in ways.items():
-            began = time.perf_counter()
+            began = time.process_time()
             for frame in some:
                 step(frame)
-            taken[name][repeat] = (time.perf_counter() - began) / BLOCK
+            taken[name][repeat] = (time.process_time() - began) / BLOCK
     return taken
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     }
     taken = measure(ways, frames, given.repeats)
     for name, seconds in taken.items():
-        print(f"{name:<20}{1e6 * np.median(seconds):8.0f} microseconds a frame")
+        print(f"{name:<20}{1e6 * np.median(seconds):8.0f} CPU microseconds a frame")
     ours = "steersman.serving"
     for title, slow, fast in (
         ("over onnxruntime", "onnxruntime", ours),
