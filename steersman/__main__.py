@@ -25,7 +25,8 @@ from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
 from .explain.circuits import circuit, draw, said, values
-from .generate import Speaker, written
+from .export import QUANTISED, export
+from .generate import Sampling, Speaker, written
 from .inspect_log import inspect_log
 from .inspect_report import inspection_table, write_inspection
 from .page import write_report
@@ -175,6 +176,20 @@ class Translate:
     """Of the length, by which a sequence's log-probability is divided; 0 favours short ones."""
     attention: str = ""
     """Also picture where it looked while it translated the first lines, in this file (.html or .png)."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes one step of a model in ONNX, once it agreed with PyTorch, with a runner that needs neither."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, or the name of a model that ships with the package."""
+    out: str = ""
+    """Folder to write; an export that is there is replaced. Empty: `export` in the run's folder."""
+    data: tuple[str, ...] = ()
+    """Recordings to check, calibrate and score on instead of the run's own."""
+    int8: bool = False
+    """Also a file in int8, calibrated on training records, with what it loses on held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -509,6 +524,25 @@ def explain(arguments: list[str]) -> None:
         OUT.print(f"picture: {file}")
 
 
+def export_run(arguments: list[str]) -> None:
+    """write one step of a model in ONNX"""
+    options = tyro.cli(Export, args=arguments, prog="steersman export")
+    run = Run.open(find(options.run))
+    # What ships with the package is left as it is.
+    home = run.folder if run.folder == Path(options.run) else Path("runs") / options.run
+    with bars() as watch:
+        done = export(run, Path(options.out or home / "export"), options.data, options.int8, watch)
+    OUT.print(f"export: {done.folder}")
+    OUT.print(f"greatest difference from PyTorch: {done.disagreement:.2g}")
+    if done.error is not None and done.int8_error is not None:
+        lost = 100 * (done.int8_error / done.error - 1) if done.error else 0.0
+        kept = f", the {done.floats} kept in float32" if done.floats else ""
+        OUT.print(
+            f"{QUANTISED}: {done.measure} {done.int8_error:.4g} on held-out records, in float32 {done.error:.4g} "
+            f"({lost:+.2f} %){kept}"
+        )
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -562,6 +596,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "drive": drive,
     "sample": sample,
     "translate": translate,
+    "export": export_run,
     "bench": bench,
 }
 

@@ -30,6 +30,7 @@ SHORT = {
     "compare": "--steps 3 --seeds 1",
     "explain": "",
     "recipes": "",
+    "export": "",
 }
 """What makes each command short; it is otherwise run as it stands."""
 
@@ -108,6 +109,14 @@ def test_commands_on_looking_at_a_log_run(place, shared_or_own):
     (place / "SUBMISSION.csv").write_text("frame_id,steering_angle\n1,0.4\n2,-0.4\n")
     for line in commands("docs/inspect.md"):
         run(shared_or_own(line), place)
+
+
+def test_commands_and_code_on_export_run(place):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    for line in commands("docs/export.md"):
+        run(line, place)
+    for code in blocks("docs/export.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 
 def test_code_on_cores_runs(place):
