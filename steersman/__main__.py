@@ -26,7 +26,7 @@ from .errors import UserError
 from .evaluate import driving_scores
 from .explain.circuits import circuit, draw, said, values
 from .export import QUANTISED, export
-from .generate import Sampling, Speaker, written
+from .generate import Speaker, written
 from .inspect_log import inspect_log
 from .inspect_report import inspection_table, write_inspection
 from .page import write_report

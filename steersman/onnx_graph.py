@@ -134,6 +134,11 @@ def check_steps(model: Any) -> None:
             f"a {type(model).__name__} can't be exported: it reads a whole source before it says anything, so it has "
             "no single step from input to prediction"
         )
+    if type(model) is not Model:
+        raise UserError(
+            f"a {type(model).__name__} can't be exported: that a model is fed its own last prediction has no form in "
+            "ONNX here"
+        )
     if not model.causal:
         raise UserError(
             f"{type(model.core).__name__} can't be exported: it is not causal, it reads a sequence from its end; train "
@@ -162,7 +167,7 @@ def _flat(state: Any) -> Iterable[str]:
 def _form(forms: dict[type, Any], part: nn.Module) -> Any:
     if type(part) not in forms:
         known = ", ".join(kind.__name__ for kind in forms)
-        raise UserError(f"{type(part).__name__} has no form in ONNX here; there are {known}")
+        raise UserError(f"{type(part).__name__} can't be exported: it has no form in ONNX here; there are {known}")
     return forms[type(part)]
 
 
@@ -196,29 +201,65 @@ def _embedding(graph: Graph, encoder: EmbeddingEncoder, raw: str, state: tuple) 
 def _conv(graph: Graph, encoder: ConvEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
     """The normaliser is part of the first convolution's weights, for no picture is padded."""
     picture = _form(_PIXELS, encoder.spec.pixels)(graph, encoder, raw)  # pyright: ignore[reportArgumentType]
+    spec, (height, width, channels) = encoder.spec, encoder.picture
     if state:
         line = graph.op("Concat", state[0], graph.op("Unsqueeze", picture, np.array([1])), axis=1)
-        frames, (height, width, channels) = encoder.spec.frames, encoder.picture
-        state = (graph.op("Slice", line, np.array([1]), np.array([frames]), np.array([1])),)
-        planes = graph.op("Transpose", line, perm=[0, 1, 4, 2, 3])
-        planes = graph.op("Reshape", planes, np.array([0, frames * channels, height, width]))
+        state = (_cut(graph, line, 1, 1, encoder.past + 1),)
+        seen = graph.floats(_cut(graph, line, 1, encoder.past + 1 - spec.frames, encoder.past + 1))
+        if spec.differences:
+            seen = graph.op("Sub", _cut(graph, seen, 1, 1, spec.frames), _cut(graph, seen, 1, 0, spec.frames - 1))
+        planes = graph.op("Transpose", seen, perm=[0, 1, 4, 2, 3])
+        planes = graph.op("Reshape", planes, np.array([0, (spec.frames - spec.differences) * channels, height, width]))
     else:
-        planes = graph.op("Transpose", picture, perm=[0, 3, 1, 2])
-    y = graph.floats(planes)
+        line, planes = "", graph.floats(graph.op("Transpose", picture, perm=[0, 3, 1, 2]))
+    y = planes
     for depth, layer in enumerate(encoder.convolutions):
         if isinstance(layer, nn.Conv2d):
             weight, bias = _normalised(encoder, layer) if depth == 0 else (layer.weight, layer.bias)
             y = graph.op("Conv", y, weight, bias, strides=list(layer.stride), kernel_shape=list(layer.kernel_size))
         else:
             y = graph.op("Relu", y)
-    return graph.op("Relu", graph.linear(graph.op("Flatten", y), encoder.dense.weight, encoder.dense.bias)), state
+    y = graph.op("Relu", graph.linear(graph.op("Flatten", y), encoder.dense.weight, encoder.dense.bias))
+    return graph.op("Concat", y, _motion(graph, encoder, line), axis=1) if spec.motion else y, state
+
+
+def _cut(graph: Graph, x: str, axis: int, start: int, stop: int) -> str:
+    return graph.op("Slice", x, np.array([start]), np.array([stop]), np.array([axis]))
 
 
 def _normalised(encoder: ConvEncoder, layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
     assert layer.bias is not None
-    mean, deviation = (t.double().repeat(encoder.spec.frames)[:, None, None] for t in (encoder.mean, encoder.deviation))
+    times = encoder.spec.frames - encoder.spec.differences
+    mean, deviation = (t.double().repeat(times)[:, None, None] for t in (encoder.mean, encoder.deviation))
     weight = layer.weight.double() / deviation
-    return weight.float(), (layer.bias.double() - (weight * mean).sum((1, 2, 3))).float()
+    bias = layer.bias.double() - (0 if encoder.spec.differences else (weight * mean).sum((1, 2, 3)))
+    return weight.float(), bias.float()
+
+
+def _motion(graph: Graph, encoder: ConvEncoder, line: str) -> str:
+    """`Motion.shifts` of the last picture."""
+    motion, (height, width, _) = encoder.spec.motion, encoder.picture
+    assert motion is not None
+    bands, reach = height // motion.rows, min(motion.furthest, (width - 1) // 4)
+
+    def mean(x: str, axis: int, keep: int = 1) -> str:
+        return graph.op("ReduceMean", x, np.array([axis]), keepdims=keep)
+
+    near = _cut(graph, _cut(graph, line, 1, encoder.past - 1, encoder.past + 1), 2, 0, bands * motion.rows)
+    profile = graph.op("Reshape", mean(graph.floats(near), -1, 0), np.array([0, 2, bands, motion.rows, width]))
+    profile = mean(profile, 3, 0)
+    profile = graph.op("Sub", profile, mean(profile, -1))
+    size = graph.op("Sqrt", mean(graph.op("Mul", profile, profile), -1))
+    profile = graph.op("Div", profile, graph.op("Add", size, np.float32(3)))
+    before, now = (graph.op("Squeeze", _cut(graph, profile, 1, i, i + 1), np.array([1])) for i in (0, 1))
+    middle, costs = _cut(graph, now, 2, reach, width - reach), []
+    for d in range(2 * reach + 1):
+        apart = graph.op("Sub", _cut(graph, before, 2, d, d + width - 2 * reach), middle)
+        costs.append(mean(graph.op("Mul", apart, apart), -1))
+    scores = graph.op("Mul", graph.op("Concat", *costs, axis=2), np.float32(-motion.sharpness))
+    places = (np.arange(-reach, reach + 1) / motion.UNIT).astype(np.float32)[:, None]
+    shifts = graph.op("MatMul", graph.op("Softmax", scores, axis=2), places)
+    return graph.op("Squeeze", shifts, np.array([2]))
 
 
 def _picture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
