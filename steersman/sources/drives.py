@@ -167,8 +167,10 @@ def header(path: Path) -> list[str]:
         if not path.is_file():
             return []
         with open(path, "rb") as file:
-            line = file.readline(10_000).decode("utf-8-sig")
-        return [cell.strip() for cell in next(csv.reader([line]), [])]
+            line = file.readline(10_000)
+        if len(line) == 10_000:
+            return []  # Longer than any header.
+        return [cell.strip() for cell in next(csv.reader([line.decode("utf-8-sig")]), [])]
     except (OSError, ValueError, csv.Error):
         return []
 
