@@ -14,7 +14,7 @@ import numpy as np
 from steersman.errors import UserError
 from steersman.records import Record, Stream
 
-from .frames import Chosen, own
+from .frames import Chosen, own, strays
 
 GAP_S = 1.0
 """A longer pause ends a record, so that no window crosses it."""
@@ -164,7 +164,7 @@ def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
 def header(path: Path) -> list[str]:
     """The columns that a CSV file names in its first line; none where it is no text."""
     try:
-        if not path.is_file():
+        if not path.is_file() or strays(path, path.parent):
             return []
         with open(path, "rb") as file:
             line = file.readline(10_000)

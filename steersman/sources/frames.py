@@ -160,6 +160,13 @@ def strays(path: Path, log: Path) -> bool:
     return not path.resolve().is_relative_to(log.resolve())
 
 
+def own_folder(path: Path, log: Path) -> Path:
+    """The folder, which no link may lead out of `log`; else UserError."""
+    if strays(path, log):
+        raise UserError(f"{path} is a link that leads out of its log; copy the pictures themselves there")
+    return path
+
+
 def own(path: Path, log: Path | None = None) -> Path:
     """The path of a plain file that no link leads out of `log` (default: the file's folder); else UserError."""
     try:

@@ -41,11 +41,11 @@ def read(folder: Path | str) -> list[Record]:
     UserError where there is none, or where a file is missing or damaged.
     """
     folder = Path(folder)
-    info = _info(folder / INFO)
+    info = _info(_inside(folder / INFO, folder))
     episodes = _listed(folder, info) if info["codebase_version"].startswith("v2.") else _episodes(folder)
     if not episodes:
         raise UserError(f"{folder} holds no whole episode; record some, or give another folder")
-    recording = json_of(folder / RECORDING) if (folder / RECORDING).exists() else {}
+    recording = json_of(_inside(folder / RECORDING, folder)) if (folder / RECORDING).exists() else {}
     about = recording.get("about") if isinstance(recording, dict) else None
     about = about if isinstance(about, dict) else {}
     return [_record(folder, info, episode, about) for episode in episodes]
@@ -127,13 +127,18 @@ def _place(folder: Path, template: Any, episode: dict, kind: str, video_key: str
     places |= {name: episode[name] for name in ("episode_index", "episode_chunk") if name in episode}
     try:
         path = folder / template.format(**places, video_key=video_key)
-        inside = not strays(path, folder)
+        return _inside(path, folder)
+    except UserError:
+        raise
     except Exception as error:  # A template may ask for anything.
         raise UserError(
             f"{folder} doesn't say where the {kind} of episode {episode['episode_index']} is "
             f"({error!r}); copy its folder meta anew"
         ) from error
-    if not inside:
+
+
+def _inside(path: Path, folder: Path) -> Path:
+    if strays(path, folder):
         raise UserError(f"{path} lies outside its dataset; copy the file itself into {folder}")
     return path
 
@@ -170,7 +175,7 @@ def _episodes(folder: Path) -> list[dict]:
     """The rows of meta/episodes without their statistics, in order."""
     rows: dict[int, dict] = {}
     for path in sorted(folder.glob("meta/episodes/*/*.parquet")):
-        with reading(path), pq.ParquetFile(path) as file:
+        with reading(path), pq.ParquetFile(_inside(path, folder)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
             for row in file.read(columns=names).to_pylist():
                 rows[_number(row)] = row
@@ -179,7 +184,7 @@ def _episodes(folder: Path) -> list[dict]:
 
 def _listed(folder: Path, info: dict) -> list[dict]:
     """The lines of a v2's meta/episodes.jsonl, in order, as rows of a v3."""
-    path, rows = folder / "meta/episodes.jsonl", {}
+    path, rows = _inside(folder / "meta/episodes.jsonl", folder), {}
     chunk = info.get("chunks_size", CHUNK)
     if not isinstance(chunk, int) or chunk < 1:
         raise UserError(f"{folder / INFO}: chunks_size is {chunk!r}, not a number above zero")
