@@ -17,6 +17,9 @@ from rich.table import Table
 from . import __version__
 from .bench import bench_cores, core_table
 from .config import did_you_mean
+from .doctor import examine, patient_of
+from .doctor.selftest import selftest, selftest_table
+from .doctor.visit import findings_table, report
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
@@ -64,6 +67,20 @@ class Evaluate:
     """Recordings to score on instead, all of them."""
     beside: tuple[str, ...] = ()
     """Other runs to stand among the baselines, such as the single-frame model."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Looks for what went wrong in training, worst first; writes doctor.html into the run's folder."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
+    """The folder of a run."""
+    selftest: bool = False
+    """Instead: train small models with planted faults, and healthy ones, and count what is found."""
+    seed: int = 0
+    """Of the self-test: another one draws other faults."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -279,6 +296,39 @@ def evaluate(arguments: list[str]) -> None:
     OUT.print(f"report: {folder / 'report.html'}")
 
 
+def doctor(arguments: list[str]) -> None:
+    """say what went wrong in training"""
+    options = tyro.cli(Doctor, args=arguments, prog="steersman doctor")
+    if options.selftest:
+        _doctor_selftest(options)
+        return
+    if not options.run:
+        raise UserError("doctor needs a run: steersman doctor RUN, or steersman doctor --selftest")
+    run = Run.open(find(options.run))
+    with bars() as watch:
+        diagnosis = examine(patient_of(run, watch), watch)
+    shipped = run.folder != Path(options.run)  # What ships with the package is left as it is.
+    page = (Path("runs") / options.run if shipped else run.folder) / "doctor.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_report(page, report(f"{run.name}: {run.folder.name}, examined", diagnosis))
+    if options.json:
+        print(json.dumps(diagnosis.json() | {"page": str(page)}))
+        return
+    OUT.print(findings_table(diagnosis) if diagnosis.findings else "nothing out of the ordinary")
+    for name, why in diagnosis.skipped.items():
+        OUT.print(_escape(f"left out: {name}, for {why}"))
+    OUT.print(f"page: {page}")
+
+
+def _doctor_selftest(options: Doctor) -> None:
+    with bars() as watch:
+        scores = selftest(options.seed, watch)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(selftest_table(scores))
+
+
 def drive(arguments: list[str]) -> None:
     """let a model drive tracks it never saw"""
     options = tyro.cli(Drive, args=arguments, prog="steersman drive")
@@ -389,6 +439,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "record": record,
     "train": train,
     "evaluate": evaluate,
+    "doctor": doctor,
     "drive": drive,
     "sample": sample,
     "translate": translate,

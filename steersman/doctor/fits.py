@@ -1,0 +1,42 @@
+"""The first loss beside what is to be expected, and training beside held-out loss."""
+
+from ..encoder_decoder import EncoderDecoder
+from .findings import Curve, Finding, Patient, above
+from .surface import blank_loss
+
+HIGH_START = 1.4
+"""Times the loss of a model that knows nothing; small random heads stay within a tenth."""
+GAP = 1.5
+"""Held-out loss beside training loss."""
+LEARNED = 0.05
+"""Share of the untrained loss below which a loss is as good as nought, and no ratio says anything."""
+
+
+def examine_start(patient: Patient) -> list[Finding]:
+    if not patient.log or isinstance(patient.model, EncoderDecoder):
+        return []
+    expected, first = blank_loss(patient.model, patient.learned), patient.log[0]["loss"]
+    evidence = f"the first loss is {first:.4g}; a model that knows nothing has {expected:.4g}"
+    return above("initial-loss", first / max(expected, 1e-12), HIGH_START, evidence)
+
+
+def examine_gap(patient: Patient) -> list[Finding]:
+    """The last held-out loss beside the training loss of the same model; where only the log is known, beside that."""
+    model = patient.sequence_model()
+    most = [e for e in patient.shown["train"]][: max(4, 2 * len(patient.shown["validation"]))]
+    train, held = (model.held_out_loss(part) for part in (most, patient.shown["validation"]))
+    looks = [(row["step"], row["validation"]) for row in patient.log if row.get("validation") is not None]
+    # The best weights are kept: what training went on to is told by the last look.
+    last = looks[-1][1] if looks else held
+    best = min(value for _, value in looks) if looks else held
+    late = [row["loss"] for row in patient.log[-20:]]
+    idle = blank_loss(model, patient.learned)
+    rose = last - best > LEARNED * idle
+    train = min(train, sum(late) / len(late)) if late and rose else train
+    worst = max(held, last)
+    if worst < LEARNED * idle:
+        return []
+    ratio = worst / max(train, LEARNED * idle)
+    evidence = f"held-out loss {worst:.4g}, training loss {train:.4g}; the best held-out loss was {best:.4g}"
+    curve = Curve([s for s, _ in looks], [v for _, v in looks], "training step", "held-out loss") if looks else None
+    return above("overfit", ratio, GAP, evidence, curve)
