@@ -81,8 +81,8 @@ class Patient:
     batches: Batches | Any
     """How training cut its examples."""
     log: Sequence[Mapping[str, float]] = ()
-    updates: Mapping[str, float] = field(default_factory=dict)
-    """Size of an update at the full rate beside that of the weights, by parameter."""
+    updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By weight matrix: an update at the full rate beside the weights, as it is and as it is at most."""
 
     def sequence_model(self) -> Model:
         """Skipped for an encoder-decoder."""

@@ -4,12 +4,12 @@ from ..encoder_decoder import EncoderDecoder
 from .findings import Curve, Finding, Patient, above
 from .surface import blank_loss
 
-HIGH_START = 1.4
-"""Times the loss of a model that knows nothing; small random heads stay within a tenth."""
-GAP = 1.5
-"""Held-out loss beside training loss."""
-LEARNED = 0.05
-"""Share of the untrained loss below which a loss is as good as nought, and no ratio says anything."""
+HIGH_START = 2.0
+"""Times the loss of a model that knows nothing; one small batch may be half above it by chance."""
+GAP = 0.25
+"""Held-out less training loss, as a share of the loss of a model that knows nothing."""
+ROSE = 0.05
+"""The same share, by which the last look at the held-out loss is above the best where it has risen."""
 
 
 def examine_start(patient: Patient) -> list[Finding]:
@@ -21,9 +21,9 @@ def examine_start(patient: Patient) -> list[Finding]:
 
 
 def examine_gap(patient: Patient) -> list[Finding]:
-    """The last held-out loss beside the training loss of the same model; where only the log is known, beside that."""
+    """Held-out beside training loss; of weights that training went on from to worse, that of its last look."""
     model = patient.sequence_model()
-    most = [e for e in patient.shown["train"]][: max(4, 2 * len(patient.shown["validation"]))]
+    most = patient.shown["train"][: max(4, 2 * len(patient.shown["validation"]))]
     train, held = (model.held_out_loss(part) for part in (most, patient.shown["validation"]))
     looks = [(row["step"], row["validation"]) for row in patient.log if row.get("validation") is not None]
     # The best weights are kept: what training went on to is told by the last look.
@@ -31,12 +31,12 @@ def examine_gap(patient: Patient) -> list[Finding]:
     best = min(value for _, value in looks) if looks else held
     late = [row["loss"] for row in patient.log[-20:]]
     idle = blank_loss(model, patient.learned)
-    rose = last - best > LEARNED * idle
+    rose = last - best > ROSE * idle
     train = min(train, sum(late) / len(late)) if late and rose else train
     worst = max(held, last)
-    if worst < LEARNED * idle:
-        return []
-    ratio = worst / max(train, LEARNED * idle)
-    evidence = f"held-out loss {worst:.4g}, training loss {train:.4g}; the best held-out loss was {best:.4g}"
+    evidence = (
+        f"held-out loss {worst:.4g}, training loss {train:.4g}; the best held-out loss was {best:.4g}, "
+        f"that of a model that knows nothing {idle:.4g}"
+    )
     curve = Curve([s for s, _ in looks], [v for _, v in looks], "training step", "held-out loss") if looks else None
-    return above("overfit", ratio, GAP, evidence, curve)
+    return above("overfit", (worst - train) / max(idle, 1e-12), GAP, evidence, curve)

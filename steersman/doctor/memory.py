@@ -9,7 +9,7 @@ from .surface import blank_loss
 
 UNUSED = 0.01
 """What forgetting everything must cost for a memory to be used, as a share of the loss of a model without a clue."""
-OLDER = 0.05
+OLDER = 0.15
 """Share of the target's variance that inputs older than a window must add to a linear probe."""
 REACHES = (1, 2, 4, 8, 16, 32)
 
@@ -57,9 +57,10 @@ def examine_memory(patient: Patient) -> list[Finding]:
     model, held = patient.causal(), patient.held
     rows = loss_by_reach(model, held, replace=False)
     alone, whole = rows[0][1], rows[-1][1]
-    cost = (alone - whole) / max(blank_loss(model, held), 1e-12)
     curve = Curve([k for k, _ in rows], [loss for _, loss in rows], "inputs known, up to the last", "loss")
-    noisy = loss_by_reach(model, held, replace=True)[0][1]
+    noisy = loss_by_reach(model, held, replace=True, reaches=REACHES[:1])[0][1]
+    # A state of nought may never have been seen, so that forgetting hurts whatever is kept in it; noise has been.
+    cost = (min(alone, noisy) - whole) / max(blank_loss(model, held), 1e-12)
     evidence = (
         f"forgetting all but the last input changes the loss from {whole:.4g} to {alone:.4g}; "
         f"noise in the place of what is older, to {noisy:.4g}"

@@ -76,10 +76,10 @@ def steering(rng: np.random.Generator, **options: Any) -> Case:
     seed = int(rng.integers(1_000_000_000))
     source = Road(**({"records": 22, "steps": 100, "height": 12, "width": 16, "noise": 10.0, "seed": seed} | options))
     core = [GRU(24), LSTM(24)][rng.integers(2)]
-    encoder = Conv((6, 12), (3, 3), (2, 2), 24, pixels=Picture(12, 16))
+    encoder = Conv((6, 8), (3, 3), (2, 2), 24, pixels=Picture(12, 16))
     recipe = Recipe(
-        source=source, encoder=encoder, core=core, head=Regression(("steer",)), batches=Lanes(rows=6, steps=20),
-        training=Training(steps=160, rate=4e-3, warmup=10, precision="float32", validate_every=40, seed=seed),
+        source=source, encoder=encoder, core=core, head=Regression(("steer",)), batches=Lanes(rows=5, steps=16),
+        training=Training(steps=120, rate=4e-3, warmup=10, precision="float32", validate_every=40, seed=seed),
     )  # fmt: skip
     return Case("steering", recipe, _split(source.read(), 5), rng)
 
@@ -198,7 +198,7 @@ def _saturate(spec: Any) -> Callable[[Case, float], None]:
 
 def _stuck(gate: str) -> Callable[[Case, float], None]:
     def plant(case: Case, bias: float) -> None:
-        _core(case, LSTM(24), 3e-3)
+        _core(case, LSTM(24), 1e-3)
 
         def push(model: Any) -> None:
             assert isinstance(model.core, LSTMCore)
@@ -419,7 +419,7 @@ FAULTS: dict[str, Fault] = {
     "window-too-short": Fault(
         lambda case, steps: case.change(batches=Windows(rows=16, steps=int(steps))), ("sensor",), (2, 4), (3, 5)
     ),
-    "dead-relu": Fault(_dead, NUMBERS, (0.5, 0.9), (0.6, 0.8)),
+    "dead-relu": Fault(_dead, NUMBERS, (0.6, 0.95), (0.7, 0.85)),
     "saturated-tanh": Fault(_saturate(RNN(24)), ALL, (30, 100), (40, 80)),
     "saturated-gates": Fault(_saturate(LSTM(24)), ALL, (30, 100), (40, 80)),
     "never-forgets": Fault(_stuck("forget"), ALL, (6, 9), (7, 8)),

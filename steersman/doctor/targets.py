@@ -11,6 +11,8 @@ SCALE = 2.0
 """Times that standardised targets may be wider or narrower than 1, or off 0 in deviations."""
 FLAT = 0.15
 """Deviation of the prediction beside that of the truth; a poor but honest model reaches a third."""
+CLOSER = 0.8
+"""Error at the best lag beside that at none: a poor model of a smooth target has a best lag, too, but a shallow one."""
 EARLY = 0.1
 """Share of the variance that inputs yet to come must add to a probe of those that came."""
 LOOK = 10
@@ -54,7 +56,7 @@ def _residuals(patient: Patient) -> list[Finding]:
     found = below(
         "predicts-mean", share, FLAT, f"the prediction's deviation is {share:.2g} of the truth's ({was.std():.3g})"
     )
-    if model.flavour == "many-to-one" or not found == []:
+    if model.flavour == "many-to-one" or found:
         return found
     rows = lag_curve(predicted, truth, LOOK)
     best = min(rows, key=lambda row: row["rmse"])
@@ -66,7 +68,7 @@ def _residuals(patient: Patient) -> list[Finding]:
         f"(RMSE {error:.3g} against {repeat:.3g})"
     )
     curve = Curve([row["lag"] for row in rows], [row["rmse"] for row in rows], "lag (steps)", "RMSE")
-    if best["lag"] <= 0 or skill > 0 or error > 1.5 * repeat:
+    if best["lag"] <= 0 or skill > 0 or best["rmse"] > CLOSER * error:
         return found
     return [*found, Finding("predicts-past", float(np.clip(-skill, 0.3, 1)), skill, evidence, curve)]
 

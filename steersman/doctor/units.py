@@ -14,8 +14,8 @@ LOW, HIGH = 0.05, 0.95
 """Where a gate counts as shut and as open."""
 ALWAYS = 0.95
 """Share of the time at which a unit counts as always so."""
-DEAD = 0.3
-"""Share of a layer's ReLUs; healthy small convolutions have up to a fifth that never fire on a sample."""
+DEAD = 0.5
+"""Share of a layer's ReLUs; small healthy networks have up to two fifths that never fire on a sample."""
 SATURATED = 0.5
 """Share of values of tanh, or of gates, at their bounds."""
 STUCK = 0.4

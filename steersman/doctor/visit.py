@@ -101,8 +101,11 @@ def patient_of(run: Run, watch: Watch = silent) -> Patient:
 
 def update_sizes(
     model: nn.Module, moments: dict[str, Tensor], weights: dict[str, Tensor], training: Training
-) -> dict[str, float]:
-    """Norm of AdamW's step at the full rate beside that of the weight, by matrix; biases begin at nought."""
+) -> dict[str, tuple[float, float]]:
+    """AdamW's step at the full rate beside the weight, in norm, by matrix (biases begin at nought).
+
+    And the most it can be, where all gradients of a unit are alike: the rate for every weight.
+    """
     sizes = {}
     for index, (name, weight) in enumerate(model.named_parameters()):
         if weight.ndim < 2 or f"{index}.exp_avg" not in moments:
@@ -111,7 +114,8 @@ def update_sizes(
         mean = moments[f"{index}.exp_avg"] / (1 - training.betas[0] ** step)
         square = moments[f"{index}.exp_avg_sq"] / (1 - training.betas[1] ** step)
         size = float((training.rate * mean / (square.sqrt() + 1e-8)).norm())
-        sizes[name] = size / max(float(weights[name].norm()), 1e-12)
+        norm = max(float(weights[name].norm()), 1e-12)
+        sizes[name] = size / norm, training.rate * weight.numel() ** 0.5 / norm
     return sizes
 
 
