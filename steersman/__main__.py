@@ -18,6 +18,7 @@ from . import __version__
 from .bench import bench_cores, core_table
 from .config import did_you_mean
 from .doctor import examine, patient_of
+from .doctor.live import Live
 from .doctor.selftest import selftest, selftest_table
 from .doctor.visit import findings_table, report
 from .drive import Recorded, drives, fit_rounds, num_cores
@@ -55,6 +56,10 @@ class Train:
     """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    doctor: bool = False
+    """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
+    doctor_every: int = 200
+    """Steps between such looks."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,8 @@ def train(arguments: list[str]) -> None:
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
+    if options.doctor_every < 1:
+        raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
     try:
         with bars() as watch:
@@ -267,6 +274,7 @@ def train(arguments: list[str]) -> None:
                 options.rounds,
                 say=(lambda text: None) if rank else say,
                 watch=silent if rank else watch,
+                look=Live(say, options.doctor_every) if options.doctor and not rank else None,
             )
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])

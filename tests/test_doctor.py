@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from steersman.data import Batch
 from steersman.doctor import KINDS, examine, patient_of
 from steersman.doctor.findings import Stretch, stretch
 from steersman.doctor.gradients import gradient_by_lag, horizon
+from steersman.doctor.live import Live
 from steersman.doctor.memory import loss_by_reach, memory_used
 from steersman.doctor.selftest import FAULTS, TUNED_SEEDS, faulty, scored, seeds_of, sensor, trained
 from steersman.doctor.surface import curvature, lanczos
@@ -24,9 +26,10 @@ from steersman.errors import UserError
 from steersman.heads import Regression
 from steersman.model import Network
 from steersman.runs import fit
+from steersman.train import Trainer, read_log
 
 
-def made(core, features: int = 3, skip: bool = False):
+def made(core, features: int = 3, skip: bool = False) -> Any:
     torch.manual_seed(0)
     model = Network(Identity(), core, Regression(("y",)), skip=skip).build((features,)).double().eval()
     model.head.loss = lambda raw, y: (raw - y).square().sum(-1)  # The head's own is in float32.
@@ -148,13 +151,15 @@ def test_memory_used_is_what_the_model_looks_back():
     y = torch.cat((torch.zeros(4, 1, 1, dtype=torch.float64), x[:, :-1]), 1)
     held = Stretch(x, x, y, torch.ones(4, 40))
     rows = loss_by_reach(model, held, replace=False)
-    assert memory_used(rows) == 2 and rows[0][1] > 0.01 and rows[1][1] == pytest.approx(0)
+    assert memory_used(rows) == 2
+    assert rows[0][1] > 0.01
+    assert rows[1][1] == pytest.approx(0)
     assert memory_used(loss_by_reach(model, held, replace=True)) == 2
 
 
 @cache
-def well(name: str):
-    return examine(trained(sensor(np.random.default_rng(7))))
+def healthy() -> set[str]:
+    return {f.kind for f in examine(trained(sensor(np.random.default_rng(7)))).findings}
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -162,11 +167,30 @@ def test_a_planted_fault_is_found_and_a_healthy_model_has_none(kind):
     case, _ = faulty(kind, 12)
     found = examine(trained(case)).findings
     assert kind in {f.kind for f in found}
-    assert kind not in {f.kind for f in well("sensor").findings}
+    assert kind not in healthy()
+
+
+def test_looking_while_training_changes_nothing_and_says_what_it_sees(tmp_path):
+    case, said = sensor(np.random.default_rng(1)), []
+    case.train(rate=2.0, steps=6)
+    recipe, logs = case.recipe, []
+    for look in (None, Live(said.append, every=2)):
+        torch.manual_seed(0)
+        model = recipe.build((4,))
+        shown = recipe.examples(model, case.records["train"])
+        recipe.fit(model, shown)
+        folder = tmp_path / str(len(logs))
+        batches = recipe.batched(model, shown, 0, 1)
+        Trainer(model, batches, recipe.training, folder, say=lambda line: None, look=look).run()
+        logs.append(read_log(folder))
+    assert [r["loss"] for r in logs[0]] == [r["loss"] for r in logs[1]]
+    assert [r["step"] for r in logs[1] if "gradient_horizon" in r][:1] == [2]
+    assert sum("rate-too-high" in line for line in said) == 1
 
 
 def test_every_kind_is_planted_and_seeds_of_tuning_are_never_judged():
-    assert set(FAULTS) == set(KINDS) and len(KINDS) >= 24
+    assert set(FAULTS) == set(KINDS)
+    assert len(KINDS) >= 24
     assert all(not set(f.tuned) & set(f.tested) or len(set(f.tuned)) == 1 for f in FAULTS.values())
     with pytest.raises(UserError, match="--seed"):
         seeds_of(TUNED_SEEDS[0] // 3)
@@ -187,10 +211,12 @@ def test_findings_that_do_not_apply_are_named():
     case.train(steps=3)
     case.change(core=Memoryless())
     left = examine(trained(case)).skipped
-    assert "no memory" in left["gradient by lag"] and "targets" not in left
+    assert "no memory" in left["gradient by lag"]
+    assert "targets" not in left
     case.change(core=Bidirectional(GRU(8)))
     left = examine(trained(case)).skipped
-    assert "bidirectional" in left["gradient by lag"] and "held-out gap" not in left
+    assert "bidirectional" in left["gradient by lag"]
+    assert "held-out gap" not in left
 
 
 def test_a_stretch_of_whole_records_where_each_has_one_answer(tmp_path):

@@ -64,7 +64,7 @@ def _norm(parts: Sequence[Tensor | None]) -> float:
 
 
 def horizon(norms: Tensor) -> float:
-    """Steps until the norm is a hundredth of that at lag 0, between lags on a line of its logarithm; inf: not within."""
+    """Steps until the norm is a hundredth of that at lag 0, on a line of its logarithm; inf: not within."""
     share = (norms / norms[0].clamp_min(1e-30)).clamp_min(1e-12)
     fallen = (share < FALLEN).nonzero()
     if not len(fallen):
@@ -75,15 +75,18 @@ def horizon(norms: Tensor) -> float:
 
 
 def examine_gradients(patient: Patient) -> list[Finding]:
-    """Vanishing and exploding, by the layer that passes it furthest, and most."""
-    model, held = patient.causal(), patient.held
-    norms, _ = flow(model, held)
+    return flow_findings(patient.causal(), patient.held)[0]
+
+
+def flow_findings(model: Model, held: Stretch, lags: int = LAGS, ends: int = ENDS) -> tuple[list[Finding], float]:
+    """Vanishing and exploding, by the layer that passes it furthest, and most; the furthest horizon, at most `lags`."""
+    norms, _ = flow(model, held, lags, ends)
     furthest = max(range(len(norms)), key=lambda i: horizon(norms[i]))
-    lags = list(range(norms.shape[1]))
+    steps = list(range(norms.shape[1]))
     share = norms / norms[:, :1].clamp_min(1e-30)
 
     def curve(layer: int) -> Curve:
-        return Curve(lags, share[layer].tolist(), "steps back", "gradient, beside that at its own step")
+        return Curve(steps, share[layer].tolist(), "steps back", "gradient, beside that at its own step")
 
     where = f" in layer {furthest + 1} of {len(norms)}" if len(norms) > 1 else ""
     distance = horizon(norms[furthest])
@@ -92,7 +95,8 @@ def examine_gradients(patient: Patient) -> list[Finding]:
     most = int(share.amax(1).argmax())
     peak = float(share[most].max())
     evidence = f"the gradient {int(share[most].argmax())} steps back is {peak:.3g} times that at its own step"
-    return found + above("exploding-gradient", peak, EXPLODED, evidence, curve(most))
+    found += above("exploding-gradient", peak, EXPLODED, evidence, curve(most))
+    return found, min(distance, float(steps[-1]))
 
 
 def flow(model: Model, held: Stretch, lags: int = LAGS, ends: int = ENDS) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,7 @@ def _nearest(asked: np.ndarray, ours: np.ndarray, asker=None, owner=None) -> np.
     for begin in range(0, len(asked), 256):
         part = asked[begin : begin + 256]
         apart = (part**2).sum(1)[:, None] + square - 2 * part @ ours.T
-        if owner is not None:
+        if owner is not None and asker is not None:
             apart[asker[begin : begin + 256, None] == owner] = np.inf
         out.append(np.sqrt(np.maximum(apart, 0).min(1)))
     return np.concatenate(out)

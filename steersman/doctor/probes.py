@@ -14,7 +14,7 @@ Rows = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, list[int]]]
 
 
 def regression_rows(patient: Patient) -> Rows:
-    """Inputs (step feature), the first target, and the records' lengths, by split. Skipped where no target is a number."""
+    """Inputs (step feature), the first target, and the records' lengths, by split. Skipped where none is a number."""
     model = patient.sequence_model()
     if isinstance(model.head, ClassificationHead) or not isinstance(model.head, RegressionHead):
         raise Skipped("the targets are classes: linear probes of lags are for numbers")
@@ -46,7 +46,7 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 
 def lagged(x, y, lengths, lags: Iterable[int], skip: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs at t - lag for all lags, and the target at t, of train then validation; `skip` steps left out at both ends.
+    """Inputs at t - lag for all lags, and the target at t, of train then validation, but for `skip` at both ends.
 
     Skipped where no record is that long.
     """
@@ -82,6 +82,7 @@ def single(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray)
     """The feature that tells most of the target by a line through it alone, and how much, on held-out steps."""
     mean, spread = x.mean(0), x.var(0) + 1e-12
     slope = ((x - mean) * (y - y.mean())[:, None]).mean(0) / spread
-    said: Sequence[float] = [explained((held_x[:, i] - mean[i]) * slope[i] + y.mean(), held_y) for i in range(len(mean))]
+    lines = (held_x - mean) * slope + y.mean()
+    said: Sequence[float] = [explained(line, held_y) for line in lines.T]
     best = int(np.argmax(said))
     return best, said[best]

@@ -1,18 +1,19 @@
 """The loss surface around the weights: curvature by Lanczos, and how far a step goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import Batch
 from ..heads import ClassificationHead
 from ..model import Model
+from ..train import Trainer, Training
 from .findings import Curve, Finding, Patient, Stretch, above, below
 
-FLAT = 0.05
-"""Gradient's norm beside the first one's below which the place counts as level."""
+FLAT = 0.15
+"""Gradient's norm beside the first one's below which the place counts as level; a sample alone makes a twentieth."""
 DESCENDS = 0.1
 """Curvature of the steepest way down beside the sharpest way up: at a minimum it is noise of Hessian and sample."""
 LEARNED = 0.9
@@ -62,7 +63,7 @@ def curvature(model: Model, held: Stretch, iterations: int = ITERATIONS, seed: i
 
     def product(v: Tensor) -> Tensor:
         found = torch.autograd.grad(slope, weights, v, retain_graph=True, allow_unused=True)
-        return torch.cat([(torch.zeros_like(w) if f is None else f).flatten() for f, w in zip(found, weights, strict=True)])
+        return torch.cat([(w * 0 if f is None else f).detach().flatten() for f, w in zip(found, weights, strict=True)])
 
     start = torch.randn(len(slope), generator=torch.Generator().manual_seed(seed), dtype=slope.dtype)
     return float(slope.detach().norm()), lanczos(product, start, iterations)
@@ -117,8 +118,52 @@ def _nothing(model: Model) -> Tensor:
 
 def examine_rate(patient: Patient) -> list[Finding]:
     """Update beside weight. What has leapt to large weights is told by the most that AdamW may change them by."""
-    if not patient.updates:
+    return update_findings(patient.updates)
+
+
+def update_findings(updates: Mapping[str, tuple[float, float]]) -> list[Finding]:
+    """Of `update_sizes`; of none, none."""
+    if not updates:
         return []
-    size, most = (float(np.median(part)) for part in zip(*patient.updates.values(), strict=True))
+    size, most = (float(np.median(part)) for part in zip(*updates.values(), strict=True))
     text = f"in the median layer an update at the full rate is {size:.2g} of the weights, and at most {most:.2g}"
     return [*above("rate-too-high", most, HIGH_UPDATE, text), *below("rate-too-low", size, LOW_UPDATE, text)]
+
+
+def checkpoint_updates(
+    model: nn.Module, tensors: Mapping[str, Mapping[str, Tensor]], training: Training
+) -> dict[str, tuple[float, float]]:
+    """`update_sizes` of a checkpoint: its moments and weights in the order of the model's parameters."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors["optimiser"].items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    names = [name for name, _ in model.named_parameters()]
+    weights = [tensors["model"][name] for name in names]
+    return _sizes(names, weights, [moments.get(i, {}) for i in range(len(names))], training)
+
+
+def update_sizes(trainer: Trainer) -> dict[str, tuple[float, float]]:
+    """AdamW's step at the full rate beside the weight, in norm, by matrix (biases begin at nought).
+
+    And the most it can be, where all gradients of a weight are alike: the rate.
+    """
+    names, weights = zip(*trainer.model.named_parameters(), strict=True)
+    return _sizes(names, weights, [trainer.optimiser.state.get(w, {}) for w in weights], trainer.training)
+
+
+def _sizes(
+    names: Sequence[str], weights: Sequence[Tensor], moments: Sequence[Mapping[str, Tensor]], training: Training
+) -> dict[str, tuple[float, float]]:
+    sizes = {}
+    for name, weight, known in zip(names, weights, moments, strict=True):
+        norm = float(weight.detach().norm())
+        # Beside weights of nought, or without any gradient so far, a size says nothing.
+        if weight.ndim < 2 or "exp_avg" not in known or norm < 1e-6 or not known["exp_avg_sq"].any():
+            continue
+        step = float(known["step"])
+        mean = known["exp_avg"] / (1 - training.betas[0] ** step)
+        square = known["exp_avg_sq"] / (1 - training.betas[1] ** step)
+        size = float((training.rate * mean / (square.sqrt() + 1e-8)).norm())
+        sizes[name] = size / norm, training.rate * weight.numel() ** 0.5 / norm
+    return sizes

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from torch import Tensor, nn
 
 from ..checkpoints import Checkpoints
 from ..errors import UserError
@@ -14,14 +13,14 @@ from ..page import Fact, Report, Section
 from ..plots import INK, MODEL, draw
 from ..progress import Watch, silent
 from ..runs import Run
-from ..train import Training, read_log
+from ..train import read_log
 from .findings import Curve, Finding, Patient, Skipped
 from .fits import examine_gap, examine_start
 from .gradients import examine_gradients
 from .inputs import examine_inputs, examine_order, examine_splits
 from .memory import examine_memory, examine_windows
 from .states import examine_state
-from .surface import examine_rate, examine_surface
+from .surface import checkpoint_updates, examine_rate, examine_surface
 from .targets import examine_alignment, examine_targets
 from .units import examine_units
 
@@ -82,7 +81,7 @@ DATA = ("inputs", "splits", "order of the data", "size of updates")
 
 
 def patient_of(run: Run, watch: Watch = silent) -> Patient:
-    """A run with its data, its log and its last checkpoint, where there is one. UserError where it isn't trained yet."""
+    """A run with its data, its log and its last checkpoint, where there is one. UserError without weights."""
     if not (run.folder / "model.safetensors").exists():
         raise UserError(
             f"{run.folder} has no weights yet: training was stopped before its first look at the validation records; "
@@ -95,28 +94,8 @@ def patient_of(run: Run, watch: Watch = silent) -> Patient:
     updates, checkpoints = {}, Checkpoints(run.folder / "checkpoints")
     if steps := checkpoints.steps():
         tensors, _ = checkpoints.read(steps[-1])
-        updates = update_sizes(model, tensors["optimiser"], tensors["model"], recipe.training)
+        updates = checkpoint_updates(model, tensors, recipe.training)
     return Patient(model, shown, batches, read_log(run.folder), updates)
-
-
-def update_sizes(
-    model: nn.Module, moments: dict[str, Tensor], weights: dict[str, Tensor], training: Training
-) -> dict[str, tuple[float, float]]:
-    """AdamW's step at the full rate beside the weight, in norm, by matrix (biases begin at nought).
-
-    And the most it can be, where all gradients of a unit are alike: the rate for every weight.
-    """
-    sizes = {}
-    for index, (name, weight) in enumerate(model.named_parameters()):
-        if weight.ndim < 2 or f"{index}.exp_avg" not in moments:
-            continue
-        step = float(moments[f"{index}.step"])
-        mean = moments[f"{index}.exp_avg"] / (1 - training.betas[0] ** step)
-        square = moments[f"{index}.exp_avg_sq"] / (1 - training.betas[1] ** step)
-        size = float((training.rate * mean / (square.sqrt() + 1e-8)).norm())
-        norm = max(float(weights[name].norm()), 1e-12)
-        sizes[name] = size / norm, training.rate * weight.numel() ** 0.5 / norm
-    return sizes
 
 
 def findings_table(diagnosis: Diagnosis) -> Table:
