@@ -1,11 +1,13 @@
 """The first loss beside what is to be expected, and training beside held-out loss."""
 
 from ..encoder_decoder import EncoderDecoder
+from ..heads import ClassificationHead
 from .findings import Curve, Finding, Patient, above
 from .surface import blank_loss
 
-HIGH_START = 2.0
-"""Times the loss of a model that knows nothing; one small batch may be half above it by chance."""
+HIGH_START, HIGH_START_CLASSES = 2.0, 1.25
+"""Times the loss of a model that knows nothing. Of numbers one small batch may be half above it by chance; of classes
+that loss is the logarithm of their number, whatever the batch."""
 GAP = 0.25
 """Held-out less training loss, as a share of the loss of a model that knows nothing."""
 ROSE = 0.05
@@ -17,7 +19,9 @@ def examine_start(patient: Patient) -> list[Finding]:
         return []
     expected, first = blank_loss(patient.model, patient.learned), patient.log[0]["loss"]
     evidence = f"the first loss is {first:.4g}; a model that knows nothing has {expected:.4g}"
-    return above("initial-loss", first / max(expected, 1e-12), HIGH_START, evidence)
+    classes = isinstance(patient.model.head, ClassificationHead)
+    most = HIGH_START_CLASSES if classes else HIGH_START
+    return above("initial-loss", first / max(expected, 1e-12), most, evidence)
 
 
 def examine_gap(patient: Patient) -> list[Finding]:
