@@ -21,6 +21,10 @@ from .compare import Comparison, chosen, comparison_table
 from .config import did_you_mean
 from .convert import convert
 from .decoding import Sampling
+from .doctor import examine, patient_of
+from .doctor.live import Live
+from .doctor.selftest import selftest, selftest_table
+from .doctor.visit import findings_table, report
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
@@ -60,6 +64,10 @@ class Train:
     """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    doctor: bool = False
+    """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
+    doctor_every: int = 200
+    """Steps between such looks."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,20 @@ class Compare:
     """CPU minutes of each training, instead of steps."""
     folder: str = ""
     """Where the runs and the table go; empty: below `runs`, named after the data."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Looks for what went wrong in training, worst first; writes doctor.html into the run's folder."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
+    """The folder of a run."""
+    selftest: bool = False
+    """Instead: train small models with planted faults, and healthy ones, and count what is found."""
+    seed: int = 0
+    """Of the self-test: another one draws other faults."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -331,6 +353,8 @@ def train(arguments: list[str]) -> None:
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
+    if options.doctor_every < 1:
+        raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
     try:
         with bars() as watch:
@@ -343,6 +367,7 @@ def train(arguments: list[str]) -> None:
                 options.rounds,
                 say=(lambda text: None) if rank else say,
                 watch=silent if rank else watch,
+                look=Live(say, options.doctor_every) if options.doctor and not rank else None,
             )
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])
@@ -398,6 +423,39 @@ def compare(arguments: list[str]) -> None:
     if comparison.failed:
         name, why = next(iter(comparison.failed.items()))
         raise UserError(f"{len(comparison.failed)} trainings could not be made, the first: {name}: {why}")
+
+
+def doctor(arguments: list[str]) -> None:
+    """say what went wrong in training"""
+    options = tyro.cli(Doctor, args=arguments, prog="steersman doctor")
+    if options.selftest:
+        _doctor_selftest(options)
+        return
+    if not options.run:
+        raise UserError("doctor needs a run: steersman doctor RUN, or steersman doctor --selftest")
+    run = Run.open(find(options.run))
+    with bars() as watch:
+        diagnosis = examine(patient_of(run, watch), watch)
+    shipped = run.folder != Path(options.run)  # What ships with the package is left as it is.
+    page = (Path("runs") / options.run if shipped else run.folder) / "doctor.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_report(page, report(f"{run.name}: {run.folder.name}, examined", diagnosis))
+    if options.json:
+        print(json.dumps(diagnosis.json() | {"page": str(page)}))
+        return
+    OUT.print(findings_table(diagnosis) if diagnosis.findings else "nothing out of the ordinary")
+    for name, why in diagnosis.skipped.items():
+        OUT.print(_escape(f"left out: {name}, for {why}"))
+    OUT.print(f"page: {page}")
+
+
+def _doctor_selftest(options: Doctor) -> None:
+    with bars() as watch:
+        scores = selftest(options.seed, watch)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(selftest_table(scores))
 
 
 def drive(arguments: list[str]) -> None:
@@ -593,6 +651,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "convert": convert_,
     "compare": compare,
     "explain": explain,
+    "doctor": doctor,
     "drive": drive,
     "sample": sample,
     "translate": translate,

@@ -16,6 +16,8 @@ SHORT = {
     "train steer-frame --data": "--training.steps 4",
     "train steer": "--training.steps 4 --source.episodes 4 --source.world.max-steps 80",
     "train digits": "--training.steps 4",
+    "train echo --run runs/echo": "--training.steps 4",
+    "doctor": "",
     "train echo": "--training.steps 4",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
@@ -117,6 +119,12 @@ def test_commands_and_code_on_export_run(place):
         run(line, place)
     for code in blocks("docs/export.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_on_the_doctor_run(place):
+    for line in commands("docs/doctor.md"):
+        if "--selftest" not in line:
+            run(line, place)
 
 
 def test_code_on_cores_runs(place):
