@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install drive test check sanitize clean
+.PHONY: install drive test check fuzz sanitize clean
 
 install: .venv/installed
 
@@ -14,6 +14,11 @@ test: .venv/installed-dev
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# The readers of logs on whatever a coverage-guided fuzzer makes of them, ten minutes; a crash leaves its input behind.
+fuzz: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fuzz]"
+	$(BIN)/python tests/fuzz_sources.py -max_total_time=600 -timeout=60
 
 # The kernels built with the address and undefined-behaviour sanitizers, and their tests; the next make builds as usual again.
 sanitize: .venv/installed-dev

@@ -22,12 +22,17 @@ from .compare import Comparison, chosen, comparison_table
 from .config import did_you_mean
 from .convert import convert
 from .decoding import Sampling
+from .doctor import examine, patient_of
+from .doctor.live import Live
+from .doctor.selftest import selftest, selftest_table
+from .doctor.visit import findings_table, report
 from .drive import Recorded, drives, fit_rounds, num_cores
 from .errors import UserError
 from .evaluate import driving_scores
 from .explain.circuits import circuit, draw, said, values
 from .explain.gallery import draw_run, draw_run_saliency, gallery
 from .explain.surface import draw_relu, draw_saddle, draw_surface
+from .export import QUANTISED, export
 from .generate import Speaker, written
 from .inspect_log import inspect_log
 from .inspect_report import inspection_table, write_inspection
@@ -62,6 +67,10 @@ class Train:
     """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    doctor: bool = False
+    """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
+    doctor_every: int = 200
+    """Steps between such looks."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,20 @@ class Compare:
     """CPU minutes of each training, instead of steps."""
     folder: str = ""
     """Where the runs and the table go; empty: below `runs`, named after the data."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Looks for what went wrong in training, worst first; writes doctor.html into the run's folder."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
+    """The folder of a run."""
+    selftest: bool = False
+    """Instead: train small models with planted faults, and healthy ones, and count what is found."""
+    seed: int = 0
+    """Of the self-test: another one draws other faults."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -216,6 +239,20 @@ class Translate:
     """Of the length, by which a sequence's log-probability is divided; 0 favours short ones."""
     attention: str = ""
     """Also picture where it looked while it translated the first lines, in this file (.html or .png)."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes one step of a model in ONNX, once it agreed with PyTorch, with a runner that needs neither."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, or the name of a model that ships with the package."""
+    out: str = ""
+    """Folder to write; an export that is there is replaced. Empty: `export` in the run's folder."""
+    data: tuple[str, ...] = ()
+    """Recordings to check, calibrate and score on instead of the run's own."""
+    int8: bool = False
+    """Also a file in int8, calibrated on training records, with what it loses on held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -357,6 +394,8 @@ def train(arguments: list[str]) -> None:
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
+    if options.doctor_every < 1:
+        raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
     try:
         with bars() as watch:
@@ -369,6 +408,7 @@ def train(arguments: list[str]) -> None:
                 options.rounds,
                 say=(lambda text: None) if rank else say,
                 watch=silent if rank else watch,
+                look=Live(say, options.doctor_every) if options.doctor and not rank else None,
             )
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])
@@ -424,6 +464,39 @@ def compare(arguments: list[str]) -> None:
     if comparison.failed:
         name, why = next(iter(comparison.failed.items()))
         raise UserError(f"{len(comparison.failed)} trainings could not be made, the first: {name}: {why}")
+
+
+def doctor(arguments: list[str]) -> None:
+    """say what went wrong in training"""
+    options = tyro.cli(Doctor, args=arguments, prog="steersman doctor")
+    if options.selftest:
+        _doctor_selftest(options)
+        return
+    if not options.run:
+        raise UserError("doctor needs a run: steersman doctor RUN, or steersman doctor --selftest")
+    run = Run.open(find(options.run))
+    with bars() as watch:
+        diagnosis = examine(patient_of(run, watch), watch)
+    shipped = run.folder != Path(options.run)  # What ships with the package is left as it is.
+    page = (Path("runs") / options.run if shipped else run.folder) / "doctor.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_report(page, report(f"{run.name}: {run.folder.name}, examined", diagnosis))
+    if options.json:
+        print(json.dumps(diagnosis.json() | {"page": str(page)}))
+        return
+    OUT.print(findings_table(diagnosis) if diagnosis.findings else "nothing out of the ordinary")
+    for name, why in diagnosis.skipped.items():
+        OUT.print(_escape(f"left out: {name}, for {why}"))
+    OUT.print(f"page: {page}")
+
+
+def _doctor_selftest(options: Doctor) -> None:
+    with bars() as watch:
+        scores = selftest(options.seed, watch)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(selftest_table(scores))
 
 
 def drive(arguments: list[str]) -> None:
@@ -608,6 +681,25 @@ def _explain_formula(arguments: list[str]) -> None:
         OUT.print(f"picture: {file}")
 
 
+def export_run(arguments: list[str]) -> None:
+    """write one step of a model in ONNX"""
+    options = tyro.cli(Export, args=arguments, prog="steersman export")
+    run = Run.open(find(options.run))
+    # What ships with the package is left as it is.
+    home = run.folder if run.folder == Path(options.run) else Path("runs") / options.run
+    with bars() as watch:
+        done = export(run, Path(options.out or home / "export"), options.data, options.int8, watch)
+    OUT.print(f"export: {done.folder}")
+    OUT.print(f"greatest difference from PyTorch: {done.disagreement:.2g}")
+    if done.error is not None and done.int8_error is not None:
+        lost = 100 * (done.int8_error / done.error - 1) if done.error else 0.0
+        kept = f", the {done.floats} kept in float32" if done.floats else ""
+        OUT.print(
+            f"{QUANTISED}: {done.measure} {done.int8_error:.4g} on held-out records, in float32 {done.error:.4g} "
+            f"({lost:+.2f} %){kept}"
+        )
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -658,9 +750,11 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "convert": convert_,
     "compare": compare,
     "explain": explain,
+    "doctor": doctor,
     "drive": drive,
     "sample": sample,
     "translate": translate,
+    "export": export_run,
     "bench": bench,
 }
 

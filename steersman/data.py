@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -76,18 +77,23 @@ def examples(
     shown = []
     for done, record in enumerate(records):
         watch("preparing records", done, len(records))
-        shown.append(_example(record, inputs, targets, prepare, key, cache, once))
+        tell = partial(_tell, watch, record.name, done, len(records))
+        shown.append(_example(record, inputs, targets, prepare, key, cache, once, tell))
     watch("preparing records", len(records), len(records))
     return shown
 
 
-def _example(record: Record, inputs, targets, prepare, key, cache, once) -> Example:
+def _tell(watch: Watch, name: str, done: int, records: int, frame: int, frames: int) -> None:
+    watch("preparing records", done, records, f"{name}: frame {frame} of {frames}")
+
+
+def _example(record: Record, inputs, targets, prepare, key, cache, once, tell) -> Example:
     stream = record[inputs]
     if not len(stream):
         raise UserError(f"record {record.name!r} is empty")
     pictures = len(stream.values.shape) == 4
     if pictures:
-        x = cached(stream.values, prepare, key, cache)
+        x = cached(stream.values, prepare, key, cache, tell)
     else:
         values = np.asarray(stream.values)
         x = prepare(values[:, None] if values.ndim == 1 else values)  # A plain number is one feature.

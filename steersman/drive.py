@@ -28,6 +28,7 @@ from .records import Record
 from .runs import OWN, Recipe, Run, find, fit, join_processes, load, own_file
 from .sources import lerobot, read
 from .sources.frames import locked
+from .train import Look
 from .worlds import CarRacing
 
 Driver = Callable[[np.ndarray, Any], tuple[dict[str, float], Any]]
@@ -267,6 +268,7 @@ def fit_rounds(
     episodes: int = 10,
     say: Callable[[str], None] = print,
     watch: Watch = silent,
+    look: Look | None = None,
 ) -> Run:
     """Trains, then `rounds` times: the model drives, the expert labels, training goes on (DAgger, Ross et al. 2011).
 
@@ -275,14 +277,14 @@ def fit_rounds(
     if rounds == 0 and (folder / "rounds").exists():
         raise UserError(f"{folder} is trained in rounds; go on with the same --rounds")
     if rounds == 0:
-        return fit(name, recipe, folder, data, device, say=say, watch=watch)
+        return fit(name, recipe, folder, data, device, say=say, watch=watch, look=look)
     if not isinstance(recipe.source, Recorded) or not {"steer", "pace"} <= set(getattr(recipe.head, "targets", ())):
         raise UserError(f"--rounds needs a recipe that learns to drive in a simulator; {name} on this data does not")
     if join_processes()[1] > 1:
         raise UserError("--rounds drives in workers of its own; run it without torchrun")
     later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
     parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
-    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch)
+    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look)
     extra: list[str] = []
     for i in range(1, rounds + 1):
         own = replace(
@@ -294,5 +296,5 @@ def fit_rounds(
         say(f"round {i}: {run.folder} drives {episodes} tracks, the expert labels them")
         extra.append(str(own.record(str(run.folder), watch=watch)))
         tuned = replace(recipe, training=later)
-        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch)
+        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look)
     return replace(run, recipe=recipe, rounds=rounds).adopted(folder)

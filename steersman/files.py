@@ -21,8 +21,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            flush(file)
         os.replace(part, path)
     except OSError as error:
         raise disk_error(error, path) from error
@@ -35,6 +34,12 @@ def write_file(path: Path, data: bytes) -> None:
     """A reader sees the old file or the new one."""
     with written_whole(path) as file:
         file.write(data)
+
+
+def flush(file: BinaryIO) -> None:
+    """What was written is on the disk when this returns."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -113,17 +113,22 @@ class Model(nn.Module):
         losses = self.head.loss(torch.where(there, raw, 0.0), torch.where(there, y, 0.0))
         return (losses * weight).sum(), weight.sum()
 
+    def checked(self, frame: np.ndarray | Tensor) -> np.ndarray:
+        """One raw step as an array. UserError where it is not of the shape and type that the model takes."""
+        step = np.ascontiguousarray(frame)
+        if step.shape != self.encoder.raw or (step.ndim == 3 and step.dtype != np.uint8):
+            kind = " uint8" if len(self.encoder.raw) == 3 else ""
+            raise UserError(
+                f"this model takes steps of shape {self.encoder.raw}{kind}, "
+                f"not {step.shape} {step.dtype}; give it what it was trained on"
+            )
+        return step
+
     @torch.inference_mode()
     def step(self, frame: np.ndarray | Tensor, state: State | None = None) -> tuple[dict[str, Any], State]:
         """One raw step (no batch, no time axis) to named predictions; without a state, the first step."""
         state = self.initial() if state is None else state
-        raw_step = np.ascontiguousarray(frame)
-        if raw_step.shape != self.encoder.raw or (raw_step.ndim == 3 and raw_step.dtype != np.uint8):
-            kind = " uint8" if len(self.encoder.raw) == 3 else ""
-            raise UserError(
-                f"this model takes steps of shape {self.encoder.raw}{kind}, "
-                f"not {raw_step.shape} {raw_step.dtype}; give it what it was trained on"
-            )
+        raw_step = self.checked(frame)
         x = self.encoder.prepare(torch.as_tensor(raw_step).unsqueeze(0).to(self.device))
         raw, state = self(x.unsqueeze(1), state)
         point = self.head.point(raw)[0, 0].tolist()

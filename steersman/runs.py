@@ -26,7 +26,7 @@ from .model import Flavour, Model, Network
 from .progress import Watch, silent
 from .records import Record
 from .sources import read
-from .train import Trainer, Training
+from .train import Look, Trainer, Training
 
 FORMAT = 1
 """Of config.json; a run with a higher one was written by a newer version."""
@@ -201,10 +201,11 @@ def fit(
     extra: Sequence[str] = (),
     say: Callable[[str], None] = print,
     watch: Watch = silent,
+    look: Look | None = None,
 ) -> Run:
     """Trains a recipe in `folder`, or goes on with the training begun there.
 
-    `start` is a run to begin from; `extra` data is only trained on, never held out.
+    `start` is a run to begin from; `extra` data is only trained on, never held out; `look` is called after each step.
     Under torchrun every process takes its share of each batch.
     """
     folder, data, extra = Path(folder), _absolute(data), _absolute(extra)
@@ -232,7 +233,7 @@ def fit(
     batches = recipe.batched(model, shown["train"], rank, ranks)
     torch.manual_seed(recipe.training.seed + 1 + rank)
     validate = recipe.validation(shown["validation"]) if shown["validation"] else None
-    Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch).run()
+    Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch, look).run()
     return run
 
 

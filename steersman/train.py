@@ -106,8 +106,10 @@ class Trainer:
         validate: Callable[[Model], float] | None = None,
         say: Callable[[str], None] = print,
         watch: Watch = silent,
+        look: "Look | None" = None,
     ):
         """`validate` gives a score, the lower the better."""
+        self.look = look
         self.model, self.batches, self.training, self.folder = model, batches, training, folder
         self.validate, self.say, self.watch = validate, say, watch
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -188,6 +190,8 @@ class Trainer:
         self.seconds["all"] += time.perf_counter() - began
         if self.validate and (last or at.step % training.validate_every == 0):
             row["validation"] = self._look()
+        if self.look:
+            row |= self.look(self, batch)
         row["seconds"] = time.perf_counter() - began
         log(row)
         if at.step % training.checkpoint_every == 0 and not last:
@@ -351,6 +355,10 @@ class Trainer:
         finally:
             if events:
                 events.close()
+
+
+Look = Callable[[Trainer, Batch], dict[str, float]]
+"""Called after a step with its batch; what it gives stands in the log's row of that step."""
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ SHORT = {
     "train steer-frame --data": "--training.steps 4",
     "train steer": "--training.steps 4 --source.episodes 4 --source.world.max-steps 80",
     "train digits": "--training.steps 4",
+    "train echo --run runs/echo": "--training.steps 4",
+    "doctor": "",
     "train echo": "--training.steps 4",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
@@ -30,6 +32,7 @@ SHORT = {
     "compare": "--steps 3 --seeds 1",
     "explain": "",
     "recipes": "",
+    "export": "",
 }
 """What makes each command short; it is otherwise run as it stands."""
 
@@ -108,6 +111,20 @@ def test_commands_on_looking_at_a_log_run(place, shared_or_own):
     (place / "SUBMISSION.csv").write_text("frame_id,steering_angle\n1,0.4\n2,-0.4\n")
     for line in commands("docs/inspect.md"):
         run(shared_or_own(line), place)
+
+
+def test_commands_and_code_on_export_run(place):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    for line in commands("docs/export.md"):
+        run(line, place)
+    for code in blocks("docs/export.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_on_the_doctor_run(place):
+    for line in commands("docs/doctor.md"):
+        if "--selftest" not in line:
+            run(line, place)
 
 
 def test_code_on_cores_runs(place):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,13 +27,17 @@ from small import (
 
 from steersman.attention import mask_of
 from steersman.config import from_json, to_json
-from steersman.cores import Stack, detach
+from steersman.cores import Stack, Window, detach
 from steersman.data import Batch, Lanes
 from steersman.encoder_decoder import EncoderDecoder
-from steersman.encoders import Picture
+from steersman.encoders import Conv3d, Picture
+from steersman.errors import UserError
+from steersman.export import disagreement, raw_steps
+from steersman.onnx_graph import step_graph
 from steersman.pairs import ByLength, Pair, batch_of
+from steersman.pretrained import Pretrained
 from steersman.recipes import RECIPES
-from steersman.runs import fit
+from steersman.runs import Run, fit
 from steersman.scoring import score
 from steersman.sources.synthetic import Reversed, Road
 from steersman.translation import Translation
@@ -242,6 +247,23 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
         assert scores["accuracy"] > 2 * scores["baselines"]["majority"]["accuracy"]
     else:
         assert scores["rmse"] < 0.9 * min(scores["baselines"][b]["rmse"] for b in ("zero", "mean"))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_9_the_exported_step_agrees_over_100_carried_steps(recipe, model_and_shown, batch):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    model, _ = model_and_shown
+    if isinstance(model, EncoderDecoder) or not model.causal:
+        with pytest.raises(UserError, match="can't be exported"):
+            step_graph(model)
+        pytest.skip("has no step from raw input to prediction, and is refused with the reason")
+    if isinstance(recipe.encoder, Conv3d | Pretrained) or isinstance(recipe.core, Window):
+        with pytest.raises(UserError, match="no form in"):
+            step_graph(model)
+        pytest.skip("has a part without a form in ONNX, and is refused with its name")
+    run = Run(Path("none"), "law", recipe, model.encoder.raw)
+    raws = raw_steps(run, records(recipe.source), batch, steps=100)
+    assert disagreement(step_graph(model).SerializeToString(), model, raws) <= 1e-4
 
 
 def test_10_the_same_seed_gives_the_same_run(recipe, uninterrupted, tmp_path):

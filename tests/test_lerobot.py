@@ -329,7 +329,7 @@ def their_pictures() -> np.ndarray:
 
 
 def encode(path: Path, pictures: np.ndarray, codec: str, pixels: str, options: dict) -> None:
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, 25, options=options)
         stream.height, stream.width = pictures.shape[1:3]
@@ -396,9 +396,37 @@ def write_theirs(folder: Path, video: bool, codec: str = "libx264rgb", pixels: s
     pq.write_table(pa.table(columns), folder / "data/chunk-000/file-000.parquet", row_group_size=9)
 
 
+def write_version_2(folder: Path, video: bool) -> None:
+    """The same as version 2.1 has it: a file an episode, two episodes to a chunk."""
+    write_theirs(folder, video)
+    table = pq.read_table(folder / "data/chunk-000/file-000.parquet")
+    shutil.rmtree(folder / "data")
+    shutil.rmtree(folder / "meta/episodes")
+    shutil.rmtree(folder / "videos", ignore_errors=True)
+    start, lines = 0, []
+    for number, length in enumerate(LENGTHS):
+        chunk, name = f"chunk-{number // 2:03d}", f"episode_{number:06d}"
+        (folder / "data" / chunk).mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.slice(start, length), folder / "data" / chunk / f"{name}.parquet")
+        if video:
+            path = folder / "videos" / chunk / VIDEO / f"{name}.mp4"
+            encode(path, their_pictures()[start : start + length], "libx264rgb", "rgb24", {"qp": "0"})
+        lines.append(json.dumps({"episode_index": number, "tasks": ["go"], "length": length}))
+        start += length
+    (folder / "meta/episodes.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+    info = json.loads((folder / "meta/info.json").read_text()) | {
+        "codebase_version": "v2.1",
+        "chunks_size": 2,
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }
+    (folder / "meta/info.json").write_text(json.dumps(info))
+
+
 @pytest.mark.parametrize("video", [False, True])
-def test_episodes_sharing_files_are_told_apart(video, tmp_path):
-    write_theirs(tmp_path, video)
+@pytest.mark.parametrize("write", [write_theirs, write_version_2])
+def test_episodes_are_told_apart_whether_they_share_files_or_not(write, video, tmp_path):
+    write(tmp_path, video)
     pictures, start = their_pictures(), 0
     for number, record in enumerate(read(tmp_path)):
         length = LENGTHS[number]
@@ -415,6 +443,43 @@ def test_episodes_sharing_files_are_told_apart(video, tmp_path):
         assert np.array_equal(record["picture"].time_s, np.arange(length) / 25)
         assert record.about["skipped"] == ["instruction"]
         start += length
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b'{"episode_index": 1, "len', r"episodes\.jsonl can't be read \(line 3: "),
+        (b'{"episode_index": 1}', "line 3: a row lacks"),
+        (b"[" * 100_000, "line 3"),
+        (b'{"episode_index": 1, "length": 21}', "holds 20 rows of episode 1 where 21"),
+        (b'{"episode_index": 9, "length": 2}', r"episode_000009\.parquet can't be read"),
+        (b'{"episode_index": -1, "length": 2}', "can't be read"),
+    ],
+)
+def test_a_wrong_line_of_episodes_is_explained(line, why, tmp_path):
+    write_version_2(tmp_path, video=False)
+    path = tmp_path / "meta/episodes.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[2], lines[0], line]))
+    with pytest.raises(UserError, match=why):
+        read(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"episodes\.jsonl can't be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["template", "link"])
+def test_a_dataset_never_leads_out_of_its_folder(way, tmp_path):
+    folder = tmp_path / "set"
+    write_theirs(folder, video=False)
+    shutil.move(folder / "data", tmp_path / "data")
+    if way == "link":
+        (folder / "data").symlink_to(tmp_path / "data")
+    else:
+        path = folder / "meta/info.json"
+        path.write_text(path.read_text().replace('"data/chunk', '"../data/chunk'))
+    with pytest.raises(UserError, match="lies outside its dataset"):
+        read(folder)
 
 
 def test_frames_of_a_lossy_video_are_the_right_ones(tmp_path):
@@ -457,7 +522,9 @@ def test_names_that_meet_keep_their_whole_feature_name():
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"codebase_version": "v2.1"}, "convert it"),
+        ({"codebase_version": "v1.6"}, "convert it"),
+        ({"codebase_version": "v2.1"}, r"episodes\.jsonl can't be read"),
+        ({"codebase_version": "v2.1", "chunks_size": 0}, "chunks_size is 0"),
         ({"codebase_version": None}, "codebase_version"),
         ({"fps": 0}, "fps"),
         ({"fps": "50"}, "fps"),
@@ -507,11 +574,12 @@ def use(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory) -> list[Path]:
-    ours, images, video = (tmp_path_factory.mktemp(name) for name in ("ours", "images", "video"))
+    ours, images, video, older = (tmp_path_factory.mktemp(name) for name in ("ours", "images", "video", "older"))
     record_up_to(ours, 2)
     write_theirs(images, video=False)
     write_theirs(video, video=True)
-    return [ours, images, video]
+    write_version_2(older, video=True)
+    return [ours, images, video, older]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

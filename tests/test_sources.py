@@ -472,6 +472,74 @@ def test_a_cache_cut_short_is_never_used(frames, tmp_path):
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
+@pytest.mark.parametrize(("cut", "kept"), [(0, 0), (60, 0), (257, 256), (300, 256), (512, 256), (513, 512)])
+def test_a_cache_that_was_killed_goes_on_from_what_is_surely_on_the_disk(cut, kept, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr("steersman.sources.frames.FLUSHED", 256)
+    whole = cached(frames, halves, "k", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    begin = path.stat().st_size - whole.size
+    content = path.read_bytes()[: begin + cut * whole[0].size + 5]
+    # What was not flushed may be nonsense after a power cut.
+    sure = begin + kept * whole[0].size
+    path.with_name(path.name + ".part").write_bytes(content[:sure] + b"x" * (len(content) - sure))
+    path.unlink()
+    calls = []
+
+    def prepare(pictures):
+        calls.append(len(pictures))
+        return halves(pictures)
+
+    assert np.array_equal(cached(frames, prepare, "k", tmp_path / "cache"), whole)
+    assert sum(calls) == 600 - kept
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff{", b"nothing at all" * 1000])
+def test_a_part_that_is_no_cache_is_written_anew(content, frames, tmp_path):
+    whole = cached(frames, halves, "k", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    path.with_name(path.name + ".part").write_bytes(content)
+    path.unlink()
+    assert np.array_equal(cached(frames, halves, "k", tmp_path / "cache"), whole)
+
+
+def test_the_cache_is_bounded_and_forgets_what_was_not_used_for_longest(frames, tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+
+    def use(key: str) -> np.ndarray:
+        found = cached(frames, halves, key, folder)
+        for age, path in enumerate(sorted(folder.glob("*.npy"), key=lambda p: p.stat().st_mtime_ns, reverse=True)):
+            os.utime(path, (1e9 - age, 1e9 - age))  # Clocks of file systems are coarse.
+        return found
+
+    size = use("a").nbytes
+    monkeypatch.setattr("steersman.sources.frames.MOST_BYTES", int(3.5 * size))
+    mapped = use("b")
+    use("c")
+    use("a")
+    (folder / "0.npy.part").write_bytes(b"x")
+    os.utime(folder / "0.npy.part", (0, 0))
+    (folder / "else.txt").write_text("not of the cache")
+    use("d")  # The oldest is now b.
+    assert sum(path.stat().st_size for path in folder.glob("*.npy*")) <= 3.5 * size
+    assert sorted(p.suffix for p in folder.iterdir() if p.suffix) == [".npy"] * 3 + [".txt"]
+    assert np.array_equal(mapped, halves(frames[:]))
+    monkeypatch.setattr("steersman.sources.frames._write", lambda *_: pytest.fail("prepared again"))
+    for key in "acd":
+        use(key)
+    with pytest.raises(pytest.fail.Exception):
+        use("b")
+
+
+def test_a_full_disk_is_told_and_its_part_is_removed(frames, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("steersman.sources.frames.flush", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        cached(frames, halves, "k", tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
 def test_several_at_once_prepare_the_frames_once(frames, tmp_path):
     calls = []
 

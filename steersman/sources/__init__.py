@@ -39,7 +39,8 @@ READERS: dict[str, ModuleType] = {
 }
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
 
-One whose logs need naming has `OPTIONS`, the names that it knows, and `read(path, given)`.
+One whose logs need naming has `OPTIONS`, the names that it knows, and `read(path, given)`; what is found only
+by them it tells by `named(path, given)`.
 """
 DEPTH = 3
 """Levels of folders below the one given that are looked into."""
@@ -55,7 +56,7 @@ def read(path: Path | str) -> list[Record]:
     if not path.exists():
         raise UserError(f"there is no {path}; give the folder of a recording")
     # Many a folder of logs has a README.txt: texts are what is left when there is nothing else.
-    logs = list(_logs(path, DEPTH)) or ([(path, text)] if text.detect(path) else [])
+    logs = list(_logs(path, DEPTH, given)) or ([(path, text)] if text.detect(path) else [])
     if not logs:
         layouts = "; ".join(reader.LAYOUT for reader in (*READERS.values(), text))
         raise UserError(f"no recording in {path}; give a folder with one of these in it: {layouts}")
@@ -84,9 +85,11 @@ def _read(log: Path, reader: ModuleType, given: Mapping[str, str]) -> list[Recor
     return reader.read(log, given) if known else reader.read(log)
 
 
-def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
+def _logs(path: Path, depth: int, given: Mapping[str, str]) -> Iterator[tuple[Path, ModuleType]]:
     try:
         found = next((reader for reader in READERS.values() if reader.detect(path)), None)
+        if given and not found:
+            found = next((r for r in READERS.values() if hasattr(r, "named") and r.named(path, given)), None)
     except OSError as error:
         raise UserError(f"{path} can't be looked into: {error.strerror}") from error
     if found:
@@ -94,7 +97,7 @@ def _logs(path: Path, depth: int) -> Iterator[tuple[Path, ModuleType]]:
         return
     if depth and path.is_dir():
         for folder in _folders(path):
-            yield from _logs(folder, depth - 1)
+            yield from _logs(folder, depth - 1, given)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from steersman.errors import UserError
 from steersman.records import Record
 
 from .drives import Faults, number, rate_hz, records
-from .frames import Frames, damage
+from .frames import Frames, damage, own, own_folder
 
 RATE_HZ = 20.0
 """Of donkeycar's loop, unless its owner changed it."""
@@ -79,6 +79,7 @@ def _float32(values: list[float]) -> np.ndarray:
 
 
 def _rows(path: Path, deleted: set, faults: Faults) -> Iterator[Row]:
+    own_folder(path / "images", path)
     catalogs = sorted(path.glob("*.catalog"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)])
     for catalog in catalogs:
         for place, line in enumerate(_content(catalog).split(b"\n"), 1):
@@ -98,7 +99,7 @@ def _rows(path: Path, deleted: set, faults: Faults) -> Iterator[Row]:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return own(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from error
 

@@ -14,7 +14,7 @@ import numpy as np
 from steersman.errors import UserError
 from steersman.records import Record, Stream
 
-from .frames import Chosen, own
+from .frames import Chosen, own, strays
 
 GAP_S = 1.0
 """A longer pause ends a record, so that no window crosses it."""
@@ -164,11 +164,13 @@ def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
 def header(path: Path) -> list[str]:
     """The columns that a CSV file names in its first line; none where it is no text."""
     try:
-        if not path.is_file():
+        if not path.is_file() or strays(path, path.parent):
             return []
         with open(path, "rb") as file:
-            line = file.readline(10_000).decode("utf-8-sig")
-        return [cell.strip() for cell in next(csv.reader([line]), [])]
+            line = file.readline(10_000)
+        if len(line) == 10_000:
+            return []  # Longer than any header.
+        return [cell.strip() for cell in next(csv.reader([line.decode("utf-8-sig")]), [])]
     except (OSError, ValueError, csv.Error):
         return []
 

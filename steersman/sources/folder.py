@@ -9,7 +9,7 @@ left unless `sign=right` is named.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,7 +57,12 @@ class Columns:
 
 
 def detect(path: Path) -> bool:
-    return any(_found(header(log), {}).steer and _has_pictures(log) for log in _tables(path))
+    return named(path, {})
+
+
+def named(path: Path, given: Mapping[str, str]) -> bool:
+    """Whether a drive is here if its columns are called as given."""
+    return any(_found(log, given).steer and _has_pictures(log, given) for log in _tables(path) if _fits(log, given))
 
 
 def read(path: Path, given: Mapping[str, str]) -> list[Record]:
@@ -68,7 +73,7 @@ def read(path: Path, given: Mapping[str, str]) -> list[Record]:
     for name, known in (("unit", tuple(UNITS)), ("sign", ("left", "right"))):
         if given.get(name, known[0]) not in known:
             raise UserError(f"{path}: {name}={given[name]} is none of {', '.join(known)}")
-    logs = [log for log in _tables(path) if _found(header(log), given).steer]
+    logs = [log for log in _tables(path) if _found(log, given).steer]
     return [record for log in logs for record in _drive(log, given)]
 
 
@@ -78,19 +83,24 @@ def _tables(path: Path) -> list[Path]:
     return [path] if path.suffix.lower() == ".csv" else []
 
 
-def _has_pictures(log: Path) -> bool:
-    columns = _found(header(log), {})
-    return bool(_video(log)) or (bool(columns.picture) and any(True for _ in _pictures(log.parent, DEEP)))
+def _has_pictures(log: Path, given: Mapping[str, str]) -> bool:
+    return bool(_video(log)) or (bool(_found(log, given).picture) and any(True for _ in _pictures(log.parent, DEEP)))
 
 
-def _found(columns: list[str], given: Mapping[str, str]) -> Columns:
+def _fits(log: Path, given: Mapping[str, str]) -> bool:
+    return {given[what] for what in NAMES if what in given} <= set(header(log))
+
+
+def _found(log: Path, given: Mapping[str, str]) -> Columns:
     """UserError where a column is named that isn't there."""
+    columns = header(log)
     low = {column.lower(): column for column in reversed(columns)}
     found = {}
     for what, names in NAMES.items():
         if what in given:
             if given[what] not in columns:
-                raise UserError(f"{what}={given[what]} is no column; there are {', '.join(columns)[:200]}")
+                there = ", ".join(columns)[:200] or "none"
+                raise UserError(f"{log}: {what}={given[what]} is no column; there are {there}")
             found[what] = given[what]
         else:
             found[what] = next((low[name] for name in names if name in low), "")
@@ -113,12 +123,13 @@ def _pictures(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
-    columns, faults = _found(header(log), given), Faults(log)
-    film = None
-    if columns.picture:
+    columns, faults = _found(log, given), Faults(log)
+    if "rate" in given:
+        columns = replace(columns, time="")  # A rate that is named is the clock.
+    film, video = None, _video(log)
+    if columns.picture and (video is None or any(True for _ in _pictures(log.parent, DEEP))):
         place = _places(log.parent)
     else:
-        video = _video(log)
         if video is None:
             raise UserError(
                 f"{log}: no column names pictures and there is not one video beside it; "
@@ -126,15 +137,16 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
             )
         film = Film(video)
     rows: list[dict[str, Any]] = []
-    for order, (where, cells) in enumerate(table(log, faults)):
+    for where, cells in table(log, faults):
+        order = len(rows) + len(faults.found)  # A line that is bad keeps its place.
         try:
-            row = {"steer": number(float(cells[columns.steer])), "order": order}
+            row = {"steer": number(float(cells[columns.steer])), "order": order, "where": where}
             row |= {"time": number(float(cells[columns.time]))} if columns.time else {}
             row |= {name: _number(cells[name]) for name in BESIDE if name in cells}
             if film is None:
                 row["picture"] = place(cells[columns.picture])
             else:
-                row["frame"] = int(number(float(cells[columns.frame]), 0, 2**40)) if columns.frame else order
+                row["frame"] = _whole(cells[columns.frame]) if columns.frame else order
                 if row["frame"] >= len(film):
                     raise ValueError(f"{film.path.name} ends after {len(film)} frames")
         except ValueError as error:
@@ -143,14 +155,15 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
             rows.append(row)
     faults.check(len(rows))
     time_s, clock = _clock(log, columns, rows, film, given)
-    values, told = _angles(log, columns, np.array([row["steer"] for row in rows]), given)
+    values, told = _angles(log, columns, rows, given)
     values |= {
         name: np.array([row[name] for row in rows], np.float32)
         for name in BESIDE
         if name in rows[0] and all(math.isfinite(row[name]) for row in rows)
     }
     about = {"format": "frames and a CSV" if film is None else "a video and a CSV", "rate_hz": rate_hz(time_s)}
-    about |= {"clock": clock, **told, **faults.about()}
+    skipped = sorted(set(header(log)) - set(asdict(columns).values()) - (set(BESIDE) & set(values)) - {""})
+    about |= {"clock": clock, **told, "skipped": skipped, **faults.about()}
 
     def streams(part: slice) -> dict:
         kept = rows[part]
@@ -164,9 +177,15 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
 
 def _number(cell: str) -> float:
     try:
-        return float(cell)
+        return number(float(cell))
     except ValueError:
         return math.nan
+
+
+def _whole(cell: str) -> int:
+    if not (value := number(float(cell), 0, 2**40)).is_integer():
+        raise ValueError(f"{cell[:40]!r} is no number of a frame")
+    return int(value)
 
 
 def _places(folder: Path) -> Callable[[str], Path]:
@@ -204,7 +223,7 @@ def _clock(
                 return ticks * unit_s, f"{columns.time}, in units of {unit_s:g} s by its usual step of {usual:g}"
         raise UserError(
             f"{log}: the steps of {columns.time} are {usual:g}, no frame rate of 1 to 200 Hz in any unit; "
-            f"name another column with {log}?time=COLUMN, or the rate with rate=20 and an empty time"
+            f"name another column with {log}?time=COLUMN, or the frame rate with {log}?rate=20"
         )
     try:
         rate = number(float(given["rate"]), 1e-3, 1e4) if "rate" in given else film.fps if film else 0.0
@@ -216,14 +235,16 @@ def _clock(
     return order / rate, f"{rate:g} frames a second, as {'named' if 'rate' in given else 'its video says'}"
 
 
-def _angles(log: Path, columns: Columns, angles: np.ndarray, given: Mapping[str, str]) -> tuple[dict, dict[str, Any]]:
+def _angles(log: Path, columns: Columns, rows: list, given: Mapping[str, str]) -> tuple[dict, dict[str, Any]]:
     """`steer`, maybe `angle_rad`, and what is told of them."""
+    angles = np.array([row["steer"] for row in rows])
     low, largest = columns.steer.lower(), float(np.abs(angles).max())
+    reach = f"{columns.steer} goes up to {largest:g} ({rows[int(np.abs(angles).argmax())]['where']})"
     named = given.get("unit") or next((unit for unit in ("rad", "deg") if low.endswith(f"_{unit}")), None)
     unit = named or ("fraction" if largest <= FRACTION else "deg" if largest > DEGREES else "")
     if not unit:
         raise UserError(
-            f"{log}: {columns.steer} goes up to {largest:g}, which may be radians or degrees; "
+            f"{log}: {reach}, which may be radians or degrees; "
             f"name its unit with {log}?unit=rad or unit=deg"
         )
     range_rad = WHEEL_RANGE_RAD
@@ -235,7 +256,7 @@ def _angles(log: Path, columns: Columns, angles: np.ndarray, given: Mapping[str,
     limit = 1.0 if unit == "fraction" else range_rad
     signed = np.where(angles == 0, 0.0, angles * (-1.0 if given.get("sign") == "right" else 1.0) * (UNITS[unit] or 1.0))
     if np.abs(signed).max() > limit * (1 + 1e-6):
-        raise UserError(f"{log}: {columns.steer} goes up to {largest:g}, over full lock; name unit and range_deg")
+        raise UserError(f"{log}: {reach}, over full lock; name unit and range_deg")
     values = {"steer": signed.astype(np.float32)} if unit == "fraction" else wheel(signed, range_rad)
     sign = "as named" if "sign" in given else "taken for granted: the file does not tell"
     told = f"{columns.steer} in {unit}, {'by its name' if named else f'as it goes up to {largest:g}'}; sign {sign}"

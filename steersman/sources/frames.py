@@ -6,20 +6,24 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from steersman.errors import UserError
-from steersman.files import written_whole
+from steersman.files import disk_error, flush, sync_folder
 from steersman.records import Values
 
 CHUNK = 256
 """Frames prepared at a time."""
+FLUSHED = 16 * CHUNK
+"""Frames after which a cache is flushed to the disk, from where it goes on after a kill."""
+MOST_BYTES = 2**34
+"""Of all prepared frames that are kept: 16 GiB, six hours at 20 Hz and 66x200."""
 MOST_PIXELS = 2**25
 """Of one picture (8192x4096); a larger one is refused before it is decoded."""
 TAIL = 64
@@ -89,7 +93,7 @@ class Frames:
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(f"{image.width}x{image.height} is over {MOST_PIXELS} pixels")
-                return np.asarray(image.convert("RGB"))
+                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         except Exception as error:  # Pillow raises anything from SyntaxError to struct.error here.
             raise UserError(f"{self._name(i)} can't be decoded ({error}); remove it from its log") from error
 
@@ -156,6 +160,13 @@ def strays(path: Path, log: Path) -> bool:
     return not path.resolve().is_relative_to(log.resolve())
 
 
+def own_folder(path: Path, log: Path) -> Path:
+    """The folder, which no link may lead out of `log`; else UserError."""
+    if strays(path, log):
+        raise UserError(f"{path} is a link that leads out of its log; copy the pictures themselves there")
+    return path
+
+
 def own(path: Path, log: Path | None = None) -> Path:
     """The path of a plain file that no link leads out of `log` (default: the file's folder); else UserError."""
     try:
@@ -184,16 +195,29 @@ def cached(
     """`prepare` of every frame, done once and read from then on as a memory-mapped array.
 
     `prepare` takes uint8 (n height width 3) and gives uint8 (n ...); `key` says which preparation it is.
-    `progress` is told (frames done, frames in all). A cache half written is never used.
+    `progress` is told (frames done, frames in all). A cache half written is never used, but gone on with. What was
+    not used for longest is deleted before the folder grows over MOST_BYTES.
     """
     identity = getattr(values, "fingerprint", None) or _digest(values)
     path = Path(folder) / (hashlib.sha256(f"{identity}|{key}".encode()).hexdigest() + ".npy")
-    if not path.exists():
+    kept = _kept(path)
+    if kept is None:
         # One process at a time, so that the ranks of one training don't all do the same work.
         with locked(path.parent):
-            if not path.exists():
+            kept = _kept(path)
+            if kept is None:
                 _write(path, values, prepare, progress)
-    return np.load(path, mmap_mode="r")
+                kept = np.load(path, mmap_mode="r")
+    return kept
+
+
+def _kept(path: Path) -> np.ndarray | None:
+    with suppress(OSError):
+        os.utime(path)  # It was used just now.
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:  # Another process may delete it at any time.
+        return None
 
 
 @contextmanager
@@ -210,21 +234,56 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, values: Values, prepare, progress) -> None:
-    with written_whole(path) as file:
-        for start in range(0, len(values), CHUNK):
-            batch = prepare(np.asarray(values[start : start + CHUNK]))
-            assert batch.dtype == np.uint8, batch.dtype
-            assert len(batch) == min(CHUNK, len(values) - start), batch.shape
-            if start == 0:
-                _write_header(file, (len(values), *batch.shape[1:]))
-            file.write(np.ascontiguousarray(batch).data)
-            if progress:
-                progress(start + len(batch), len(values))
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with open(part, "r+b" if part.exists() else "w+b") as file:
+            for start in range(_done(file), len(values), CHUNK):
+                batch = prepare(np.asarray(values[start : start + CHUNK]))
+                assert batch.dtype == np.uint8, batch.dtype
+                assert len(batch) == min(CHUNK, len(values) - start), batch.shape
+                if start == 0:
+                    _make_room(path.parent, part, len(values) * batch[0].nbytes)
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (len(values), *batch.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(batch).data)
+                if (start + len(batch)) % FLUSHED == 0:
+                    flush(file)
+                if progress:
+                    progress(start + len(batch), len(values))
+            flush(file)
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
 
 
-def _write_header(file, shape: tuple[int, ...]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+def _done(file: BinaryIO) -> int:
+    """Frames of a file half written that are surely on the disk; the file is cut behind them.
+
+    Beyond a multiple of FLUSHED nothing is written before that many are flushed: one frame more proves them.
+    """
+    done, end = 0, 0
+    with suppress(ValueError):  # No header, or half of one.
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        begin, size = file.tell(), int(np.prod(shape[1:]))
+        done = max(0, (file.seek(0, os.SEEK_END) - begin) // size - 1) // FLUSHED * FLUSHED
+        end = begin + done * size if done else 0
+    file.truncate(end)
+    file.seek(end)
+    return done
+
+
+def _make_room(folder: Path, part: Path, size: int) -> None:
+    """Deletes what was not used for longest, so that `size` more bytes fit; who has it mapped may go on reading."""
+    found = [(p.stat(), p) for p in folder.iterdir() if p.suffixes[-2:] in ([".npy"], [".npy", ".part"]) and p != part]
+    taken = sum(status.st_size for status, _ in found)
+    for status, path in sorted(found, key=lambda item: item[0].st_mtime_ns):
+        if taken + size <= MOST_BYTES:
+            return
+        path.unlink()
+        taken -= status.st_size
 
 
 def _digest(values: Values) -> str:

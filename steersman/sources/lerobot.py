@@ -1,9 +1,11 @@
-"""LeRobotDataset v3: parquet for the numbers, PNG in parquet or video for the pictures.
+"""LeRobotDataset v3 and v2: parquet for the numbers, PNG in parquet or video for the pictures.
 
-`lerobot_layout` says which feature is which stream. Pictures are decoded when asked for.
+v2 has a file an episode, listed in `meta/episodes.jsonl`; v3 has many to a file. `lerobot_layout` says which
+feature is which stream. Pictures are decoded when asked for.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,13 +20,13 @@ import pyarrow.parquet as pq
 from steersman.errors import UserError
 from steersman.records import Record, Stream
 
-from .frames import Frames, stamp
-from .lerobot_layout import INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
+from .frames import Frames, stamp, strays
+from .lerobot_layout import CHUNK, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_writer import Writer
 
 __all__ = ["Kind", "Writer", "detect", "kinds", "read"]
 
-LAYOUT = "LeRobotDataset v3: meta/info.json, meta/episodes/ and data/"
+LAYOUT = "LeRobotDataset v3 or v2: meta/info.json, meta/episodes/ or meta/episodes.jsonl, and data/"
 NUMBERS = {"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 NUMBERS |= {"float16", "float32", "float64"}
 
@@ -39,10 +41,11 @@ def read(folder: Path | str) -> list[Record]:
     UserError where there is none, or where a file is missing or damaged.
     """
     folder = Path(folder)
-    info, episodes = _info(folder / INFO), _episodes(folder)
+    info = _info(_inside(folder / INFO, folder))
+    episodes = _listed(folder, info) if info["codebase_version"].startswith("v2.") else _episodes(folder)
     if not episodes:
         raise UserError(f"{folder} holds no whole episode; record some, or give another folder")
-    recording = json_of(folder / RECORDING) if (folder / RECORDING).exists() else {}
+    recording = json_of(_inside(folder / RECORDING, folder)) if (folder / RECORDING).exists() else {}
     about = recording.get("about") if isinstance(recording, dict) else None
     about = about if isinstance(about, dict) else {}
     return [_record(folder, info, episode, about) for episode in episodes]
@@ -120,9 +123,13 @@ def _size(spec: dict) -> tuple[int, int]:
 
 def _place(folder: Path, template: Any, episode: dict, kind: str, video_key: str = "") -> Path:
     """The file that `template` of info.json and the numbers in the episode's row point to."""
+    places = {f"{part}_index": episode.get(f"{kind}/{part}_index") for part in ("chunk", "file")}
+    places |= {name: episode[name] for name in ("episode_index", "episode_chunk") if name in episode}
     try:
-        chunk, file = episode[f"{kind}/chunk_index"], episode[f"{kind}/file_index"]
-        return folder / template.format(chunk_index=chunk, file_index=file, video_key=video_key)
+        path = folder / template.format(**places, video_key=video_key)
+        return _inside(path, folder)
+    except UserError:
+        raise
     except Exception as error:  # A template may ask for anything.
         raise UserError(
             f"{folder} doesn't say where the {kind} of episode {episode['episode_index']} is "
@@ -130,13 +137,19 @@ def _place(folder: Path, template: Any, episode: dict, kind: str, video_key: str
         ) from error
 
 
+def _inside(path: Path, folder: Path) -> Path:
+    if strays(path, folder):
+        raise UserError(f"{path} lies outside its dataset; copy the file itself into {folder}")
+    return path
+
+
 def _info(path: Path) -> dict:
     info = json_of(path)
     version = info.get("codebase_version") if isinstance(info, dict) else None
     if not isinstance(version, str):
         raise UserError(f"{path} states no codebase_version; copy the dataset anew")
-    if not version.startswith("v3."):
-        raise UserError(f"{path} is of version {version}, not v3; convert it with lerobot's own script")
+    if not version.startswith(("v2.", "v3.")):
+        raise UserError(f"{path} is of version {version}, not v2 or v3; convert it with lerobot's own script")
     fps, features = info.get("fps"), info.get("features")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < math.inf:
         raise UserError(f"{path}: fps is {fps!r}, not a number above zero")
@@ -162,13 +175,37 @@ def _episodes(folder: Path) -> list[dict]:
     """The rows of meta/episodes without their statistics, in order."""
     rows: dict[int, dict] = {}
     for path in sorted(folder.glob("meta/episodes/*/*.parquet")):
-        with reading(path), pq.ParquetFile(path) as file:
+        with reading(path), pq.ParquetFile(_inside(path, folder)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
             for row in file.read(columns=names).to_pylist():
-                if not all(isinstance(row.get(key), int) for key in ("episode_index", "length")):
-                    raise ValueError("a row lacks its episode_index or length")
-                rows[row["episode_index"]] = row
+                rows[_number(row)] = row
     return [rows[index] for index in sorted(rows)]
+
+
+def _listed(folder: Path, info: dict) -> list[dict]:
+    """The lines of a v2's meta/episodes.jsonl, in order, as rows of a v3."""
+    path, rows = _inside(folder / "meta/episodes.jsonl", folder), {}
+    chunk = info.get("chunks_size", CHUNK)
+    if not isinstance(chunk, int) or chunk < 1:
+        raise UserError(f"{folder / INFO}: chunks_size is {chunk!r}, not a number above zero")
+    starts = {f"videos/{feature}/from_timestamp": 0.0 for feature in info["features"]}
+    with reading(path):
+        for place, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                index = _number(row)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {place}: {error}") from error
+            rows[index] = row | starts | {"episode_chunk": index // chunk}
+    return [rows[index] for index in sorted(rows)]
+
+
+def _number(row: Any) -> int:
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), int) for key in ("episode_index", "length")):
+        raise ValueError("a row lacks its episode_index or length")
+    return row["episode_index"]
 
 
 @lru_cache(maxsize=2)

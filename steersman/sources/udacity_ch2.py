@@ -18,7 +18,7 @@ from steersman.errors import UserError
 from steersman.records import Record, Stream
 
 from .drives import WHEEL_RANGE_RAD, Faults, cut, header, number, own_name, sound, table, wheel
-from .frames import Frames, damage, strays
+from .frames import Frames, damage, own_folder
 
 LAYOUT = "Udacity Challenge 2: interpolated.csv and center/, or CH2_final_evaluation.csv"
 INTERPOLATED = {"timestamp", "filename", "angle", "torque", "speed"}
@@ -106,9 +106,7 @@ def _rows(log: Path, faults: Faults) -> Iterator[Row]:
 
 def _folder(parent: Path, camera: str) -> Path | None:
     found = next((parent / place / camera for place in PLACES if (parent / place / camera).is_dir()), None)
-    if found and strays(found, parent):
-        raise UserError(f"{found} is a link that leads out of its log; copy the pictures themselves there")
-    return found
+    return found and own_folder(found, parent)
 
 
 def _parse(cells: dict[str, str], columns: list[str], folders: dict[str, Path | None]) -> Row:

@@ -20,7 +20,7 @@ from steersman.errors import UserError
 from steersman.records import Record
 
 from .drives import Faults, number, own_name, rate_hz, records
-from .frames import Frames, damage
+from .frames import Frames, damage, own, own_folder
 
 LOG = "driving_log.csv"
 LAYOUT = "Udacity simulator: driving_log.csv and IMG/"
@@ -78,7 +78,7 @@ def read(path: Path) -> list[Record]:
 
 
 def _rows(folder: Path, faults: Faults) -> Iterator[Row]:
-    columns = list(COLUMNS)
+    columns, images = list(COLUMNS), own_folder(folder / "IMG", folder)
     for place, line in enumerate(_lines(folder / LOG), 1):
         try:
             cells = [cell.strip() for cell in next(csv.reader([line]), [])]
@@ -87,7 +87,7 @@ def _rows(folder: Path, faults: Faults) -> Iterator[Row]:
                 continue
             if len(cells) != len(columns):
                 raise ValueError(f"has {len(cells)} cells, not {len(columns)}")
-            row = _parse(dict(zip(columns, cells, strict=True)), folder / "IMG")
+            row = _parse(dict(zip(columns, cells, strict=True)), images)
             if reason := damage(row.pictures["center"]):
                 raise ValueError(f"{row.pictures['center'].name} is {reason}")
         except (ValueError, csv.Error) as error:
@@ -104,7 +104,7 @@ def _header(cells: list[str], log: Path) -> list[str]:
 
 def _lines(log: Path) -> list[str]:
     try:
-        lines = log.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
+        lines = own(log).read_bytes().decode("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
         raise UserError(f"{log} can't be read: {error.strerror}") from error
     return [line for line in lines if line.strip()]
