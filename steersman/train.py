@@ -255,7 +255,10 @@ class Trainer:
 
     def _look(self) -> float:
         assert self.validate is not None
-        score = self.validate(self.kept)
+        try:
+            score = self.validate(self.kept)
+        except ValueError as error:  # Weights that have run away make a state that no core takes.
+            raise _Exploded(f"at step {self.at.step} the validation records can't be gone through ({error})") from error
         if score < self.at.best:
             self.at.best, self.at.stale = score, 0
             if self._chief:

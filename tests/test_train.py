@@ -215,6 +215,16 @@ def test_a_run_that_stopped_early_is_not_trained_further_when_resumed(tmp_path):
     assert outcome(tmp_path) == before
 
 
+def test_a_state_that_ran_away_in_validation_is_an_explosion(tmp_path):
+    def validate(model):
+        raise ValueError("state[0]: expected finite numbers, got NaN or infinity")
+
+    run = trainer(small("echo"), tmp_path, steps=9, validate_every=3, checkpoint_every=3)
+    run.validate = validate
+    with pytest.raises(UserError, match="a third time: at step 3 the validation records"):
+        run.run()
+
+
 def test_without_validation_the_last_weights_are_the_models(tmp_path):
     made = trainer(small("steer"), tmp_path, **SHORT)
     made.validate = None
