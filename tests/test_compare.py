@@ -44,7 +44,7 @@ def test_a_comparison_goes_on_where_it_was_stopped_and_has_one_split(log, tmp_pa
     (tmp_path / "steer-frame-seed-1" / "metrics.json").unlink()
     said.clear()
     assert comparison.go(said.append) == first == json.loads((tmp_path / "compare.json").read_text())
-    assert [line for line in said if "steps" in line] == ["steer-frame, seed 1: 3 steps"]
+    assert [line for line in said if "3 steps" in line] == ["steer-frame, seed 1: 3 steps"]
     row = first["recipes"]["steer"]
     assert row["mean"] == pytest.approx(np.mean(row["rmse"]))
     assert {"zero", "mean", "persistence", "ridge"} <= first["baselines"].keys()

@@ -128,7 +128,7 @@ def expected(case, size):
     return results(twin(case), changed(arguments(case, *size), torch.Tensor.double))
 
 
-def assert_same(found, wanted, what=""):
+def assert_same(found, wanted, what="", tolerance=2e-5):
     """To 2e-5 of the largest number; the twins in single precision are as far from those in double."""
     assert len(found) == len(wanted)
     for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
@@ -136,7 +136,7 @@ def assert_same(found, wanted, what=""):
         assert a.shape == b.shape
         if a.numel():
             error = (a - b).abs().max() / (1 + b.abs().max())
-            assert error < 2e-5, f"{what} result {i}: error {error:.1e}"
+            assert error < tolerance, f"{what} result {i}: error {error:.1e}"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -158,7 +158,9 @@ def test_any_size_and_any_lengths_equal_the_twins(data):
     given = arguments(case, len(lengths), time, hidden, lengths)
     with chosen(level, data.draw(st.integers(1, 3), "threads")):
         found = results(kernel(case), given)
-    assert_same(found, results(twin(case), changed(given, torch.Tensor.double)))
+    # To normalise two or three units is to divide by what may be next to nothing.
+    tolerance = 2e-4 if "normal" in case and hidden < 4 else 2e-5
+    assert_same(found, results(twin(case), changed(given, torch.Tensor.double)), tolerance=tolerance)
 
 
 @pytest.mark.parametrize("level", LEVELS)
