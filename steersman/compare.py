@@ -104,7 +104,7 @@ def chosen(names: Sequence[str], known: Mapping[str, Callable[[Sequence[str]], R
 
 def steps_within(recipe: Recipe, data: Sequence[str], seconds: float, watch: Watch = silent) -> int:
     """How many steps of a training take so much CPU time."""
-    records = recipe.taught("train", recipe.split.divide(read_records(recipe, data, watch))["train"])
+    records = recipe.taught("train", recipe.divide(read_records(recipe, data, watch))["train"])
     model = recipe.build(tuple(records[0][recipe.inputs].values.shape[1:]))
     shown = recipe.examples(model, records, watch)
     recipe.fit(model, shown)

@@ -233,7 +233,23 @@ class Conv(Spec):
         return ConvEncoder(self, raw)
 
 
-class ConvEncoder(Encoder):
+class PictureEncoder(Encoder):
+    """One that sees a prepared picture and maybe some before it, which are its state."""
+
+    spec: Any
+    picture: tuple[int, ...]
+    past: int
+    """Pictures it remembers."""
+
+    def prepare(self, raw: UInt8[Tensor, "n h w c"]) -> UInt8[Tensor, "n height width channel"]:
+        return self.spec.pixels.prepare(raw)
+
+    def initial(self, batch: int) -> State:
+        """The pictures before the first: black ones."""
+        return () if self.past == 0 else (_black(self, batch, self.past),)
+
+
+class ConvEncoder(PictureEncoder):
     def __init__(self, spec: Conv, raw: tuple[int, ...]):
         super().__init__()
         self.raw, self.spec = raw, spec
@@ -249,13 +265,6 @@ class ConvEncoder(Encoder):
             self.convolutions.append(nn.ReLU())
         self.dense = nn.Linear(flat, spec.features)
         self.dropout = nn.Dropout(spec.dropout)
-
-    def prepare(self, raw: UInt8[Tensor, "n h w c"]) -> UInt8[Tensor, "n height width channel"]:
-        return self.spec.pixels.prepare(raw)
-
-    def initial(self, batch: int) -> State:
-        """The pictures before the first: black ones."""
-        return () if self.past == 0 else (_black(self, batch, self.past),)
 
     def forward(
         self, x: UInt8[Tensor, "batch time height width channel"], state: State
@@ -304,7 +313,7 @@ class Conv3d(Spec):
         return Conv3dEncoder(self, raw)
 
 
-class Conv3dEncoder(Encoder):
+class Conv3dEncoder(PictureEncoder):
     def __init__(self, spec: Conv3d, raw: tuple[int, ...]):
         super().__init__()
         self.raw, self.size, self.spec = raw, spec.features, spec
@@ -319,13 +328,6 @@ class Conv3dEncoder(Encoder):
             self.convolutions.append(nn.ReLU())
         self.dense = nn.Linear(flat, spec.features)
         self.dropout = nn.Dropout(spec.dropout)
-
-    def prepare(self, raw: UInt8[Tensor, "n h w c"]) -> UInt8[Tensor, "n height width channel"]:
-        return self.spec.pixels.prepare(raw)
-
-    def initial(self, batch: int) -> State:
-        """The pictures before the first: black ones."""
-        return () if self.past == 0 else (_black(self, batch, self.past),)
 
     def forward(
         self, x: UInt8[Tensor, "batch time height width channel"], state: State
@@ -374,7 +376,7 @@ def _picture_normaliser(encoder: Encoder, channels: int) -> None:
     encoder.register_buffer("deviation", torch.full((channels,), 50.0))
 
 
-def _black(encoder: "ConvEncoder | Conv3dEncoder", batch: int, past: int) -> Tensor:
+def _black(encoder: "PictureEncoder", batch: int, past: int) -> Tensor:
     return torch.zeros((batch, past, *encoder.picture), dtype=torch.uint8, device=encoder.mean.device)
 
 
