@@ -51,34 +51,41 @@ Buffer mask_of(int64_t gates, int64_t width) {
   return mask;
 }
 
-// x to (x - mean) / sqrt(variance + epsilon) in place, over `count` floats of `size`; gives 1 / sqrt.
-float normalise(float *x, const float *mask, int64_t size, int64_t count, float epsilon) {
-  Floats total{}, squares{};
-  for (int64_t j = 0; j < size; j += WIDTH) total += load(x + j);
-  Floats mean = all(sum(total) / count);
-  for (int64_t j = 0; j < size; j += WIDTH) {
-    Floats d = (load(x + j) - mean) * load(mask + j);
-    store(x + j, d);
-    squares += d * d;
+// What turns x into (x - mean) / sqrt(variance + epsilon), over `count` floats of `size`; 0 in padding.
+struct Normal {
+  Normal(const float *x, const float *mask, int64_t size, int64_t count, float epsilon) {
+    Floats total{}, squares{};
+    for (int64_t j = 0; j < size; j += WIDTH) total += load(x + j);
+    mean = all(sum(total) / count);
+    for (int64_t j = 0; j < size; j += WIDTH) {
+      Floats d = (load(x + j) - mean) * load(mask + j);
+      squares += d * d;
+    }
+    scale = 1.0f / std::sqrt(sum(squares) / count + epsilon);
   }
-  float scale = 1.0f / std::sqrt(sum(squares) / count + epsilon);
-  for (int64_t j = 0; j < size; j += WIDTH) store(x + j, load(x + j) * all(scale));
-  return scale;
-}
 
-// The gradient before `normalise` from the one after it, in place.
-template <class Number>
-void unnormalise(float *d, const typename Number::Kept *normal, const float *mask, float scale, int64_t size, int64_t count) {
-  Floats total{}, with{};
-  for (int64_t j = 0; j < size; j += WIDTH) {
-    Floats g = load(d + j);
-    total += g;
-    with += g * Number::kept(normal + j);
+  Floats of(const float *x, const float *mask, int64_t j) const { return (load(x + j) - mean) * all(scale) * load(mask + j); }
+
+  Floats mean;
+  float scale;
+};
+
+// The way back through a normalisation and a gain, a vector at a time: first what is summed up, then what is given.
+struct Normalised {
+  // `after` is the gradient of unit * gain; gives that of the unit, and adds to the gain's.
+  Floats add(Floats after, Floats unit, const float *gain, float *dgain, int64_t j) {
+    store(dgain + j, load(dgain + j) + after * unit);
+    Floats d = after * load(gain + j);
+    total += d, with += d * unit;
+    return d;
   }
-  Floats mean = all(sum(total) / count), slope = all(sum(with) / count);
-  for (int64_t j = 0; j < size; j += WIDTH)
-    store(d + j, (load(d + j) - mean - Number::kept(normal + j) * slope) * all(scale) * load(mask + j));
-}
+  void finish(int64_t count, float by) { mean = all(sum(total) / count), slope = all(sum(with) / count), scale = all(by); }
+  Floats before(Floats d, Floats unit, const float *mask, int64_t j) const {
+    return (d - mean - unit * slope) * scale * load(mask + j);
+  }
+
+  Floats total{}, with{}, mean, slope, scale;
+};
 
 // Rows in tiles as even as can be: `work(rows, number)`.
 template <class Work>
@@ -242,12 +249,12 @@ void finish_row(float *y, float *last, const float *first, int64_t row, int64_t 
   if (length == 0) std::memcpy(last + row * width, first + row * width, width * sizeof(float));
 }
 
-// LSTM. Kept for each step: the gates i f g o, the cell, its tanh; with normalisation the cell, U h and W x, normalised, and
-// their three scales.
+// LSTM. Kept for each step: the cell, then the gates i f g o; with normalisation, in their place, U h and W x normalised,
+// and the scales of both. What else the way back needs is quicker worked out again than fetched from memory.
 
 int64_t lstm_kept(const Lstm &p) {
   int64_t wide = padded(p.hidden);
-  return p.gain ? 15 * wide + WIDTH : 6 * wide;
+  return p.gain ? 9 * wide + WIDTH : 5 * wide;
 }
 
 // From a step's sums to its cell and output.
@@ -257,61 +264,70 @@ struct LstmGates {
         peep(spread_copy(p.peepholes, 3, p.hidden)), input_gain(spread_copy(p.input_gain, 4, p.hidden)),
         gain(spread_copy(p.gain, 4, p.hidden)), cell_gain(spread_copy(p.cell_gain, 1, p.hidden)),
         cell_bias(spread_copy(p.cell_bias, 1, p.hidden)), bias(spread_copy(p.inputs.bias, 4, p.hidden)),
-        mask(mask_of(4, p.hidden)), unit(wide) {}
+        mask(mask_of(4, p.hidden)) {}
 
   // sums, W x, to the sum of W x and U h, each normalised.
   template <class Number>
-  void normalised(float *sums, float *product, typename Number::Kept *kept) const {
+  void normalised(float *sums, const float *product, typename Number::Kept *kept) const {
     const int64_t W = wide;
     float scales[WIDTH] = {};
-    scales[1] = normalise(product, mask, 4 * W, 4 * hidden, epsilon);
-    scales[2] = normalise(sums, mask, 4 * W, 4 * hidden, epsilon);
+    const Normal u(product, mask, 4 * W, 4 * hidden, epsilon), w(sums, mask, 4 * W, 4 * hidden, epsilon);
+    scales[0] = u.scale, scales[1] = w.scale;
     for (int64_t j = 0; j < 4 * W; j += WIDTH) {
-      Floats u = load(product + j), w = load(sums + j);
-      if (kept) Number::keep(kept + 7 * W + j, u), Number::keep(kept + 11 * W + j, w);
-      store(sums + j, w * load(input_gain + j) + load(bias + j) + u * load(gain + j));
+      Floats of_u = u.of(product, mask, j), of_w = w.of(sums, mask, j);
+      if (kept) Number::keep(kept + W + j, of_u), Number::keep(kept + 5 * W + j, of_w);
+      store(sums + j, gated(of_u, of_w, j));
     }
-    if (kept) Number::keep(kept + 15 * W, load(scales));
+    if (kept) Number::keep(kept + 9 * W, load(scales));
   }
+
+  // What a gate sees of U h and W x, both normalised.
+  Floats gated(Floats u, Floats w, int64_t j) const { return w * load(input_gain + j) + load(bias + j) + u * load(gain + j); }
 
   // Takes the sums of i f g o and the cell, which becomes the new one; gives o tanh(cell).
   template <class Number>
   void apply(float *sums, float *cell, float *out, typename Number::Kept *kept) const {
     const int64_t W = wide;
     for (int64_t j = 0; j < W; j += WIDTH) {
-      Floats before = load(cell + j), in = load(sums + j), forget = load(sums + W + j), show = load(sums + 3 * W + j);
-      if (peeps) in += load(peep + j) * before, forget += load(peep + W + j) * before;
-      in = sigmoid(in), forget = sigmoid(forget);
-      Floats update = tanh(load(sums + 2 * W + j)), now = forget * before + in * update;
-      if (peeps) show += load(peep + 2 * W + j) * now;
-      show = sigmoid(show);
-      store(cell + j, now);
-      if (kept) {
-        Number::keep(kept + j, in), Number::keep(kept + W + j, forget), Number::keep(kept + 2 * W + j, update);
-        Number::keep(kept + 3 * W + j, show), Number::keep(kept + 4 * W + j, now);
-      }
+      Floats before = load(cell + j);
+      const Four now = gates(load(sums + j), load(sums + W + j), load(sums + 2 * W + j), load(sums + 3 * W + j), before, j);
+      store(cell + j, now.cell);
+      if (kept) Number::keep(kept + j, now.cell);
       if (normal) {
-        store(sums + 3 * W + j, show), store(unit + j, now * load(mask + j));
+        store(sums + 3 * W + j, now.out);
         continue;
       }
-      Floats bent = tanh(now);
-      if (kept) Number::keep(kept + 5 * W + j, bent);
-      store(out + j, show * bent);
+      if (kept) {
+        Number::keep(kept + W + j, now.in), Number::keep(kept + 2 * W + j, now.forget);
+        Number::keep(kept + 3 * W + j, now.update), Number::keep(kept + 4 * W + j, now.out);
+      }
+      store(out + j, now.out * tanh(now.cell));
     }
     if (!normal) return;
-    float scale = normalise(unit, mask, W, hidden, epsilon);
-    if (kept) Number::keep_one(kept + 15 * W, scale);
+    const Normal c(cell, mask, W, hidden, epsilon);
     for (int64_t j = 0; j < W; j += WIDTH) {
-      Floats bent = tanh(load(unit + j) * load(cell_gain + j) + load(cell_bias + j));
-      if (kept) Number::keep(kept + 5 * W + j, bent), Number::keep(kept + 6 * W + j, load(unit + j));
-      store(out + j, load(sums + 3 * W + j) * bent);
+      Floats shown = c.of(cell, mask, j) * load(cell_gain + j) + load(cell_bias + j);
+      store(out + j, load(sums + 3 * W + j) * tanh(shown));
     }
+  }
+
+  struct Four {
+    Floats in, forget, update, out, cell;
+  };
+
+  // The gates from their sums and the cell before; the new cell.
+  Four gates(Floats in, Floats forget, Floats update, Floats out, Floats before, int64_t j) const {
+    if (peeps) in += load(peep + j) * before, forget += load(peep + wide + j) * before;
+    in = sigmoid(in), forget = sigmoid(forget), update = tanh(update);
+    Floats cell = forget * before + in * update;
+    if (peeps) out += load(peep + 2 * wide + j) * cell;
+    return {in, forget, update, sigmoid(out), cell};
   }
 
   int64_t hidden, wide;
   bool peeps, normal;
   float epsilon;
-  Buffer peep, input_gain, gain, cell_gain, cell_bias, bias, mask, unit;
+  Buffer peep, input_gain, gain, cell_gain, cell_bias, bias, mask;
 };
 
 template <class Number>
@@ -376,21 +392,10 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
   const LstmGates weights(p);
   const Buffer &peep = weights.peep, &mask = weights.mask;
   const int64_t AP = apart(PW), AW = apart(W);
-  Buffer start(TILE * W), dh(TILE * PW), dc(TILE * W), dm(TILE * W), dt(W);
+  Buffer start(TILE * W), dh(TILE * PW), dc(TILE * W), dm(TILE * W), dt(W), cell(W), bent(W), again(4 * W);
   Buffer d(most * G, false), e(normal ? most * G : 0, false), dp(projection ? most * AP : 0), cells(projection ? most * AW : 0);
   Buffer dbias(4 * W), dpeep(3 * W), dinput_gain(4 * W), dgain(4 * W), dcell_gain(W), dcell_bias(W);
   const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
-
-  // sum += gradient times what it stands at, then the gradient before a gain and a normalisation, from the one after them.
-  auto through = [&](const float *after, const typename Number::Kept *unit, float scale, const float *gain, float *sum,
-                     float *out, int64_t count, int64_t size) {
-    for (int64_t j = 0; j < size; j += WIDTH) {
-      Floats g = load(after + j) * load(mask + j);
-      store(sum + j, load(sum + j) + g * Number::kept(unit + j));
-      store(out + j, g * load(gain + j));
-    }
-    unnormalise<Number>(out, unit, mask, scale, size, count);
-  };
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) {
@@ -412,33 +417,49 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
         }
         if (projection) projection->multiply(dh, PW, number, dm, W, false);
         for (int64_t r = 0; r < number; ++r) {
-          const auto *own = kept + (tile[r] * T + t) * S, *past = own - S + 4 * W;
+          const auto *own = kept + (tile[r] * T + t) * S, *past = own - S;
           float *dr = d + (first + r) * G, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
-          float scales[WIDTH];
-          if (normal) store(scales, Number::kept(own + 15 * W));
-          for (int64_t j = 0; normal && j < W; j += WIDTH) {
-            Floats bent = Number::kept(own + 5 * W + j);
-            store(dt + j, load(dmr + j) * Number::kept(own + 3 * W + j) * (1.0f - bent * bent));
-            store(dcell_bias + j, load(dcell_bias + j) + load(dt + j) * load(mask + j));
+          auto cell_before = [&](int64_t j) { return t ? Number::kept(past + j) : load(start + r * W + j); };
+          if (normal) {
+            // The gates again, and the output's tanh; then the gradient of the cell that goes through its normalisation.
+            for (int64_t j = 0; j < W; j += WIDTH) store(cell + j, Number::kept(own + j));
+            const Normal c(cell, mask, W, H, p.epsilon);
+            Normalised through;
+            for (int64_t j = 0; j < W; j += WIDTH) {
+              auto seen = [&](int64_t at) { return weights.gated(Number::kept(own + W + at), Number::kept(own + 5 * W + at), at); };
+              auto now = weights.gates(seen(j), seen(W + j), seen(2 * W + j), seen(3 * W + j), cell_before(j), j);
+              store(again + j, now.in), store(again + W + j, now.forget), store(again + 2 * W + j, now.update), store(again + 3 * W + j, now.out);
+              Floats unit = c.of(cell, mask, j), shown = tanh(unit * load(weights.cell_gain + j) + load(weights.cell_bias + j));
+              Floats after = load(dmr + j) * now.out * (1.0f - shown * shown) * load(mask + j);
+              store(bent + j, shown);
+              store(dcell_bias + j, load(dcell_bias + j) + after);
+              store(dt + j, through.add(after, unit, weights.cell_gain, dcell_gain, j));
+            }
+            through.finish(H, c.scale);
+            for (int64_t j = 0; j < W; j += WIDTH) store(dt + j, through.before(load(dt + j), c.of(cell, mask, j), mask, j));
           }
-          if (normal) through(dt, own + 6 * W, scales[0], weights.cell_gain, dcell_gain, dt, H, W);
+          Normalised of_u, of_w;
           for (int64_t j = 0; j < W; j += WIDTH) {
-            Floats in = Number::kept(own + j), forget = Number::kept(own + W + j), update = Number::kept(own + 2 * W + j);
-            Floats out = Number::kept(own + 3 * W + j), bent = Number::kept(own + 5 * W + j), grad = load(dmr + j);
-            Floats before = t ? Number::kept(past + j) : load(start + r * W + j);
-            if (projection) store(cells + (first + r) * AW + j, out * bent);
-            Floats dout = grad * bent * out * (1.0f - out);
-            Floats total = load(dcr + j) + (normal ? load(dt + j) : grad * out * (1.0f - bent * bent));
+            auto gate = [&](int64_t at) { return normal ? load(again + at) : Number::kept(own + W + at); };
+            Floats in = gate(j), forget = gate(W + j), update = gate(2 * W + j), out = gate(3 * W + j);
+            Floats now = Number::kept(own + j), shown = normal ? load(bent + j) : tanh(now), grad = load(dmr + j);
+            Floats before = cell_before(j);
+            if (projection) store(cells + (first + r) * AW + j, out * shown);
+            Floats dout = grad * shown * out * (1.0f - out);
+            Floats total = load(dcr + j) + (normal ? load(dt + j) : grad * out * (1.0f - shown * shown));
             if (peeps) {
               total += dout * load(peep + 2 * W + j);
-              store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * Number::kept(own + 4 * W + j));
+              store(dpeep + 2 * W + j, load(dpeep + 2 * W + j) + dout * now);
             }
             Floats din = total * update * in * (1.0f - in), dforget = total * before * forget * (1.0f - forget);
             Floats dupdate = total * in * (1.0f - update * update);
-            store(dr + j, din), store(dr + W + j, dforget), store(dr + 2 * W + j, dupdate), store(dr + 3 * W + j, dout);
-            store(dbias + j, load(dbias + j) + din), store(dbias + W + j, load(dbias + W + j) + dforget);
-            store(dbias + 2 * W + j, load(dbias + 2 * W + j) + dupdate);
-            store(dbias + 3 * W + j, load(dbias + 3 * W + j) + dout);
+            auto give = [&](int64_t at, Floats grad) {
+              store(dbias + at, load(dbias + at) + grad);
+              if (!normal) return store(dr + at, grad);
+              store(e + (first + r) * G + at, of_u.add(grad, Number::kept(own + W + at), weights.gain, dgain, at));
+              store(dr + at, of_w.add(grad, Number::kept(own + 5 * W + at), weights.input_gain, dinput_gain, at));
+            };
+            give(j, din), give(W + j, dforget), give(2 * W + j, dupdate), give(3 * W + j, dout);
             total *= forget;
             if (peeps) {
               total += din * load(peep + j) + dforget * load(peep + W + j);
@@ -448,8 +469,14 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
             store(dcr + j, total);
           }
           if (!normal) continue;
-          through(dr, own + 7 * W, scales[1], weights.gain, dgain, e + (first + r) * G, 4 * H, 4 * W);
-          through(dr, own + 11 * W, scales[2], weights.input_gain, dinput_gain, dr, 4 * H, 4 * W);
+          float scales[WIDTH];
+          store(scales, Number::kept(own + 9 * W));
+          of_u.finish(4 * H, scales[0]), of_w.finish(4 * H, scales[1]);
+          float *er = e + (first + r) * G;
+          for (int64_t j = 0; j < 4 * W; j += WIDTH) {
+            store(er + j, of_u.before(load(er + j), Number::kept(own + W + j), mask, j));
+            store(dr + j, of_w.before(load(dr + j), Number::kept(own + 5 * W + j), mask, j));
+          }
         }
         recurrent.multiply((normal ? e : d) + first * G, G, number, dh, PW, false);
       }

@@ -76,7 +76,6 @@ struct Whole {
   using Unit = float;
   using Kept = float;
   static void keep(Kept *to, Floats v) { store(to, v); }
-  static void keep_one(Kept *to, float v) { *to = v; }
   static Floats kept(const Kept *from) { return load(from); }
   static int64_t units(int64_t depth) { return depth; }
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return sums + all(a) * load(w); }
@@ -92,11 +91,6 @@ struct Half {
   using Unit = uint32_t;
   using Kept = uint16_t;  // What the way back needs is rounded, too: it is memory that takes the time.
   static void keep(Kept *to, Floats v) { store_halves(to, v); }
-  static void keep_one(Kept *to, float v) {
-    Kept some[WIDTH];
-    keep(some, all(v));
-    *to = some[0];
-  }
   static Floats kept(const Kept *from) { return load_halves(from); }
   static int64_t units(int64_t depth) { return (depth + 1) / 2; }
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return added_pairs(sums, a, w); }
@@ -204,17 +198,19 @@ class Packed {
   // Row r's tile begins at a + r * tile_stride; in it rows are `sa` apart, and units `next`.
   void over_panels(const Unit *a, int64_t tile_stride, int64_t sa, int64_t next, int64_t rows, float *out, int64_t so,
                    bool add) const {
-    const Unit *w = data_;
-    int64_t pieces = rows <= HEIGHT ? 1 : std::max<int64_t>(1, (units_ + DEPTH - 1) / DEPTH);
-    for (int64_t first = 0; first < vectors_; first += PANEL) {
-      int64_t wide = std::min<int64_t>(PANEL, vectors_ - first);
+    const int64_t pieces = rows <= HEIGHT ? 1 : std::max<int64_t>(1, (units_ + DEPTH - 1) / DEPTH);
+    const int64_t panels = (vectors_ + PANEL - 1) / PANEL;
+    // A single tile comes again soon: going by the panels to and fro finds the last ones still in the nearest cache.
+    back_ = pieces == 1 && rows <= HEIGHT && !back_;
+    for (int64_t i = 0; i < panels; ++i) {
+      int64_t first = (back_ ? panels - 1 - i : i) * PANEL, wide = std::min<int64_t>(PANEL, vectors_ - first);
+      const Unit *w = data_ + first * WIDTH * units_;
       for (int64_t piece = 0; piece < pieces; ++piece) {
         int64_t from = units_ * piece / pieces, to = units_ * (piece + 1) / pieces;
         for (int64_t r = 0; r < rows; r += HEIGHT)
           panel(wide, a + r * tile_stride + from * next, sa, std::min<int64_t>(HEIGHT, rows - r),
                 w + from * wide * WIDTH, to - from, out + r * so + first * WIDTH, so, add || piece, next);
       }
-      w += wide * WIDTH * units_;
     }
   }
 
@@ -276,6 +272,7 @@ class Packed {
 
   int64_t depth_, units_, vectors_;
   Memory<Unit> data_;
+  mutable bool back_ = false;  // Which way it went last.
   mutable Memory<Unit> block_{0};  // Rows on their way into a product.
 };
 
