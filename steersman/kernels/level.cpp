@@ -403,7 +403,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
       std::memcpy(dc + r * W, to.dc + tile[r] * H, H * sizeof(float));
       std::memcpy(start + r * W, p.c0 + tile[r] * H, H * sizeof(float));
     }
-    in_chunks(tile, whole, p.lengths, T, 4 * W, true, [&](const Chunk &chunk) {
+    in_chunks(tile, whole, p.lengths, T, normal ? 16 * W : 4 * W, true, [&](const Chunk &chunk) {
       for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
         const int64_t number = chunk.running(t), first = chunk.first(t);
         clear_ended(chunk, t, d, 4 * W);
