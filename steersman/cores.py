@@ -7,7 +7,7 @@ of its own last step.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import inf, sqrt
 from typing import Any, Literal
 
 import torch
@@ -122,8 +122,8 @@ def _check_state(state: State, like: State, batch: int, dtype: torch.dtype, wher
             raise ValueError(f"{where}: expected a tensor {(batch, *like.shape[1:])}, got {found}")
         if like.is_floating_point() and state.dtype != dtype:
             raise ValueError(f"{where}: expected {dtype}, as the weights are, got {state.dtype}")
-        # By its sum, which is quick; on a GPU the look would wait for it.
-        if state.device.type == "cpu" and not isfinite(float(state.detach().sum())) and not state.isfinite().all():
+        # On a GPU the look would wait for it.
+        if state.is_cpu and not kernels.finite(state):
             raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
         return
     if not isinstance(state, tuple) or len(state) != len(like):
@@ -205,7 +205,7 @@ class RNNCore(Cell):
         self.spec = spec
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        weights = self.weight_ih, self.bias_ih + self.bias_hh, self.weight_hh
+        weights = self.weight_ih, self.bias_ih, self.weight_hh, self.bias_hh
         y, h = kernels.rnn_layer(x, *weights, state[0], lengths, self.spec.nonlinearity == "relu")
         return y, (h,)
 
@@ -289,13 +289,13 @@ class LSTMCore(Cell):
         return (self.zeros(batch, self.size), self.zeros(batch, self.hidden))
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        (h, c), bias, normal = state, self.bias_ih + self.bias_hh, None
+        (h, c), normal = state, None
         if self.gain is not None:
             normal: Any = self.input_gain, self.gain, self.cell_gain, self.cell_bias
         recurrent = self.weight_hh
         if self.training and self.spec.weight_dropout:
             recurrent = F.dropout(recurrent, self.spec.weight_dropout)
-        weights = self.weight_ih, bias, recurrent
+        weights = self.weight_ih, self.bias_ih, recurrent, self.bias_hh
         options = self.projection, self.peepholes, normal, self.EPSILON
         y, h, c = kernels.lstm_layer(x, *weights, h, c, lengths, *options)
         return y, (h, c)

@@ -36,15 +36,21 @@ def twin(case: str):
     if "normal" in case:
         return normal_twin
     recur = getattr(twins, name.removesuffix("_layer"))
-    return lambda x, weight, bias, *others: recur(torch.nn.functional.linear(x, weight, bias), *others)
+    if name == "gru_layer":
+        return lambda x, weight, bias, *others: recur(torch.nn.functional.linear(x, weight, bias), *others)
+
+    def both(x, weight, bias, recurrent, recurrent_bias, *others):
+        return recur(torch.nn.functional.linear(x, weight, bias + recurrent_bias), recurrent, *others)
+
+    return both
 
 
 def linear_twin(x, weight, bias):
     return (torch.nn.functional.linear(x, weight, bias),)
 
 
-def normal_twin(x, weight, bias, recurrent, h, c, lengths, projection, peepholes, normal):
-    inputs = torch.nn.functional.layer_norm(x @ weight.t(), bias.shape, normal[0], bias, 1e-5)
+def normal_twin(x, weight, bias, recurrent, recurrent_bias, h, c, lengths, projection, peepholes, normal):
+    inputs = torch.nn.functional.layer_norm(x @ weight.t(), bias.shape, normal[0], bias + recurrent_bias, 1e-5)
     return twins.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal[1:])
 
 
@@ -85,7 +91,7 @@ def arguments(case: str, batch: int, time: int, hidden: int, lengths=None) -> tu
         out = max(1, hidden // 2) if "projection" in options else hidden
         return (
             r(batch, time, hidden + 2), r(4 * hidden, hidden + 2) / 3, r(4 * hidden),
-            r(4 * hidden, out) / 3, r(batch, out), r(batch, hidden), lengths,
+            r(4 * hidden, out) / 3, r(4 * hidden), r(batch, out), r(batch, hidden), lengths,
             r(out, hidden) if "projection" in options else None,
             r(3, hidden) if "peepholes" in options else None,
             (r(4 * hidden), r(4 * hidden), r(hidden), r(hidden)) if "normal" in options else None,
@@ -94,9 +100,8 @@ def arguments(case: str, batch: int, time: int, hidden: int, lengths=None) -> tu
         return r(batch, time, hidden + 2), r(2 * hidden + 1, hidden + 2), r(2 * hidden + 1) if options else None
     if name in ("gru_layer", "rnn_layer"):
         rows = 3 * hidden if name == "gru_layer" else hidden
-        given = r(batch, time, hidden + 2), r(rows, hidden + 2) / 3, r(rows), r(rows, hidden) / 3
-        bias = (r(rows),) if name == "gru_layer" else ()
-        return *given, *bias, r(batch, hidden), lengths, options in (["after"], ["relu"])
+        given = r(batch, time, hidden + 2), r(rows, hidden + 2) / 3, r(rows), r(rows, hidden) / 3, r(rows)
+        return *given, r(batch, hidden), lengths, options in (["after"], ["relu"])
     if name == "rotate":
         return r(2, hidden) / 2, r(batch, time, 2 * hidden), r(batch, 2 * hidden), lengths
     return r(batch, time, hidden), r(batch, time, hidden), r(batch, hidden), lengths
@@ -338,10 +343,10 @@ def test_an_unknown_instruction_set_is_refused():
 
 
 # What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Features Hidden Out Saved.
-LSTM_GIVEN = ("x B T F", "weight 4H F", "bias 4H", "recurrent 4H O", "h0 B O", "c0 B H", "lengths B", "projection O H",
-              "peepholes 3 H", "input_gain 4H", "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
+LSTM_GIVEN = ("x B T F", "weight 4H F", "bias 4H", "recurrent 4H O", "recurrent_bias 4H", "h0 B O", "c0 B H",
+              "lengths B", "projection O H", "peepholes 3 H", "input_gain 4H", "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
 GRU_GIVEN = ("x B T F", "weight 3H F", "bias 3H", "recurrent 3H H", "recurrent_bias 3H", "h0 B H", "lengths B", False)
-RNN_GIVEN = ("x B T F", "weight H F", "bias H", "recurrent H H", "h0 B H", "lengths B", True)
+RNN_GIVEN = ("x B T F", "weight H F", "bias H", "recurrent H H", "recurrent_bias H", "h0 B H", "lengths B", True)
 SCAN_GIVEN = ("a B T H", "b B T H", "h0 B H", "lengths B", True)
 ROTATE_GIVEN = ("factor 2 H", "inputs B T 2H", "h0 B 2H", "lengths B")
 SIGNATURES = {

@@ -5,6 +5,7 @@ later outputs are 0 and the state that is given back is that of each row's own l
 """
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
@@ -34,6 +35,14 @@ def usable(inputs: Tensor, *others: Tensor | None) -> bool:
     if native is None or len(inputs) * inputs.shape[1] < FEW or 0 in inputs.shape:
         return False
     return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in (inputs, *others))
+
+
+def finite(x: Tensor) -> bool:
+    """Whether all numbers are."""
+    if native is not None and x.dtype is torch.float32 and x.is_cpu and x.is_contiguous():
+        return native.finite(x)
+    # By the sum, which is quick.
+    return isfinite(float(x.detach().sum())) or bool(x.isfinite().all())
 
 
 def dots() -> bool:
@@ -81,6 +90,7 @@ def lstm_layer(
     weight: Float[Tensor, "4*hidden feature"],
     bias: Float[Tensor, "4*hidden"],
     recurrent: Float[Tensor, "4*hidden out"],
+    recurrent_bias: Float[Tensor, "4*hidden"],
     h: Float[Tensor, "batch out"],
     c: Float[Tensor, "batch hidden"],
     lengths: Int[Tensor, "batch"],
@@ -92,17 +102,18 @@ def lstm_layer(
     """Outputs, h and c. Gates in the order i f g o; `peepholes` of i, f, o (Gers & Schmidhuber 2000).
 
     `normal` is (gains of the normalised W x and U h (4*hidden), gain and bias of the normalised cell (hidden))
-    (Ba et al. 2016, equations 20 to 22; `bias` is added to their sum).
+    (Ba et al. 2016, equations 20 to 22; the biases are added to their sum).
     """
-    options = recurrent, h, c, lengths, projection, peepholes
-    given, takes, half = _given(x, weight, bias, *options[:3], projection, peepholes, *(normal or ()))
+    weights = weight, bias, recurrent, recurrent_bias
+    options = () if projection is peepholes is normal is None else (projection, peepholes, *(normal or (None,) * 4))
+    given, takes, half = _given(x, *weights, h, c, *options)
     if takes:
-        return _Lstm.apply(given, weight, bias, *options, *(normal or (None,) * 4), epsilon, half)
+        return _Lstm.apply(given, *weights, h, c, lengths, epsilon, half, *options)
     if peepholes is None and normal is None and cudnn_takes(x, lengths):
-        weights = [weight, recurrent, bias, torch.zeros_like(bias), *(() if projection is None else (projection,))]
-        y, h, c = _torchs(torch.lstm, given, (h[None], c[None]), weights)
+        theirs = [weight, recurrent, bias, recurrent_bias, *(() if projection is None else (projection,))]
+        y, h, c = _torchs(torch.lstm, given, (h[None], c[None]), theirs)
         return y, h, c
-    return _lstm_twin(given, weight, bias, *options, *(normal or (None,) * 4), epsilon)
+    return _lstm_twin(given, *weights, h, c, lengths, epsilon, half, *options)
 
 
 def gru_layer(
@@ -116,14 +127,14 @@ def gru_layer(
     reset_after: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h. Gates in the order r z n; the reset gate acts after the product (cuDNN) or before (Cho 2014)."""
-    options = recurrent, recurrent_bias, h, lengths, reset_after
-    given, takes, half = _given(x, weight, bias, recurrent, recurrent_bias, h)
+    weights = weight, bias, recurrent, recurrent_bias
+    given, takes, half = _given(x, *weights, h)
     if takes:
-        return _Gru.apply(given, weight, bias, *options, half)
+        return _Gru.apply(given, *weights, h, lengths, reset_after, half)
     if reset_after and cudnn_takes(x, lengths):
         y, h = _torchs(torch.gru, given, h[None], [weight, recurrent, bias, recurrent_bias])
         return y, h
-    return _gru_twin(given, weight, bias, *options)
+    return _gru_twin(given, *weights, h, lengths, reset_after)
 
 
 def rnn_layer(
@@ -131,19 +142,21 @@ def rnn_layer(
     weight: Float[Tensor, "hidden feature"],
     bias: Float[Tensor, "hidden"],
     recurrent: Float[Tensor, "hidden hidden"],
+    recurrent_bias: Float[Tensor, "hidden"],
     h: Float[Tensor, "batch hidden"],
     lengths: Int[Tensor, "batch"],
     relu: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs and h of h = tanh(W x + b + U h), or relu."""
-    given, takes, half = _given(x, weight, bias, recurrent, h)
+    """Outputs and h of h = tanh(W x + b + U h + c), or relu."""
+    weights = weight, bias, recurrent, recurrent_bias
+    given, takes, half = _given(x, *weights, h)
     if takes:
-        return _Rnn.apply(given, weight, bias, recurrent, h, lengths, relu, half)
+        return _Rnn.apply(given, *weights, h, lengths, relu, half)
     if cudnn_takes(x, lengths):
         layer = torch.rnn_relu if relu else torch.rnn_tanh
-        y, h = _torchs(layer, given, h[None], [weight, recurrent, bias, torch.zeros_like(bias)])
+        y, h = _torchs(layer, given, h[None], [weight, recurrent, bias, recurrent_bias])
         return y, h
-    return _rnn_twin(given, weight, bias, recurrent, h, lengths, relu)
+    return _rnn_twin(given, *weights, h, lengths, relu)
 
 
 def scan(
@@ -187,10 +200,13 @@ def _ready(*tensors: Tensor | None) -> list[Any]:
     return [None if t is None else t.contiguous() for t in tensors]
 
 
-def _differentiable(ctx: Any, twin: Callable[..., Any], given: tuple[Any, ...], *dy: Tensor) -> tuple[Any, ...]:
+def _differentiable(
+    ctx: Any, twin: Callable[..., Any], given: tuple[Any, ...], *dy: Tensor | None
+) -> tuple[Any, ...]:
     """The way back through the twin, where it is to be differentiated itself (`create_graph`): the kernels can't be."""
     outputs = twin(*given)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    outputs, dy = zip(*((y, d) for y, d in zip(outputs, dy, strict=True) if d is not None), strict=True)
     wanted = [t for t, needed in zip(given, ctx.needs_input_grad, strict=True) if needed]
     found = iter(torch.autograd.grad(outputs, wanted, dy, create_graph=True, allow_unused=True))
     return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
@@ -220,6 +236,17 @@ def _zeros(*like: Tensor | None) -> list[Any]:
     return [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in like]
 
 
+def _keep(ctx: Any, *tensors: Tensor | None) -> None:
+    """For the way back, on which what has no gradient is None rather than zeros that would have to be made."""
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def _above(y: Tensor, dy: Tensor | None, *last: Tensor | None) -> list[Any]:
+    """Outputs and what comes back to them and to the last states, as the kernels take them."""
+    return _ready(y, torch.zeros_like(y) if dy is None else dy, *last)
+
+
 def _kept(ctx: Any, x: Tensor, numbers: int) -> Any:
     """Memory for what the way back needs, where there will be one; the kernels keep it for the next call."""
     return native.scratch((*x.shape[:2], numbers)) if any(ctx.needs_input_grad) else None
@@ -230,9 +257,10 @@ def _linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Ten
 
 
 def _lstm_twin(
-    x, weight, bias, recurrent, h, c, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias, epsilon,
-    *_,
+    x, weight, bias, recurrent, recurrent_bias, h, c, lengths, epsilon, half,
+    projection=None, peepholes=None, input_gain=None, gain=None, cell_gain=None, cell_bias=None,
 ):  # fmt: skip
+    bias = bias + recurrent_bias
     product = _linear_twin(x, weight, bias if gain is None else None)
     with torch.autocast(x.device.type, enabled=False):
         if gain is not None:
@@ -247,8 +275,8 @@ def _gru_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, reset_afte
         return twins.gru(inputs, recurrent, recurrent_bias, h, lengths, reset_after)
 
 
-def _rnn_twin(x, weight, bias, recurrent, h, lengths, relu, *_):
-    inputs = _linear_twin(x, weight, bias)
+def _rnn_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, relu, *_):
+    inputs = _linear_twin(x, weight, bias + recurrent_bias)
     with torch.autocast(x.device.type, enabled=False):
         return twins.rnn(inputs, recurrent, h, lengths, relu)
 
@@ -284,35 +312,38 @@ class _Linear(torch.autograd.Function):
         return dx, dweight, _flat(dy).sum(0) if to_bias else None, None
 
 
+NO_OPTIONS = (None,) * 6
+
+
 class _Lstm(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx, x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias,
-        epsilon, half,
-    ):  # fmt: skip
-        given = (
-            x, weight, bias, recurrent, h0, c0, lengths, projection, peepholes, input_gain, gain, cell_gain, cell_bias
-        )  # fmt: skip
+        ctx, x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths, epsilon, half, *options
+    ):
+        given = x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths
         y, h, c = _empty(*x.shape[:2], h0.shape[1]), _new(h0), _new(c0)
-        ctx.kept = _kept(ctx, x, native.lstm_kept(c0.shape[1], gain is not None, half))
-        _call(native.lstm_forward, *_ready(*given), epsilon, y, h, c, ctx.kept, half)
-        ctx.save_for_backward(*given, y)
+        normal = bool(options) and options[3] is not None
+        ctx.kept = _kept(ctx, x, native.lstm_kept(c0.shape[1], normal, half))
+        _call(native.lstm_forward, *_ready(*given), *_ready(*options) or NO_OPTIONS, epsilon, y, h, c, ctx.kept, half)
+        _keep(ctx, *given, *options, y)
         ctx.epsilon, ctx.half = epsilon, half
         return y, h, c
 
     @staticmethod
     def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
+        given, options = given[:8], given[8:]
         if torch.is_grad_enabled():
-            return _differentiable(ctx, _lstm_twin, (*given, ctx.epsilon, ctx.half), dy, dh, dc)
-        x, weight, bias, recurrent, h0, c0, _, *options = given
-        dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
+            return _differentiable(ctx, _lstm_twin, (*given, ctx.epsilon, ctx.half, *options), dy, dh, dc)
+        x, weight, bias, recurrent, _, h0, c0, _ = given
+        needs = ctx.needs_input_grad
+        dx = _empty(*x.shape) if needs[0] else None
         dweight, dbias, drecurrent, *doptions = _zeros(weight, bias, recurrent, *options)
-        dh0, dc0 = _new(h0), _new(c0)
-        _call(native.lstm_backward, *_ready(*given), ctx.epsilon, ctx.kept, *_ready(y, dy, dh, dc),
-            dx, dweight, dbias, drecurrent, dh0, dc0, *doptions, ctx.half,
+        dh0, dc0 = _new(h0) if needs[5] else None, _new(c0) if needs[6] else None
+        _call(native.lstm_backward, *_ready(*given), *_ready(*options) or NO_OPTIONS, ctx.epsilon, ctx.kept,
+            *_above(y, dy, dh, dc), dx, dweight, dbias, drecurrent, dh0, dc0, *doptions or NO_OPTIONS, ctx.half,
         )  # fmt: skip
-        return dx, dweight, dbias, drecurrent, dh0, dc0, None, *doptions, None, None
+        return dx, dweight, dbias, drecurrent, dbias, dh0, dc0, None, None, None, *doptions
 
 
 class _Gru(torch.autograd.Function):
@@ -322,7 +353,7 @@ class _Gru(torch.autograd.Function):
         y, h = _empty(*x.shape[:2], h0.shape[1]), _new(h0)
         ctx.kept = _kept(ctx, x, native.gru_kept(h0.shape[1], half))
         _call(native.gru_forward, *_ready(*given), reset_after, y, h, ctx.kept, half)
-        ctx.save_for_backward(*given, y)
+        _keep(ctx, *given, y)
         ctx.reset_after, ctx.half = reset_after, half
         return y, h
 
@@ -332,10 +363,11 @@ class _Gru(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _differentiable(ctx, _gru_twin, (*given, ctx.reset_after, ctx.half), dy, dh)
         x, weight, bias, recurrent, recurrent_bias, h0, _ = given
-        dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
+        needs = ctx.needs_input_grad
+        dx = _empty(*x.shape) if needs[0] else None
         dweight, dbias, drecurrent, drecurrent_bias = _zeros(weight, bias, recurrent, recurrent_bias)
-        dh0 = _new(h0)
-        _call(native.gru_backward, *_ready(*given), ctx.reset_after, ctx.kept, *_ready(y, dy, dh),
+        dh0 = _new(h0) if needs[5] else None
+        _call(native.gru_backward, *_ready(*given), ctx.reset_after, ctx.kept, *_above(y, dy, dh),
             dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, ctx.half,
         )  # fmt: skip
         return dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, None, None, None
@@ -343,11 +375,11 @@ class _Gru(torch.autograd.Function):
 
 class _Rnn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, recurrent, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = x, weight, bias, recurrent, h0, lengths
+    def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
+        given = x, weight, bias, recurrent, recurrent_bias, h0, lengths
         y, h = _empty(*x.shape[:2], h0.shape[1]), _new(h0)
         _call(native.rnn_forward, *_ready(*given), relu, y, h, half)
-        ctx.save_for_backward(*given, y)
+        _keep(ctx, *given, y)
         ctx.relu, ctx.half = relu, half
         return y, h
 
@@ -356,14 +388,15 @@ class _Rnn(torch.autograd.Function):
         *given, y = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiable(ctx, _rnn_twin, (*given, ctx.relu, ctx.half), dy, dh)
-        x, weight, bias, recurrent, h0, _ = given
-        dx = _empty(*x.shape) if ctx.needs_input_grad[0] else None
+        x, weight, bias, recurrent, _, h0, _ = given
+        needs = ctx.needs_input_grad
+        dx = _empty(*x.shape) if needs[0] else None
         dweight, dbias, drecurrent = _zeros(weight, bias, recurrent)
-        dh0 = _new(h0)
-        _call(native.rnn_backward, *_ready(*given), ctx.relu, *_ready(y, dy, dh),
+        dh0 = _new(h0) if needs[5] else None
+        _call(native.rnn_backward, *_ready(*given), ctx.relu, *_above(y, dy, dh),
             dx, dweight, dbias, drecurrent, dh0, ctx.half,
         )  # fmt: skip
-        return dx, dweight, dbias, drecurrent, dh0, None, None, None
+        return dx, dweight, dbias, drecurrent, dbias, dh0, None, None, None
 
 
 class _Scan(torch.autograd.Function):
@@ -372,7 +405,7 @@ class _Scan(torch.autograd.Function):
         given = a, b, h0, lengths
         y, h = _new(a), _new(h0)
         _call(native.scan_forward, *_ready(*given), gated, y, h)
-        ctx.save_for_backward(*given, y)
+        _keep(ctx, *given, y)
         ctx.gated = gated
         return y, h
 
@@ -383,7 +416,7 @@ class _Scan(torch.autograd.Function):
             return _differentiable(ctx, _scan_twin, (*given, ctx.gated), dy, dh)
         a, b, h0, _ = given
         da, db, dh0 = _new(a), _new(b), _new(h0)
-        _call(native.scan_backward, *_ready(*given), ctx.gated, *_ready(y, dy, dh), da, db, dh0)
+        _call(native.scan_backward, *_ready(*given), ctx.gated, *_above(y, dy, dh), da, db, dh0)
         return da, db, dh0, None, None
 
 
@@ -393,7 +426,7 @@ class _Rotate(torch.autograd.Function):
         given = rotation, inputs, h0, lengths
         y, h = _new(inputs), _new(h0)
         _call(native.rotate_forward, *_ready(*given), y, h)
-        ctx.save_for_backward(*given, y)
+        _keep(ctx, *given, y)
         return y, h
 
     @staticmethod
@@ -403,5 +436,5 @@ class _Rotate(torch.autograd.Function):
             return _differentiable(ctx, twins.rotate, tuple(given), dy, dh)
         rotation, inputs, h0, _ = given
         (drotation,), dinputs, dh0 = _zeros(rotation), _new(inputs), _new(h0)
-        _call(native.rotate_backward, *_ready(*given), *_ready(y, dy, dh), drotation, dinputs, dh0)
+        _call(native.rotate_backward, *_ready(*given), *_above(y, dy, dh), drotation, dinputs, dh0)
         return drotation, dinputs, dh0, None

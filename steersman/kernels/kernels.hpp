@@ -23,6 +23,7 @@ struct InputGradients {
 
 struct Lstm {
   int64_t steps, hidden, out;  // out == hidden where there is no projection
+  std::vector<float> bias;     // of the input and of the state together: they act as one
   Inputs inputs;               // gates i f g o
   const float *recurrent;      // (4 hidden, out)
   const float *projection;     // (out, hidden)
@@ -42,9 +43,9 @@ struct LstmForward {
 
 struct LstmBackward {
   const void *kept;
-  const float *y, *dy, *dh, *dc;
+  const float *y, *dy, *dh, *dc;  // dh and dc may be null for zeros
   InputGradients inputs;
-  float *dh0, *dc0;
+  float *dh0, *dc0;  // or null
   float *drecurrent, *dprojection, *dpeepholes, *dinput_gain, *dgain, *dcell_gain, *dcell_bias;  // added to
 };
 
@@ -74,6 +75,7 @@ struct GruBackward {
 struct Rnn {
   int64_t steps, hidden;
   bool relu;
+  std::vector<float> bias;  // as an LSTM's
   Inputs inputs;
   const float *recurrent, *h0;  // (hidden, hidden), (batch, hidden)
   const int64_t *lengths;

@@ -44,6 +44,16 @@ void gather_added(const float *from, float *to, int64_t gates, int64_t width) {
     for (int64_t j = 0; j < width; ++j) to[g * width + j] += from[g * wide + j];
 }
 
+// Row `row` of a state's gradient from where the caller has it, and to there; null for none.
+void take_row(const float *from, int64_t row, int64_t width, float *to) {
+  if (from) std::memcpy(to, from + row * width, width * sizeof(float));
+  else clear(to, width);
+}
+
+void give_row(const float *from, float *to, int64_t row, int64_t width) {
+  if (to) std::memcpy(to + row * width, from, width * sizeof(float));
+}
+
 // 1 where a padded row holds something, 0 in its padding.
 Buffer mask_of(int64_t gates, int64_t width) {
   Buffer mask(gates * padded(width));
@@ -399,8 +409,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) {
-      std::memcpy(dh + r * PW, to.dh + tile[r] * P, P * sizeof(float));
-      std::memcpy(dc + r * W, to.dc + tile[r] * H, H * sizeof(float));
+      take_row(to.dh, tile[r], P, dh + r * PW), take_row(to.dc, tile[r], H, dc + r * W);
       std::memcpy(start + r * W, p.c0 + tile[r] * H, H * sizeof(float));
     }
     in_chunks(tile, whole, p.lengths, T, normal ? 16 * W : 4 * W, true, [&](const Chunk &chunk) {
@@ -489,8 +498,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
                          [&](int64_t i) { return chunk.there(i) ? cells + i * AW : nullptr; });
     });
     for (int64_t r = 0; r < whole; ++r) {
-      std::memcpy(to.dh0 + tile[r] * P, dh + r * PW, P * sizeof(float));
-      std::memcpy(to.dc0 + tile[r] * H, dc + r * W, H * sizeof(float));
+      give_row(dh + r * PW, to.dh0, tile[r], P), give_row(dc + r * W, to.dc0, tile[r], H);
     }
   });
   inputs.finish(rows, num_rows, p.lengths, T);
@@ -585,7 +593,7 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
   const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
-    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, to.dh + tile[r] * H, H * sizeof(float));
+    for (int64_t r = 0; r < whole; ++r) take_row(to.dh, tile[r], H, dh + r * W);
     in_chunks(tile, whole, p.lengths, T, 3 * W, true, [&](const Chunk &chunk) {
       for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
         const int64_t number = chunk.running(t), first = chunk.first(t);
@@ -639,7 +647,7 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
         dcandidate->add(chunk, [&](int64_t i) { return du + i * G + 2 * W; },
                         [&](int64_t i) { return chunk.there(i) ? rh + i * apart(W) : nullptr; });
     });
-    for (int64_t r = 0; r < whole; ++r) std::memcpy(to.dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
+    for (int64_t r = 0; r < whole; ++r) give_row(dh + r * W, to.dh0, tile[r], H);
   });
   for (int64_t j = 0; j < 2 * W; ++j) dproduct[j] = dbias[j];
   inputs.finish(rows, num_rows, p.lengths, T);
@@ -686,7 +694,7 @@ void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int6
   Gradient<Number> drecurrent(to.drecurrent, 1, H, H, most);
   Buffer dh(TILE * W), d(most * G, false), now(W), dbias(W);
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
-    for (int64_t r = 0; r < whole; ++r) std::memcpy(dh + r * W, to.dh + tile[r] * H, H * sizeof(float));
+    for (int64_t r = 0; r < whole; ++r) take_row(to.dh, tile[r], H, dh + r * W);
     in_chunks(tile, whole, p.lengths, T, W, true, [&](const Chunk &chunk) {
       for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
         const int64_t number = chunk.running(t), first = chunk.first(t);
@@ -708,7 +716,7 @@ void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int6
       drecurrent.add(chunk, [&](int64_t i) { return d + i * G; },
                      [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); });
     });
-    for (int64_t r = 0; r < whole; ++r) std::memcpy(to.dh0 + tile[r] * H, dh + r * W, H * sizeof(float));
+    for (int64_t r = 0; r < whole; ++r) give_row(dh + r * W, to.dh0, tile[r], H);
   });
   inputs.finish(rows, num_rows, p.lengths, T);
   drecurrent.finish();
@@ -767,7 +775,7 @@ void scan_backward(const Scan &p, const float *y, const float *dy, const float *
     int64_t row = rows[i], length = p.lengths[row];
     for (int64_t j = 0; j < H; j += WIDTH) {
       int64_t left = H - j;
-      Floats d = part(dh_last + row * H + j, left);
+      Floats d = dh_last ? part(dh_last + row * H + j, left) : Floats{};
       for (int64_t t = length - 1; t >= 0; --t) {
         int64_t at = (row * T + t) * H + j;
         d += part(dy + at, left);
@@ -784,7 +792,7 @@ void scan_backward(const Scan &p, const float *y, const float *dy, const float *
           d = d * a;
         }
       }
-      put(dh0 + row * H + j, d, left);
+      if (dh0) put(dh0 + row * H + j, d, left);
     }
     clear(da + (row * T + length) * H, (T - length) * H);
     clear(db + (row * T + length) * H, (T - length) * H);
@@ -820,7 +828,8 @@ void rotate_backward(const Rotation &p, const float *y, const float *dy, const f
     for (int64_t j = 0; j < H; j += WIDTH) {
       int64_t left = H - j, end = row * 2 * H + j;
       Floats real = part(p.factor + j, left), imaginary = part(p.factor + H + j, left);
-      Floats da = part(dh_last + end, left), db = part(dh_last + end + H, left), dreal{}, dimaginary{};
+      Floats da{}, db{}, dreal{}, dimaginary{};
+      if (dh_last) da = part(dh_last + end, left), db = part(dh_last + end + H, left);
       for (int64_t t = length - 1; t >= 0; --t) {
         int64_t at = (row * T + t) * 2 * H + j;
         da += part(dy + at, left), db += part(dy + at + H, left);
@@ -832,7 +841,7 @@ void rotate_backward(const Rotation &p, const float *y, const float *dy, const f
         db = real * db - imaginary * da;
         da = turned;
       }
-      put(dh0 + end, da, left), put(dh0 + end + H, db, left);
+      if (dh0) put(dh0 + end, da, left), put(dh0 + end + H, db, left);
       put(dfactor + j, part(dfactor + j, left) + dreal, left);
       put(dfactor + H + j, part(dfactor + H + j, left) + dimaginary, left);
     }

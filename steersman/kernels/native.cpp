@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -298,6 +299,18 @@ nb::object scratch(const std::vector<size_t> &shape) {
   return nb::cast(nb::ndarray<nb::numpy, float>(piece->memory, shape.size(), shape.data(), owner));
 }
 
+bool all_finite(const Array &x) {
+  int64_t size = 1;
+  for (size_t i = 0; i < x.ndim(); ++i) size *= x.shape(i);
+  bool good = true;
+  for (int64_t i = 0; i < size; ++i) {
+    uint32_t word;
+    std::memcpy(&word, x.data() + i, sizeof word);
+    good &= (word & 0x7f800000) != 0x7f800000;  // An exponent of ones alone: infinity, or not a number.
+  }
+  return good;
+}
+
 int64_t threads_for(int64_t batch, int threads) { return std::max<int64_t>(1, std::min<int64_t>(threads, batch)); }
 
 Inputs inputs(const Array &x, const Array &weight, const Array &bias, int64_t rows) {
@@ -306,6 +319,14 @@ Inputs inputs(const Array &x, const Array &weight, const Array &bias, int64_t ro
   p.x = floats("x", x, {size_at("x", x, 0), size_at("x", x, 1), p.features});
   p.weight = floats("weight", weight, {rows, p.features}), p.bias = floats("bias", bias, {rows});
   return p;
+}
+
+// The sum of the input's bias and the state's, where the two act as one.
+std::vector<float> together(const Array &bias, const Array &recurrent_bias, int64_t rows) {
+  const float *a = floats("bias", bias, {rows}), *b = floats("recurrent_bias", recurrent_bias, {rows});
+  std::vector<float> sum(a, a + rows);
+  for (int64_t j = 0; j < rows; ++j) sum[j] += b[j];
+  return sum;
 }
 
 InputGradients input_gradients(const Array &x, int64_t rows, const Maybe &dx, const Array &dweight, const Array &dbias) {
@@ -328,8 +349,8 @@ struct SharedInputs {
 // Floats that hold so many numbers.
 int64_t floats_for(int64_t numbers, bool half) { return half ? (numbers + 1) / 2 : numbers; }
 
-Lstm lstm(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Array &c0, const Lengths &lengths,
-          const Array &recurrent, const Maybe &projection, const Maybe &peepholes, const Maybe &input_gain,
+Lstm lstm(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &recurrent_bias,
+          const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes, const Maybe &input_gain,
           const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias, float epsilon) {
   int64_t batch = size_at("x", x, 0), hidden = size_at("c0", c0, 1), out = size_at("h0", h0, 1);
   if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
@@ -338,6 +359,7 @@ Lstm lstm(const Array &x, const Array &weight, const Array &bias, const Array &h
   Lstm p;
   p.steps = size_at("x", x, 1), p.hidden = hidden, p.out = out, p.epsilon = epsilon;
   p.inputs = inputs(x, weight, bias, 4 * hidden);
+  p.bias = together(bias, recurrent_bias, 4 * hidden), p.inputs.bias = p.bias.data();
   p.recurrent = floats("recurrent", recurrent, {4 * hidden, out});
   p.projection = floats("projection", projection, {out, hidden});
   p.peepholes = floats("peepholes", peepholes, {3, hidden});
@@ -358,13 +380,13 @@ int64_t lstm_kept(int64_t hidden, bool normal, bool half) {
   return floats_for(chosen->lstm_kept(p), half);
 }
 
-void lstm_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
-                  const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
+void lstm_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
+                  const Array &recurrent_bias, const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
                   const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
                   float epsilon, const Array &y, const Array &h, const Array &c, const Maybe &kept, bool half,
                   int threads) {
-  Lstm p = lstm(x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain,
-                cell_bias, epsilon);
+  Lstm p = lstm(x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths, projection, peepholes, input_gain, gain,
+                cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("x", x, 0);
   LstmForward to;
   to.y = floats("y", y, {batch, p.steps, p.out});
@@ -375,16 +397,16 @@ void lstm_forward(const Array &x, const Array &weight, const Array &bias, const 
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->lstm_forward[half](p, to, rows, number); });
 }
 
-void lstm_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
-                   const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
+void lstm_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
+                   const Array &recurrent_bias, const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
                    const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
-                   float epsilon, const Array &kept, const Array &y, const Array &dy, const Array &dh, const Array &dc,
+                   float epsilon, const Array &kept, const Array &y, const Array &dy, const Maybe &dh, const Maybe &dc,
                    const Maybe &dx, const Array &dweight, const Array &dbias, const Array &drecurrent,
-                   const Array &dh0, const Array &dc0, const Maybe &dprojection, const Maybe &dpeepholes,
+                   const Maybe &dh0, const Maybe &dc0, const Maybe &dprojection, const Maybe &dpeepholes,
                    const Maybe &dinput_gain, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
                    bool half, int threads) {
-  Lstm p = lstm(x, weight, bias, h0, c0, lengths, recurrent, projection, peepholes, input_gain, gain, cell_gain,
-                cell_bias, epsilon);
+  Lstm p = lstm(x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths, projection, peepholes, input_gain, gain,
+                cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   LstmBackward to;
   to.kept = floats("kept", kept, {batch, T, floats_for(chosen->lstm_kept(p), half)});
@@ -416,8 +438,8 @@ void lstm_backward(const Array &x, const Array &weight, const Array &bias, const
   });
 }
 
-Gru gru(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
-        const Array &recurrent, const Array &recurrent_bias, bool reset_after) {
+Gru gru(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &recurrent_bias,
+        const Array &h0, const Lengths &lengths, bool reset_after) {
   int64_t batch = size_at("x", x, 0), hidden = size_at("h0", h0, 1);
   Gru p;
   p.steps = size_at("x", x, 1), p.hidden = hidden, p.reset_after = reset_after;
@@ -438,7 +460,7 @@ int64_t gru_kept(int64_t hidden, bool half) {
 void gru_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
                  const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool reset_after,
                  const Array &y, const Array &h, const Maybe &kept, bool half, int threads) {
-  Gru p = gru(x, weight, bias, h0, lengths, recurrent, recurrent_bias, reset_after);
+  Gru p = gru(x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after);
   int64_t batch = size_at("x", x, 0);
   GruForward to;
   to.y = floats("y", y, {batch, p.steps, p.hidden});
@@ -450,10 +472,10 @@ void gru_forward(const Array &x, const Array &weight, const Array &bias, const A
 
 void gru_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
                   const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool reset_after,
-                  const Array &kept, const Array &y, const Array &dy, const Array &dh, const Maybe &dx,
+                  const Array &kept, const Array &y, const Array &dy, const Maybe &dh, const Maybe &dx,
                   const Array &dweight, const Array &dbias, const Array &drecurrent, const Array &drecurrent_bias,
-                  const Array &dh0, bool half, int threads) {
-  Gru p = gru(x, weight, bias, h0, lengths, recurrent, recurrent_bias, reset_after);
+                  const Maybe &dh0, bool half, int threads) {
+  Gru p = gru(x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   GruBackward to;
   to.kept = floats("kept", kept, {batch, T, floats_for(chosen->gru_kept(p), half)});
@@ -473,32 +495,34 @@ void gru_backward(const Array &x, const Array &weight, const Array &bias, const 
   });
 }
 
-Rnn rnn(const Array &x, const Array &weight, const Array &bias, const Array &h0, const Lengths &lengths,
-        const Array &recurrent, bool relu) {
+Rnn rnn(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &recurrent_bias,
+        const Array &h0, const Lengths &lengths, bool relu) {
   int64_t batch = size_at("x", x, 0), hidden = size_at("h0", h0, 1);
   Rnn p;
   p.steps = size_at("x", x, 1), p.hidden = hidden, p.relu = relu;
   p.inputs = inputs(x, weight, bias, hidden);
+  p.bias = together(bias, recurrent_bias, hidden), p.inputs.bias = p.bias.data();
   p.recurrent = floats("recurrent", recurrent, {hidden, hidden});
   p.h0 = floats("h0", h0, {batch, hidden});
   p.lengths = checked(lengths, batch, p.steps);
   return p;
 }
 
-void rnn_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
-                 const Lengths &lengths, bool relu, const Array &y, const Array &h, bool half, int threads) {
-  Rnn p = rnn(x, weight, bias, h0, lengths, recurrent, relu);
+void rnn_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
+                 const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool relu, const Array &y, const Array &h, bool half, int threads) {
+  Rnn p = rnn(x, weight, bias, recurrent, recurrent_bias, h0, lengths, relu);
   int64_t batch = size_at("x", x, 0);
   RnnForward to{floats("y", y, {batch, p.steps, p.hidden}), floats("h", h, {batch, p.hidden})};
   in_threads(p.lengths, batch, threads,
              [&](const int64_t *rows, int64_t number, int64_t) { chosen->rnn_forward[half](p, to, rows, number); });
 }
 
-void rnn_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &h0,
-                  const Lengths &lengths, bool relu, const Array &y, const Array &dy, const Array &dh, const Maybe &dx,
-                  const Array &dweight, const Array &dbias, const Array &drecurrent, const Array &dh0, bool half,
+void rnn_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
+                  const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool relu, const Array &y,
+                  const Array &dy, const Maybe &dh, const Maybe &dx, const Array &dweight, const Array &dbias,
+                  const Array &drecurrent, const Maybe &dh0, bool half,
                   int threads) {
-  Rnn p = rnn(x, weight, bias, h0, lengths, recurrent, relu);
+  Rnn p = rnn(x, weight, bias, recurrent, recurrent_bias, h0, lengths, relu);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   RnnBackward to;
   to.y = floats("y", y, {batch, T, H}), to.dy = floats("dy", dy, {batch, T, H});
@@ -536,8 +560,8 @@ void scan_forward(const Array &a, const Array &b, const Array &h0, const Lengths
 }
 
 void scan_backward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated,
-                   const Array &y, const Array &dy, const Array &dh, const Array &da, const Array &db,
-                   const Array &dh0, int threads) {
+                   const Array &y, const Array &dy, const Maybe &dh, const Array &da, const Array &db,
+                   const Maybe &dh0, int threads) {
   Scan p = scan(a, b, h0, lengths, gated);
   int64_t batch = size_at("a", a, 0), H = p.hidden, T = p.steps;
   const float *from_y = floats("y", y, {batch, T, H}), *from_dy = floats("dy", dy, {batch, T, H});
@@ -571,7 +595,7 @@ void rotate_forward(const Array &factor, const Array &inputs, const Array &h0, c
 }
 
 void rotate_backward(const Array &factor, const Array &inputs, const Array &h0, const Lengths &lengths, const Array &y,
-                     const Array &dy, const Array &dh, const Array &dfactor, const Array &dinputs, const Array &dh0,
+                     const Array &dy, const Maybe &dh, const Array &dfactor, const Array &dinputs, const Maybe &dh0,
                      int threads) {
   Rotation p = rotation(factor, inputs, h0, lengths);
   int64_t batch = size_at("inputs", inputs, 0), H = p.hidden, T = p.steps;
@@ -808,6 +832,7 @@ NB_MODULE(native, m) {
   m.def("level", [] { return std::string(chosen->name); }, "The one in use.");
   m.def("choose", choose, nb::arg("name"));
   m.def("dots", [] { return chosen->dots; }, "Whether pairs of bfloat16 are multiplied faster than floats.");
+  m.def("finite", all_finite, "Whether all of an array's floats are.");
   m.def("scratch", scratch, nb::arg("shape"), "An array of floats, whatever they are.");
   m.def("lstm_kept", lstm_kept, nb::arg("hidden"), nb::arg("normal"), nb::arg("half"));
   m.def("lstm_forward", lstm_forward);
