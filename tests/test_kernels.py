@@ -344,7 +344,8 @@ def test_an_unknown_instruction_set_is_refused():
 
 # What the raw functions take: names and shapes of arrays, or values. Letters: Batch Time Features Hidden Out Saved.
 LSTM_GIVEN = ("x B T F", "weight 4H F", "bias 4H", "recurrent 4H O", "recurrent_bias 4H", "h0 B O", "c0 B H",
-              "lengths B", "projection O H", "peepholes 3 H", "input_gain 4H", "gain 4H", "cell_gain H", "cell_bias H", 1e-5)  # fmt: skip
+              "lengths B", "projection O H", "peepholes 3 H", "input_gain 4H", "gain 4H", "cell_gain H", "cell_bias H",
+              1e-5)  # fmt: skip
 GRU_GIVEN = ("x B T F", "weight 3H F", "bias 3H", "recurrent 3H H", "recurrent_bias 3H", "h0 B H", "lengths B", False)
 RNN_GIVEN = ("x B T F", "weight H F", "bias H", "recurrent H H", "recurrent_bias H", "h0 B H", "lengths B", True)
 SCAN_GIVEN = ("a B T H", "b B T H", "h0 B H", "lengths B", True)
@@ -415,6 +416,38 @@ def test_second_derivatives_are_those_of_the_twin(case):
     wanted = products(twin(case), changed(given, torch.Tensor.double))
     for a, b in zip(products(kernel(case), given), wanted, strict=True):
         assert (a - b).abs().max() / (1 + b.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("linear")])
+def test_each_output_alone_gives_the_gradients_of_the_twin(case):
+    """What is not asked for has no gradient: not zeros, but none at all."""
+    given = arguments(case, 3, 5, 7)
+
+    def gradients(function, given, number):
+        leaves = []
+
+        def leaf(tensor):
+            leaves.append(tensor.detach().requires_grad_(len(leaves) == 0))  # Of the first argument alone.
+            return leaves[-1]
+
+        outputs = function(*changed(given, leaf))
+        return torch.autograd.grad(outputs[number].square().sum(), leaves[:1])[0]
+
+    for number in range(3 if case.startswith("lstm") else 2):
+        found = gradients(kernel(case), given, number)
+        wanted = gradients(twin(case), changed(given, torch.Tensor.double), number)
+        assert_same([found], [wanted.float()])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_not_finite_is_found(value, dtype):
+    x = torch.full((3, 4), 3e38, dtype=dtype)
+    assert kernels.finite(x)
+    assert kernels.finite(x[:0])
+    x[1, 2] = value
+    assert not kernels.finite(x)
+    assert not kernels.finite(x.t())
 
 
 few, shapes = st.integers(0, 5), st.lists(st.integers(0, 9), max_size=4)

@@ -265,7 +265,7 @@ def _lstm_twin(
     with torch.autocast(x.device.type, enabled=False):
         if gain is not None:
             product = F.layer_norm(product, bias.shape, input_gain, bias, epsilon)
-        normal = None if gain is None else (gain, cell_gain, cell_bias)
+        normal: Any = None if gain is None else (gain, cell_gain, cell_bias)
         return twins.lstm(product, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
 
 
