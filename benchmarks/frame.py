@@ -105,7 +105,7 @@ def main() -> None:
         print(f"{title:<20}{middle:.2f}x [{low:.2f} {high:.2f}]")
     assert done.error is not None
     assert done.int8_error is not None
-    lost, kept = 100 * (done.int8_error / done.error - 1), done.floats or "nothing"
+    lost, kept = 100 * (done.int8_error / done.error - 1), " and ".join(done.floats)
     print(f"{done.measure}: {done.error:.4g}, in int8 {done.int8_error:.4g} ({lost:+.2f} %; left in float32: {kept})")
     print(f"greatest difference from PyTorch: {done.disagreement:.2g}")
 

@@ -693,7 +693,7 @@ def export_run(arguments: list[str]) -> None:
     OUT.print(f"greatest difference from PyTorch: {done.disagreement:.2g}")
     if done.error is not None and done.int8_error is not None:
         lost = 100 * (done.int8_error / done.error - 1) if done.error else 0.0
-        kept = f", the {done.floats} kept in float32" if done.floats else ""
+        kept = f", {' and '.join(done.floats)} kept in float32"
         OUT.print(
             f"{QUANTISED}: {done.measure} {done.int8_error:.4g} on held-out records, in float32 {done.error:.4g} "
             f"({lost:+.2f} %){kept}"
