@@ -65,10 +65,52 @@ def test_a_tub_becomes_one_record(tmp_path):
     np.testing.assert_array_equal(record["steer"].values, -np.arange(25, dtype=np.float32) / np.float32(100))
     assert not np.signbit(record["steer"].values[0])
     np.testing.assert_allclose(record["steer"].time_s, np.arange(25) / 20, atol=1e-6)
-    assert (record.about["rate_hz"], record.about["clock"]) == (20.0, "_timestamp_ms")
+    assert (record.about["rate_hz"], record.about["clock"]) == (20.0, "time stamps")
     assert (record.about["faults"], record.about["num_faults"]) == ([], 0)
     shades = record["picture"].values[:][:, 0, 0, 0].astype(int)
     assert np.abs(shades - np.arange(25)).max() < 4
+
+
+def old_tub(folder: Path, number: int = 12) -> Path:
+    """Of version 1."""
+    for i in range(1, number + 1):
+        name = jpeg(folder / f"{i}_cam-image_array_.jpg", 10 * i).name
+        row = {
+            "cam/image_array": name,
+            "user/angle": i / 100,
+            "user/throttle": 0.5,
+            "user/mode": "user",
+            "milliseconds": 40 * i,
+        }
+        (folder / f"record_{i}.json").write_text(json.dumps(row))
+    (folder / "meta.json").write_text(
+        json.dumps({"inputs": ["cam/image_array"], "types": ["image_array"], "start": 1.6e9})
+    )
+    return folder
+
+
+def test_a_tub_of_the_first_version_is_read_in_the_order_of_its_numbers(tmp_path):
+    folder = old_tub(tmp_path / "drive")
+    (record,) = read(folder)
+    assert list(record.streams) == ["picture", "steer", "throttle"]
+    np.testing.assert_array_equal(record["steer"].values, -np.arange(1, 13, dtype=np.float32) / np.float32(100))
+    np.testing.assert_allclose(record["steer"].time_s, np.arange(12) / 25, atol=1e-6)
+    assert (record.about["format"], record.about["rate_hz"]) == ("donkeycar tub v1", 25.0)
+    shades = record["picture"].values[:][:, 0, 0, 0].astype(int)
+    assert np.abs(shades - 10 * np.arange(1, 13)).max() < 4
+
+
+def test_frames_of_an_old_tub_that_were_deleted_or_are_half_written(tmp_path):
+    folder = old_tub(tmp_path / "drive", 60)
+    (folder / "record_5.json").unlink()
+    (folder / "record_7.json").write_text('{"cam/image_array": "7_cam')
+    (folder / "9_cam-image_array_.jpg").write_bytes(b"\xff\xd8")
+    (folder / "record_x.json").write_text("{}")
+    (record,) = read(folder)
+    assert len(record) == 57
+    assert record.about["num_faults"] == 2
+    assert record.about["faults"][0].startswith("record_7.json: ")
+    assert record.about["faults"][1].startswith("record_9.json: 9_cam-image_array_.jpg is ")
 
 
 def test_deleted_frames_are_dropped_and_cut_the_tub_only_where_the_gap_is_over_a_second(tmp_path):
@@ -311,7 +353,12 @@ def scene_shift(pictures: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "records", "frames"),
-    [("donkey_lab_real", 4, 8000), ("donkeycar_test_tub", 1, 1000), ("udacity_sim", 4, 7576)],
+    [
+        ("donkey_lab_real", 4, 8000),
+        ("donkeycar_test_tub", 1, 1000),
+        ("donkey_tub_v1_converted", 1, 300),
+        ("udacity_sim", 4, 7576),
+    ],
 )
 def test_real_logs_are_read_whole(name, records, frames, shared_data):
     found = read(shared_data(name))
@@ -338,7 +385,7 @@ def test_steering_left_moves_the_scene_to_the_right(name, number, shared_data):
 
 def test_real_clocks(shared_data):
     lab, converted = read(shared_data("donkey_lab_real"))[0], read(shared_data("donkeycar_test_tub"))[0]
-    assert lab.about["clock"] == "_timestamp_ms"
+    assert lab.about["clock"] == "time stamps"
     assert lab["steer"].time_s[-1] == pytest.approx(101.8, abs=0.1)
     assert converted["steer"].time_s[-1] == pytest.approx(999 / 20)
     sim = read(shared_data("udacity_sim"))
