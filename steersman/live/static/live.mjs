@@ -1,0 +1,306 @@
+// The page: hears the server, shows what it says, tells it what the person does.
+
+import { Connection } from "./connection.mjs";
+import { Driving } from "./driving.mjs";
+import { Steering, figure, parseMoment } from "./moments.mjs";
+import { Heat, OverTime } from "./over_time.mjs";
+import { Picture } from "./picture.mjs";
+import { TrainingCurves } from "./training.mjs";
+import { Webcam } from "./webcam.mjs";
+import { Wheel } from "./wheels.mjs";
+
+const $ = (id) => document.getElementById(id);
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const picture = new Picture($("picture"), $("look"));
+const overTime = new OverTime($("angle"));
+const curves = new TrainingCurves($("loss"), $("lag"));
+const wheels = { model: new Wheel("Model", "model"), truth: new Wheel("True", "truth"), driven: new Wheel("On the car", "third") };
+$("wheels").append(...Object.values(wheels).map((wheel) => wheel.element));
+
+let hello = null, steering = null, moment = null, heats = [], webcam = null, paused = false, hands = "", sayingTimer;
+const due = { wheels: 0, plots: 0, texts: 0 };
+
+// What the server says
+
+const heard = {
+  hello(event) {
+    const again = hello !== null;
+    hello = event;
+    steering = new Steering(event);
+    moment = null;
+    hands = "";
+    overTime.begin(steering);
+    begin();
+    say(again ? "Connected again" : "Connected");
+  },
+  learning({ step, steps, loss }) {
+    progress("learning", "learned", step, steps, `step ${figure(step, 0)} of ${figure(steps, 0)}, loss ${loss.toPrecision(3)}`);
+    $("learn").disabled = true;
+  },
+  swapped({ version }) {
+    $("learning").hidden = true;
+    $("learn").disabled = !hello.recorded;
+    say(`New weights drive: version ${version}`);
+  },
+  recorded({ drives }) {
+    if (drives > hello.recorded) say(`Your drive was recorded: ${drives} in all`);
+    recorded(drives);
+  },
+  training(event) {
+    curves.add(event);
+    const { step, steps, loss } = event;
+    progress("training", "trained", step, steps, `step ${figure(step, 0)} of ${figure(steps, 0)}, loss ${loss.toPrecision(3)}`);
+  },
+  paused(event) {
+    if (paused !== event.paused) say(event.paused ? "Paused" : "Going on");
+    setPaused(event.paused);
+  },
+  error({ error, do: mend }) {
+    notice(`${error[0].toUpperCase()}${error.slice(1)}: ${mend}`);
+    $("learning").hidden = true;
+    $("learn").disabled = !hello?.recorded;
+  },
+  goodbye({ why }) {
+    say(`The server closed the connection: ${why}`);
+  },
+};
+
+function hear(event) {
+  heard[event.type]?.(event);
+}
+
+function hearMoment(buffer) {
+  if (!hello) return;
+  const before = moment;
+  moment = parseMoment(buffer);
+  const time = moment.n / hello.rate_hz;
+  if (steering.target) overTime.add(time, moment);
+  moment.gates?.flat().forEach((values, i) => heats[i]?.add(time, values));
+  picture.show(moment);
+  webcam?.answered();
+  $("waiting").hidden = true;
+  if (moment.lap && !before?.lap) say(`A lap on ${moment.record}`);
+  if (moment.hands !== hands) tellHands();
+}
+
+function tellHands() {
+  hands = moment.hands;
+  const person = hands === "person", who = person ? (driving.recent ? "You drive" : "Another page drives") : "The model drives";
+  $("screen").classList.toggle("person", person);
+  $("hands").hidden = !hello.wheel;
+  $("hands").textContent = who;
+}
+
+function begin() {
+  document.title = `${hello.run} \u2013 Steersman`;
+  $("run").textContent = hello.run;
+  $("restart").textContent = { simulator: "Next track", training: "Next track" }[hello.source] ?? "From the start";
+  $("restart").hidden = hello.source === "webcam";
+  $("pause").hidden = hello.source === "training";
+  $("person").hidden = !hello.wheel;
+  for (const line of document.querySelectorAll("#help .driving")) line.hidden = !hello.wheel;
+  $("screen").classList.toggle("takes", hello.wheel);
+  driving.allow(hello.wheel);
+  $("training").hidden = hello.source !== "training";
+  $("over-time").hidden = !steering.target;
+  $("records").hidden = !hello.records;
+  $("record").replaceChildren(...(hello.records ?? []).map((name) => new Option(name, name)));
+  $("camera").hidden = hello.source !== "webcam";
+  if (hello.source === "webcam") $("waiting").textContent = "The model waits for your camera";
+  if (hello.size && $("waiting").hidden === false) [$("picture").height, $("picture").width] = hello.size;
+  recorded(hello.recorded);
+  setPaused(false);
+  belts();
+}
+
+function belts() {
+  heats = [];
+  $("belts").replaceChildren();
+  for (const { layer, gates } of hello.belts) {
+    if (hello.belts.length > 1 && gates.length) $("belts").append(text("p", `Layer ${layer + 1}`, "layer"));
+    for (const gate of gates) heats.push(new Heat(gate));
+    $("belts").append(...heats.slice(-gates.length || heats.length).map((heat) => heat.element));
+  }
+  $("gates").hidden = heats.length === 0;
+}
+
+function recorded(drives) {
+  hello.recorded = drives;
+  $("recorded").textContent = drives ? `${figure(drives, 0)} ${drives === 1 ? "drive" : "drives"} recorded` : "Nothing recorded yet";
+  $("learn").disabled = !drives || !$("learning").hidden;
+}
+
+function progress(box, bar, step, steps, words) {
+  $(box).hidden = false;
+  $(bar).max = steps;
+  $(bar).value = step;
+  $(`${bar}-text`).textContent = words;
+}
+
+// What is shown, no oftener than eyes need
+
+function frame(now) {
+  requestAnimationFrame(frame);
+  const ready = (name, every) => now >= due[name] && ((due[name] = now + (calm.matches ? Math.max(every, 250) : every)), true);
+  if (moment && ready("wheels", 30)) showWheels();
+  if (hello && ready("plots", 66)) showPlots();
+  if (moment && ready("texts", 200)) showTexts();
+}
+
+function showWheels() {
+  const driven = moment.driven;
+  wheels.model.show(steering.of(moment.prediction), steering);
+  wheels.truth.show(steering.of(moment.truth), steering);
+  wheels.driven.show(driven?.steer ?? null, steering);
+  $("pedals").hidden = driven?.gas === undefined;
+  if (driven) [$("gas").value, $("brake").value] = [driven.gas ?? 0, driven.brake ?? 0];
+}
+
+function showPlots() {
+  if (steering.target && moment) overTime.draw();
+  if (moment) heats.forEach((heat) => heat.draw(moment.n / hello.rate_hz));
+  if (hello.source === "training") curves.draw();
+}
+
+function showTexts() {
+  const { latency_ms: latency, speed_mps: speed, score } = moment;
+  const place = [hello.source, moment.record, `frame ${figure(moment.n, 0)}`, `weights ${moment.version}`];
+  $("about").textContent = place.filter(Boolean).join(" \u00b7 ");
+  $("median").textContent = figure(latency.median, 1);
+  $("p99").textContent = figure(latency.p99, 1);
+  $("dropped").textContent = figure(moment.dropped + picture.skipped, 0);
+  for (const [name, value] of Object.entries({ speed, score })) {
+    $(`fact-${name}`).hidden = value === null;
+    if (value !== null) $(name).textContent = figure(value, name === "score" ? 0 : 1);
+  }
+  if (hello.records && document.activeElement !== $("record")) $("record").value = moment.record;
+  $("key-truth").hidden = !overTime.has("truth");
+  $("key-driven").hidden = !overTime.has("person");
+  if ($("all").open) showValues();
+}
+
+function showValues() {
+  $("values").replaceChildren(...hello.targets.map((name) => {
+    const row = document.createElement("tr");
+    const head = text("th", name);
+    head.scope = "row";
+    const values = [moment.prediction, moment.truth].map((all) => text("td", figure(all?.[name], 3), "n"));
+    row.append(head, ...values, text("td", hello.units?.[name] ?? ""));
+    return row;
+  }));
+}
+
+function text(tag, content, kind = "") {
+  const made = document.createElement(tag);
+  made.textContent = content;
+  made.className = kind;
+  return made;
+}
+
+/** Shown for a while over the picture, and read aloud. */
+function say(words) {
+  $("said").textContent = words;
+  clearTimeout(sayingTimer);
+  sayingTimer = setTimeout(() => ($("said").textContent = ""), 5000);
+}
+
+function notice(words) {
+  $("notice-text").textContent = words;
+  $("notice").hidden = false;
+}
+
+function setPaused(now) {
+  paused = now;
+  $("pause").textContent = paused ? "Go on" : "Pause";
+}
+
+// What the person does
+
+const connection = new Connection({
+  event: hear,
+  moment: hearMoment,
+  state(name, words) {
+    $("link").dataset.state = name;
+    $("link").textContent = words;
+    $("retry").hidden = name !== "lost";
+    if (name === "lost") driving.letGo();
+  },
+});
+const driving = new Driving((message) => connection.send(message), (on) => {
+  $("take").setAttribute("aria-pressed", String(driving.held));
+  if (!on) $("thumb").hidden = true;
+});
+
+function togglePause() {
+  connection.send({ type: "pause", paused: !paused });
+}
+
+function openHelp() {
+  if (!$("help").open) $("help").showModal();
+}
+
+const typing = (target) => target.closest("select, input:not([type=checkbox]), textarea, dialog");
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (driving.key(event.key, true)) event.preventDefault();
+  else if (event.key === "Escape") driving.letGo();
+  else if (event.key === "?") openHelp();
+  else if (event.key === " " && !event.target.closest("button, summary, input")) {
+    event.preventDefault();
+    if (!event.repeat) togglePause();
+  }
+});
+addEventListener("keyup", (event) => driving.key(event.key, false));
+addEventListener("blur", () => driving.letGo());
+addEventListener("gamepadconnected", ({ gamepad }) => {
+  const known = gamepad.mapping === "standard";
+  $("gamepad").textContent = known ? `Gamepad: ${gamepad.id}` : `The layout of this gamepad is not known: ${gamepad.id}`;
+  $("gamepad").hidden = false;
+});
+addEventListener("gamepaddisconnected", () => ($("gamepad").hidden = true));
+
+let began = null;
+const screen = $("screen");
+screen.addEventListener("pointerdown", (event) => {
+  if (!driving.allowed || !event.isPrimary || event.button !== 0) return;
+  began = [event.clientX, event.clientY];
+  screen.setPointerCapture(event.pointerId);
+  drag(event);
+});
+screen.addEventListener("pointermove", (event) => began && drag(event));
+for (const end of ["pointerup", "pointercancel"]) {
+  screen.addEventListener(end, () => {
+    began = null;
+    driving.dragged(null);
+    $("thumb").hidden = true;
+  });
+}
+
+function drag(event) {
+  const box = screen.getBoundingClientRect();
+  driving.dragged([(event.clientX - began[0]) / box.width, (event.clientY - began[1]) / box.height]);
+  $("thumb").hidden = false;
+  $("thumb").style.left = `${event.clientX - box.left}px`;
+  $("thumb").style.top = `${event.clientY - box.top}px`;
+}
+
+$("pause").onclick = togglePause;
+$("restart").onclick = () => connection.send({ type: "restart" });
+$("record").onchange = () => connection.send({ type: "record", name: $("record").value });
+$("look-on").onchange = () => picture.setLook($("look-on").checked);
+$("take").onclick = () => driving.hold(!driving.held);
+$("learn").onclick = () => connection.send({ type: "learn" }) && ($("learn").disabled = true);
+$("help-open").onclick = openHelp;
+$("retry").onclick = () => connection.open();
+$("notice-close").onclick = () => ($("notice").hidden = true);
+$("camera").onclick = async () => {
+  if (webcam?.stream) {
+    webcam.stop();
+    $("camera").textContent = "Start the camera";
+    return;
+  }
+  webcam = new Webcam({ size: hello.size, rate: hello.rate_hz, send: (jpeg) => connection.send(jpeg), failed: notice });
+  if (await webcam.start()) $("camera").textContent = "Stop the camera";
+};
+
+requestAnimationFrame(frame);
