@@ -17,6 +17,7 @@ const curves = new TrainingCurves($("loss"), $("lag"));
 const wheels = { model: new Wheel("Model", "model"), truth: new Wheel("True", "truth"), driven: new Wheel("On the car", "third") };
 $("wheels").append(...Object.values(wheels).map((wheel) => wheel.element));
 
+const WAITING = { webcam: "The model waits for your camera", training: "The next lap is driven soon" };
 let hello = null, steering = null, moment = null, heats = [], webcam = null, paused = false, hands = "", sayingTimer;
 const due = { wheels: 0, plots: 0, texts: 0 };
 
@@ -94,8 +95,8 @@ function tellHands() {
 function begin() {
   document.title = `${hello.run} \u2013 Steersman`;
   $("run").textContent = hello.run;
-  $("restart").textContent = { simulator: "Next track", training: "Next track" }[hello.source] ?? "From the start";
-  $("restart").hidden = hello.source === "webcam";
+  $("restart").textContent = hello.source === "simulator" ? "Next track" : "From the start";
+  $("restart").hidden = ["webcam", "training"].includes(hello.source);
   $("pause").hidden = hello.source === "training";
   $("person").hidden = !hello.wheel;
   for (const line of document.querySelectorAll("#help .driving")) line.hidden = !hello.wheel;
@@ -106,10 +107,12 @@ function begin() {
   $("records").hidden = !hello.records;
   $("record").replaceChildren(...(hello.records ?? []).map((name) => new Option(name, name)));
   $("camera").hidden = hello.source !== "webcam";
-  if (hello.source === "webcam") $("waiting").textContent = "The model waits for your camera";
-  if (hello.size && $("waiting").hidden === false) [$("picture").height, $("picture").width] = hello.size;
+  $("waiting").textContent = WAITING[hello.source] ?? "Waiting for the first picture";
+  const [height, width] = hello.size ?? [0, 0];
+  $("screen").hidden = $("look-on").parentElement.hidden = !(height && width);
+  if (!$("waiting").hidden && height) Object.assign($("picture"), { height, width });
   recorded(hello.recorded);
-  setPaused(false);
+  setPaused(hello.paused ?? false);
   belts();
 }
 
