@@ -2,8 +2,8 @@
 
 import { Connection } from "./connection.mjs";
 import { Driving } from "./driving.mjs";
-import { Steering, figure, parseMoment } from "./moments.mjs";
-import { Heat, OverTime } from "./over_time.mjs";
+import { MINUS, Steering, figure, parseMoment } from "./moments.mjs";
+import { Belt, OverTime } from "./over_time.mjs";
 import { Picture } from "./picture.mjs";
 import { TrainingCurves } from "./training.mjs";
 import { Webcam } from "./webcam.mjs";
@@ -18,7 +18,7 @@ const wheels = { model: new Wheel("Model", "model"), truth: new Wheel("True", "t
 $("wheels").append(...Object.values(wheels).map((wheel) => wheel.element));
 
 const WAITING = { webcam: "The model waits for your camera", training: "The next lap is driven soon" };
-let hello = null, steering = null, moment = null, heats = [], webcam = null, paused = false, hands = "", sayingTimer;
+let hello = null, steering = null, moment = null, belts = [], webcam = null, paused = false, hands = "", sayingTimer;
 const due = { wheels: 0, plots: 0, texts: 0 };
 
 // What the server says
@@ -76,7 +76,7 @@ function hearMoment(buffer) {
   moment = parseMoment(buffer);
   const time = moment.n / hello.rate_hz;
   if (steering.target) overTime.add(time, moment);
-  moment.gates?.flat().forEach((values, i) => heats[i]?.add(time, values));
+  moment.gates?.forEach((gates, i) => gates.length && belts[i]?.add(time, gates));
   picture.show(moment);
   webcam?.answered();
   $("waiting").hidden = true;
@@ -104,6 +104,7 @@ function begin() {
   driving.allow(hello.wheel);
   $("training").hidden = hello.source !== "training";
   $("over-time").hidden = !steering.target;
+  $("unit").textContent = steering.unit.replace(/-(?=\d)/g, MINUS);
   $("records").hidden = !hello.records;
   $("record").replaceChildren(...(hello.records ?? []).map((name) => new Option(name, name)));
   $("camera").hidden = hello.source !== "webcam";
@@ -113,18 +114,24 @@ function begin() {
   if (!$("waiting").hidden && height) Object.assign($("picture"), { height, width });
   recorded(hello.recorded);
   setPaused(hello.paused ?? false);
-  belts();
+  layOutGates();
 }
 
-function belts() {
-  heats = [];
+/** A strip for each gate of each layer. */
+function layOutGates() {
   $("belts").replaceChildren();
-  for (const { layer, gates } of hello.belts) {
-    if (hello.belts.length > 1 && gates.length) $("belts").append(text("p", `Layer ${layer + 1}`, "layer"));
-    for (const gate of gates) heats.push(new Heat(gate));
-    $("belts").append(...heats.slice(-gates.length || heats.length).map((heat) => heat.element));
-  }
-  $("gates").hidden = heats.length === 0;
+  belts = hello.belts.map(({ layer, gates }) => {
+    if (hello.belts.length > 1 && gates.length) $("belts").append(text("p", `Layer ${layer + 1}`));
+    return new Belt(gates, (gate) => {
+      const canvas = document.createElement("canvas"), strip = text("div", "", "strip");
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${gate}, over time, a row a unit`);
+      strip.append(text("span", gate), canvas);
+      $("belts").append(strip);
+      return canvas;
+    });
+  });
+  $("gates").hidden = !hello.belts.some(({ gates }) => gates.length);
 }
 
 function recorded(drives) {
@@ -161,7 +168,7 @@ function showWheels() {
 
 function showPlots() {
   if (steering.target && moment) overTime.draw();
-  if (moment) heats.forEach((heat) => heat.draw(moment.n / hello.rate_hz));
+  if (moment) for (const belt of belts) belt.draw(moment.n / hello.rate_hz);
   if (hello.source === "training") curves.draw();
 }
 
@@ -188,7 +195,7 @@ function showValues() {
     const head = text("th", name);
     head.scope = "row";
     const values = [moment.prediction, moment.truth].map((all) => text("td", figure(all?.[name], 3), "n"));
-    row.append(head, ...values, text("td", hello.units?.[name] ?? ""));
+    row.append(head, ...values, text("td", (hello.units?.[name] ?? "").replace(/-(?=\d)/g, MINUS)));
     return row;
   }));
 }

@@ -10,7 +10,8 @@ export function parseMoment(buffer) {
   return header;
 }
 
-const DASH = "\u2013", MINUS = "\u2212";
+const DASH = "\u2013";
+export const MINUS = "\u2212";
 
 /** Three digits of a number; a dash for none. */
 export function figure(value, digits) {

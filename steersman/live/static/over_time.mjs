@@ -50,7 +50,7 @@ export class OverTime {
     };
     plot(this.canvas, {
       x: { low: -SECONDS, high: 0, label: "seconds", ticks: [-10, -8, -6, -4, -2, 0], text: (v) => (v ? figure(v, 0) : "now") },
-      y: { low, high, label: steering.unit || steering.target, ticks: ticks(low, high, 4) },
+      y: { low, high, label: steering.target, ticks: ticks(low, high, 4) },
       lines: [
         { points: join("truth"), colour: "truth" },
         { points: join("prediction"), colour: "model" },
@@ -84,50 +84,54 @@ function spans(rows, when) {
 }
 
 const COLUMNS = 10 * SECONDS; // Gates come ten times a second.
+const SEEN = 30; // Columns after which the units are put in order.
 
-/** One gate's units over time, a row a unit, 0 light and 1 dark. */
-export class Heat {
-  constructor(label) {
-    this.canvas = document.createElement("canvas");
-    this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", `Gate over time: ${label}, a row a unit`);
-    this.canvas.width = COLUMNS;
-    this.element = document.createElement("div");
-    this.element.className = "strip";
-    const name = document.createElement("span");
-    name.textContent = label;
-    this.element.append(name, this.canvas);
+/** The gates of a layer over time as heat, a row a unit, 0 light and 1 dark; those that keep most come to stand on top. */
+export class Belt {
+  constructor(gates, canvasOf) {
+    this.canvases = gates.map(canvasOf);
     this.clear();
   }
 
   clear() {
     this.columns = [];
+    this.order = null;
   }
 
+  /** `values` are numbers from 0 to 1 by gate and unit; the first gate says what is kept. */
   add(time, values) {
     const last = this.columns.at(-1);
     if (last && time < last.time) this.clear();
     this.columns.push({ time, values });
     while (this.columns[0].time < time - SECONDS) this.columns.shift();
+    if (this.columns.length === SEEN) this.order ??= this.byKept();
+  }
+
+  byKept() {
+    const kept = this.columns[0].values[0].map((_, unit) => this.columns.reduce((sum, { values }) => sum + values[0][unit], 0));
+    return [...kept.keys()].sort((a, b) => kept[b] - kept[a]);
   }
 
   draw(now) {
-    const units = this.columns.at(-1)?.values.length;
-    if (!units) return;
-    if (this.canvas.height !== units) this.canvas.height = units;
-    const pen = this.canvas.getContext("2d"), pixels = pen.createImageData(COLUMNS, units);
+    if (this.columns.length) this.canvases.forEach((canvas, gate) => this.paint(canvas, gate, now));
+  }
+
+  paint(canvas, gate, now) {
+    const order = this.order ?? [...this.columns[0].values[gate].keys()];
+    if (canvas.height !== order.length) Object.assign(canvas, { width: COLUMNS, height: order.length });
+    const pen = canvas.getContext("2d"), pixels = pen.createImageData(COLUMNS, order.length);
     const from = rgb(pen, colour("soft")), to = rgb(pen, colour("model"));
+    const place = (time) => Math.round(COLUMNS - 1 + (time - now) * (COLUMNS / SECONDS));
     this.columns.forEach(({ time, values }, i) => {
-      const place = (t) => Math.round(COLUMNS - 1 + (t - now) * (COLUMNS / SECONDS));
       const next = this.columns[i + 1];
       // Where a column is missing the one before it is drawn on, but no longer than a line would be.
       const end = next ? Math.min(place(next.time), place(time) + 10 * BREAK_S) : COLUMNS;
       for (let column = Math.max(0, place(time)); column < end; column++) {
-        for (let unit = 0; unit < units; unit++) {
-          const at = 4 * (unit * COLUMNS + column), share = values[unit];
+        order.forEach((unit, row) => {
+          const at = 4 * (row * COLUMNS + column), share = values[gate][unit];
           for (let c = 0; c < 3; c++) pixels.data[at + c] = from[c] + (to[c] - from[c]) * share;
           pixels.data[at + 3] = 255;
-        }
+        });
       }
     });
     pen.putImageData(pixels, 0, 0);

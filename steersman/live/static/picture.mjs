@@ -1,6 +1,7 @@
 // The picture, and over it where the model looked.
 
 const SMALL = 300;
+const COARSE = 24; // Spots across where it looked.
 
 export class Picture {
   constructor(canvas, look) {
@@ -44,25 +45,24 @@ export class Picture {
     this.look.getContext("2d").clearRect(0, 0, this.look.width, this.look.height);
   }
 
-  /** Grey becomes how opaque a warm light is. */
+  /** A warm light, the more opaque the more the prediction hung on what is there: means over a few pixels each. */
   tint(bitmap) {
-    const pen = draw(this.look, bitmap, { willReadFrequently: true });
+    const pen = draw(this.look, bitmap, COARSE, Math.max(1, Math.round((COARSE * bitmap.height) / bitmap.width)));
     const pixels = pen.getImageData(0, 0, this.look.width, this.look.height), { data } = pixels;
+    const most = data.reduce((high, value, i) => (i % 4 === 0 && value > high ? value : high), 1);
     for (let i = 0; i < data.length; i += 4) {
-      data[i + 3] = data[i] * 0.75;
-      [data[i], data[i + 1], data[i + 2]] = [255, 214, 64];
+      const share = data[i] / most;
+      data.set([255, 214, 64, 210 * share ** 1.5], i);
     }
     pen.putImageData(pixels, 0, 0);
   }
 }
 
-function draw(canvas, bitmap, options) {
-  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-    canvas.width = bitmap.width;
-    canvas.height = bitmap.height;
-  }
-  const pen = canvas.getContext("2d", options);
-  pen.drawImage(bitmap, 0, 0);
+function draw(canvas, bitmap, width = bitmap.width, height = bitmap.height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const pen = canvas.getContext("2d", { willReadFrequently: width < bitmap.width });
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
   return pen;
 }
