@@ -2,7 +2,7 @@
 
 import { Connection } from "./connection.mjs";
 import { Driving } from "./driving.mjs";
-import { MINUS, Steering, figure, parseMoment } from "./moments.mjs";
+import { MINUS, Steering, figure, named, parseMoment } from "./moments.mjs";
 import { Belt, OverTime } from "./over_time.mjs";
 import { Picture } from "./picture.mjs";
 import { TrainingCurves } from "./training.mjs";
@@ -12,13 +12,12 @@ import { Wheel } from "./wheels.mjs";
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const picture = new Picture($("picture"), $("look"));
-const overTime = new OverTime($("angle"));
 const curves = new TrainingCurves($("loss"), $("lag"));
 const wheels = { model: new Wheel("Model", "model"), truth: new Wheel("True", "truth"), driven: new Wheel("On the car", "third") };
 $("wheels").append(...Object.values(wheels).map((wheel) => wheel.element));
 
 const WAITING = { webcam: "The model waits for your camera", training: "The next lap is driven soon" };
-let hello = null, steering = null, moment = null, belts = [], webcam = null, paused = false, hands = "", sayingTimer;
+let hello = null, steering = null, moment = null, overTime = null, belts = [], webcam = null, paused = false, hands = "", sayingTimer;
 const due = { wheels: 0, plots: 0, texts: 0 };
 
 // What the server says
@@ -30,9 +29,8 @@ const heard = {
     steering = new Steering(event);
     moment = null;
     hands = "";
-    overTime.begin(steering);
     begin();
-    say(again ? "Connected again" : "Connected");
+    if (again) say("Connected again");
   },
   learning({ step, steps, loss }) {
     progress("learning", "learned", step, steps, `step ${figure(step, 0)} of ${figure(steps, 0)}, loss ${loss.toPrecision(3)}`);
@@ -75,7 +73,7 @@ function hearMoment(buffer) {
   const before = moment;
   moment = parseMoment(buffer);
   const time = moment.n / hello.rate_hz;
-  if (steering.target) overTime.add(time, moment);
+  overTime?.add(time, moment);
   moment.gates?.forEach((gates, i) => gates.length && belts[i]?.add(time, gates));
   picture.show(moment);
   webcam?.answered();
@@ -103,8 +101,6 @@ function begin() {
   $("screen").classList.toggle("takes", hello.wheel);
   driving.allow(hello.wheel);
   $("training").hidden = hello.source !== "training";
-  $("over-time").hidden = !steering.target;
-  $("unit").textContent = steering.unit.replace(/-(?=\d)/g, MINUS);
   $("records").hidden = !hello.records;
   $("record").replaceChildren(...(hello.records ?? []).map((name) => new Option(name, name)));
   $("camera").hidden = hello.source !== "webcam";
@@ -114,15 +110,29 @@ function begin() {
   if (!$("waiting").hidden && height) Object.assign($("picture"), { height, width });
   recorded(hello.recorded);
   setPaused(hello.paused ?? false);
+  $("main").classList.toggle("plain", !height && !steering.target);
+  $("all").open = !steering.target;
+  layOutChart();
   layOutGates();
 }
+
+/** Of the wheel, or else of the first target that is a quantity. */
+function layOutChart() {
+  const target = steering.target ?? hello.targets.find((name) => hello.range?.[name]);
+  $("over-time").hidden = !target;
+  overTime = target ? new OverTime($("angle"), { target, range: hello.range?.[target], rate: hello.rate_hz }) : null;
+  $("over-time-title").textContent = target === steering.target ? "Steering over time" : `${target} over time`;
+  $("unit").textContent = unit(target);
+}
+
+const unit = (target) => (hello.units?.[target] ?? "").replace(/-(?=\d)/g, MINUS);
 
 /** A strip for each gate of each layer. */
 function layOutGates() {
   $("belts").replaceChildren();
   belts = hello.belts.map(({ layer, gates }) => {
     if (hello.belts.length > 1 && gates.length) $("belts").append(text("p", `Layer ${layer + 1}`));
-    return new Belt(gates, (gate) => {
+    const canvases = gates.map((gate) => {
       const canvas = document.createElement("canvas"), strip = text("div", "", "strip");
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${gate}, over time, a row a unit`);
@@ -130,6 +140,7 @@ function layOutGates() {
       $("belts").append(strip);
       return canvas;
     });
+    return new Belt(canvases, hello.rate_hz);
   });
   $("gates").hidden = !hello.belts.some(({ gates }) => gates.length);
 }
@@ -167,7 +178,7 @@ function showWheels() {
 }
 
 function showPlots() {
-  if (steering.target && moment) overTime.draw();
+  if (moment) overTime?.draw();
   if (moment) for (const belt of belts) belt.draw(moment.n / hello.rate_hz);
   if (hello.source === "training") curves.draw();
 }
@@ -184,8 +195,8 @@ function showTexts() {
     if (value !== null) $(name).textContent = figure(value, name === "score" ? 0 : 1);
   }
   if (hello.records && document.activeElement !== $("record")) $("record").value = moment.record;
-  $("key-truth").hidden = !overTime.has("truth");
-  $("key-driven").hidden = !overTime.has("person");
+  $("key-truth").hidden = !overTime?.has("truth");
+  $("key-driven").hidden = !overTime?.has("person");
   if ($("all").open) showValues();
 }
 
@@ -194,8 +205,8 @@ function showValues() {
     const row = document.createElement("tr");
     const head = text("th", name);
     head.scope = "row";
-    const values = [moment.prediction, moment.truth].map((all) => text("td", figure(all?.[name], 3), "n"));
-    row.append(head, ...values, text("td", (hello.units?.[name] ?? "").replace(/-(?=\d)/g, MINUS)));
+    const values = [moment.prediction, moment.truth].map((all) => text("td", named(name, all?.[name], hello), "n"));
+    row.append(head, ...values, text("td", unit(name)));
     return row;
   }));
 }

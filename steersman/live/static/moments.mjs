@@ -22,6 +22,12 @@ export function figure(value, digits) {
     .replace(/^-(?=0(\.0*)?$)/, "").replace("-", MINUS);
 }
 
+/** A target's value in a table: three places, or what it names: a class by its number, a character. */
+export function named(target, value, hello) {
+  if (/^next_character$/.test(target) && value > 0) return JSON.stringify(String.fromCodePoint(value));
+  return figure(value, hello.range?.[target] ? 3 : 0);
+}
+
 /** Which target turns a wheel, how far it goes, and how it is read. */
 export class Steering {
   static LOCK_DEG = 135; // How far a drawn wheel turns at full lock.

@@ -1,25 +1,24 @@
-// The last ten seconds: the wheel as lines, the gates as heat.
+// What was a short while ago: one target as lines, the gates as heat.
 
 import { colour, plot, ticks } from "./plots.mjs";
 import { figure } from "./moments.mjs";
 
-export const SECONDS = 10;
-const BREAK_S = 0.5; // Longer without a frame, and a line is broken.
+const SPAN_S = 10, SPAN_FRAMES = 100; // The window: as long as the longer of them.
+const COLUMNS = 100; // Of heat in a window.
+const GAP_COLUMNS = 5; // Longer without a frame, and a line is broken.
+const SEEN = 30; // Columns after which the units are put in order.
 
-/** Keeps what is younger than SECONDS; `time` runs on through records, unlike their own clocks. */
+const span = (rate) => Math.max(SPAN_S, SPAN_FRAMES / rate);
+
+/** Keeps what is younger than the window; `time` runs on through records, unlike their own clocks. */
 export class OverTime {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.rows = [];
+  constructor(canvas, { target, range, rate }) {
+    Object.assign(this, { canvas, target, range, span: span(rate) });
+    this.clear();
   }
 
   clear() {
     this.rows = [];
-  }
-
-  begin(steering) {
-    this.steering = steering;
-    this.clear();
   }
 
   add(time, moment) {
@@ -29,28 +28,28 @@ export class OverTime {
       time,
       record: moment.record,
       person: moment.hands === "person",
-      prediction: this.steering.of(moment.prediction),
-      truth: this.steering.of(moment.truth),
+      prediction: moment.prediction[this.target],
+      truth: moment.truth?.[this.target] ?? null,
       driven: moment.driven?.steer ?? null,
     });
-    while (this.rows[0].time < time - SECONDS - 1) this.rows.shift();
+    while (this.rows[0].time < time - this.span - 1) this.rows.shift();
   }
 
   draw() {
-    const { rows, steering } = this, now = rows.at(-1)?.time ?? 0;
-    const [low, high] = steering.range ?? symmetric(rows);
+    const { rows, span } = this, now = rows.at(-1)?.time ?? 0;
+    const [low, high] = this.limits();
     const join = (name, when) => {
       const points = [];
       rows.forEach((row, i) => {
         const before = rows[i - 1];
-        if (before && (row.record !== before.record || row.time - before.time > BREAK_S)) points.push(null);
+        if (before && (row.record !== before.record || row.time - before.time > (GAP_COLUMNS * span) / COLUMNS)) points.push(null);
         points.push(row[name] === null || (when && !when(row)) ? null : [row.time - now, row[name]]);
       });
       return points;
     };
     plot(this.canvas, {
-      x: { low: -SECONDS, high: 0, label: "seconds", ticks: [-10, -8, -6, -4, -2, 0], text: (v) => (v ? figure(v, 0) : "now") },
-      y: { low, high, label: steering.target, ticks: ticks(low, high, 4) },
+      x: { low: -span, high: 0, label: "seconds", ticks: ticks(-span, 0), text: (v) => (v ? figure(v, 0) : "now") },
+      y: { low, high, label: this.target, ticks: ticks(low, high, 4) },
       lines: [
         { points: join("truth"), colour: "truth" },
         { points: join("prediction"), colour: "model" },
@@ -61,15 +60,17 @@ export class OverTime {
     });
   }
 
+  /** The range that is usual, or more where there was more. */
+  limits() {
+    const all = this.rows.flatMap((row) => [row.prediction, row.truth]).filter((value) => value !== null);
+    const [low, high] = this.range ?? [Infinity, -Infinity];
+    const [least, most] = [Math.min(low, ...all), Math.max(high, ...all)];
+    return most > least ? [least, most] : [least - 1 || -1, least + 1 || 1];
+  }
+
   has(name) {
     return this.rows.some((row) => (name === "person" ? row.person : row[name] !== null));
   }
-}
-
-function symmetric(rows) {
-  const most = Math.max(1e-3, ...rows.flatMap((row) => [row.prediction, row.truth].map((v) => Math.abs(v ?? 0))));
-  const step = 10 ** Math.floor(Math.log10(most)), high = Math.ceil((most * 1.1) / step) * step;
-  return [-high, high];
 }
 
 /** Stretches [from, to] in which a row is as asked for. */
@@ -83,13 +84,10 @@ function spans(rows, when) {
   return found;
 }
 
-const COLUMNS = 10 * SECONDS; // Gates come ten times a second.
-const SEEN = 30; // Columns after which the units are put in order.
-
 /** The gates of a layer over time as heat, a row a unit, 0 light and 1 dark; those that keep most come to stand on top. */
 export class Belt {
-  constructor(gates, canvasOf) {
-    this.canvases = gates.map(canvasOf);
+  constructor(canvases, rate) {
+    Object.assign(this, { canvases, span: span(rate) });
     this.clear();
   }
 
@@ -103,7 +101,7 @@ export class Belt {
     const last = this.columns.at(-1);
     if (last && time < last.time) this.clear();
     this.columns.push({ time, values });
-    while (this.columns[0].time < time - SECONDS) this.columns.shift();
+    while (this.columns[0].time < time - this.span) this.columns.shift();
     if (this.columns.length === SEEN) this.order ??= this.byKept();
   }
 
@@ -121,11 +119,11 @@ export class Belt {
     if (canvas.height !== order.length) Object.assign(canvas, { width: COLUMNS, height: order.length });
     const pen = canvas.getContext("2d"), pixels = pen.createImageData(COLUMNS, order.length);
     const from = rgb(pen, colour("soft")), to = rgb(pen, colour("model"));
-    const place = (time) => Math.round(COLUMNS - 1 + (time - now) * (COLUMNS / SECONDS));
+    const place = (time) => Math.round(COLUMNS - 1 + (time - now) * (COLUMNS / this.span));
     this.columns.forEach(({ time, values }, i) => {
       const next = this.columns[i + 1];
       // Where a column is missing the one before it is drawn on, but no longer than a line would be.
-      const end = next ? Math.min(place(next.time), place(time) + 10 * BREAK_S) : COLUMNS;
+      const end = next ? Math.min(place(next.time), place(time) + GAP_COLUMNS) : COLUMNS;
       for (let column = Math.max(0, place(time)); column < end; column++) {
         order.forEach((unit, row) => {
           const at = 4 * (row * COLUMNS + column), share = values[gate][unit];
