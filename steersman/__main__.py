@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ from .export import QUANTISED, export
 from .generate import Speaker, written
 from .inspect_log import inspect_log
 from .inspect_report import inspection_table, write_inspection
+from .live.limits import Limits
+from .live.shows import Source
+from .live.stage import staged
 from .page import write_report
 from .progress import bars, silent
 from .quickstart import Quickstart
@@ -51,6 +55,7 @@ from .worlds import WORLDS, CarRacing
 OUT = Console(highlight=False, soft_wrap=True)
 FIXED = (tyro.conf.AvoidSubcommands,)
 """The recipe fixes types; the command line changes values."""
+OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -253,6 +258,22 @@ class Export:
     """Recordings to check, calibrate and score on instead of the run's own."""
     int8: bool = False
     """Also a file in int8, calibrated on training records, with what it loses on held-out ones."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serves a model on this machine: a page to watch it on, and an API of steps for other programs."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, or the name of a model that ships with the package."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = Source()
+    host: str = "127.0.0.1"
+    """Address to listen on; any but this machine's own lets others in who know the token."""
+    port: int = 8765
+    """0: any that is free."""
+    open: bool = True
+    """Open the page in a browser."""
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -700,6 +721,26 @@ def export_run(arguments: list[str]) -> None:
         )
 
 
+def live(arguments: list[str]) -> None:
+    """serve a model live, and a page to watch it on"""
+    options = tyro.cli(Serve, args=arguments, prog="steersman live")
+    try:
+        from .live.serve import address, prepared
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed; run: pip install 'steersman[live]'") from None
+    run = Run.open(find(options.run))
+    with bars() as watch:
+        stage = staged(run, options.source, options.limits, say, watch)
+    server, listening = prepared(stage, options.host, options.port, options.limits)
+    where = address(server.live.guard)
+    OUT.print(f"live: {where}")
+    if options.host not in OWN_HOSTS:
+        say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
+    if options.open:
+        webbrowser.open(where)
+    server.run(sockets=[listening])
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -755,6 +796,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sample": sample,
     "translate": translate,
     "export": export_run,
+    "live": live,
     "bench": bench,
 }
 

@@ -1,1 +1,1 @@
-"""A model live: the server, its page, and the person at the wheel."""
+"""A model live: a server of steps for other programs, and one show with a page to watch it on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from .limits import Refused
 from .recorder import Recorder
 
 HELD_S = 1.0
@@ -29,43 +29,45 @@ class Hands:
 
 
 class Wheel:
-    """Any thread may take it or let it go; the show asks it, step by step, for what is driven."""
+    """Any thread may take it or let it go; the stage asks it, step by step, for what is driven."""
 
     def __init__(self, recorder: Recorder | None = None, clock: Callable[[], float] = time.monotonic):
         self.recorder, self.clock = recorder, clock
-        self._hands: Hands | None = None
+        self.hands = "model"
+        self._last: Hands | None = None
 
     def take(self, command: Mapping[str, Any]) -> None:
-        """The page's `wheel`. UserError where a value is no finite number; beyond its range it is cut off."""
+        """The page's `wheel`. Refused where a value is no finite number; beyond its range it is cut off."""
         given = {name: command.get(name, 0.0) for name in PEDALS}
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-                raise UserError(f"wheel: {name} must be a finite number")
+                raise Refused(f"{name} is not a finite number", "send numbers")
         held = {name: min(max(float(given[name]), low), high) for name, (low, high) in PEDALS.items()}
-        self._hands = Hands(self.clock(), **held)
+        self._last = Hands(self.clock(), **held)
 
     def release(self) -> None:
         """The model drives from the next step on."""
-        self._hands = None
+        self._last = None
 
-    @property
-    def hands(self) -> str:
-        """`person` or `model`."""
-        return "person" if self._held() else "model"
+    def begin(self, world: Any, name: str) -> None:
+        """Nothing of the last track leads to this one."""
+        self.end()
 
-    def action(self, world: Any, prediction: Mapping[str, float], picture: np.ndarray) -> np.ndarray:
+    def action(self, world: Any, picture: np.ndarray, prediction: dict[str, float]) -> np.ndarray:
         """Steer, gas and brake of the next step of a world, and its recording.
 
         A person's pedals go the way of the model's, so that what is driven is what can be learned: one at a time, and
         no more brake than the law for the pedals has.
         """
-        hands = self._held()
-        action = world.controls(world.wish(hands.steer, hands.gas, hands.brake) if hands else prediction)
-        if self.recorder is not None:
-            sure = hands is not None and self.clock() - hands.time_s <= SURE_S
-            self.recorder.step(picture, world.labels(action), hands is not None, sure)
+        last, now = self._last, self.clock()  # Once: another thread may let go meanwhile.
+        held = last is not None and now - last.time_s < HELD_S
+        self.hands = "person" if held else "model"
+        action = world.controls(world.wish(last.steer, last.gas, last.brake) if held else prediction)
+        if self.recorder:
+            self.recorder.step(picture, world.labels(action), held, held and now - last.time_s <= SURE_S)
         return action
 
-    def _held(self) -> Hands | None:
-        hands = self._hands  # Once: another thread may let go meanwhile.
-        return hands if hands and self.clock() - hands.time_s < HELD_S else None
+    def end(self) -> None:
+        """The track ended, or was left."""
+        if self.recorder:
+            self.recorder.end()

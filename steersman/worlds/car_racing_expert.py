@@ -242,7 +242,7 @@ def pedals(pace: float) -> tuple[float, float]:
 
 
 def pace_of(gas: float, brake: float) -> float:
-    """The inverse of `pedals`, as far as there is one: of two pedals the brake counts, and no more of it than theirs."""
+    """The inverse of `pedals`, as far as there is one: of both the brake counts, and no more of it than they give."""
     return -min(brake, 0.47) / 1.08 - 0.11 if brake > 0 else gas
 
 

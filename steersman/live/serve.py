@@ -1,0 +1,133 @@
+"""Runs an app on a port until it is stopped, and tells every client when that happens."""
+
+import asyncio
+import errno
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import torch
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from ..errors import UserError
+from .app import Live
+from .guards import EVERYWHERE, Guard
+from .limits import Limits
+from .stage import Stage
+
+FAREWELL_S = 2.0
+"""In which clients have to be gone once they were told."""
+
+
+class Server(uvicorn.Server):
+    """Says goodbye before it closes."""
+
+    def __init__(self, live: Live):
+        limits = live.limits
+        config = uvicorn.Config(
+            live.app,
+            http=impatient(limits.arrival_s),
+            ws=WebSocketsSansIOProtocol,
+            ws_max_size=limits.frame_bytes,
+            ws_per_message_deflate=False,
+            limit_concurrency=limits.connections,
+            timeout_graceful_shutdown=int(FAREWELL_S) + 1,
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            log_level="error",
+        )
+        super().__init__(config)
+        self.live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.live.end("the server was stopped")
+        for _ in range(int(FAREWELL_S / 0.05)):
+            if self.live.all_gone:
+                break
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+
+def impatient(seconds: float) -> type[H11Protocol]:
+    """HTTP that waits so long for the head of a request, which uvicorn by itself does for ever."""
+
+    class Impatient(H11Protocol):
+        late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.late = self.loop.call_later(seconds, self.give_up)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            waits = self.conn.their_state is h11.IDLE
+            if self.late and not waits:
+                self.late.cancel()
+                self.late = None
+            elif waits and not self.late:
+                self.late = self.loop.call_later(seconds, self.give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.late:
+                self.late.cancel()
+            super().connection_lost(exc)
+
+        def give_up(self) -> None:
+            if not self.transport.is_closing():
+                self.send_400_response(f"the head of a request did not come within {seconds:g} s; send it at once")
+
+    return Impatient
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there. UserError where it can't."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} is taken; choose another with --port, or any that is free with --port 0"
+            ) from None
+        raise UserError(f"can't listen on {host} port {port} ({error}); choose others with --host and --port") from None
+    return listening
+
+
+def address(guard: Guard) -> str:
+    """Where a browser on this machine finds the page, with its token."""
+    host = "127.0.0.1" if guard.host in EVERYWHERE else f"[{guard.host}]" if ":" in guard.host else guard.host
+    return f"http://{host}:{guard.port}/?token={guard.token}"
+
+
+def prepared(stage: Stage, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None):
+    """A server and the socket it is to run on; its token is drawn anew every time."""
+    listening = bound(host, port)
+    guard = Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24))
+    torch.set_num_threads(1)  # One step of a small network is quickest on one thread.
+    return Server(Live(stage, guard, limits)), listening
+
+
+@contextmanager
+def running(stage: Stage, limits: Limits | None = None) -> Iterator[Live]:
+    """A server on a free port of this machine, in a thread, as long as the block lasts."""
+    server, listening = prepared(stage, limits=limits)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        thread.join(0.01)
+    try:
+        yield server.live
+    finally:
+        server.should_exit = True
+        thread.join()
