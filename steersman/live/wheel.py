@@ -59,12 +59,13 @@ class Wheel:
         A person's pedals go the way of the model's, so that what is driven is what can be learned: one at a time, and
         no more brake than the law for the pedals has.
         """
-        last, now = self._last, self.clock()  # Once: another thread may let go meanwhile.
-        held = last is not None and now - last.time_s < HELD_S
+        hands = self._last  # Once: another thread may let go meanwhile.
+        silent_s = self.clock() - hands.time_s if hands else HELD_S
+        held = hands if silent_s < HELD_S else None
         self.hands = "person" if held else "model"
-        action = world.controls(world.wish(last.steer, last.gas, last.brake) if held else prediction)
+        action = world.controls(world.wish(held.steer, held.gas, held.brake) if held else prediction)
         if self.recorder:
-            self.recorder.step(picture, world.labels(action), held, held and now - last.time_s <= SURE_S)
+            self.recorder.step(picture, world.labels(action), held is not None, silent_s <= SURE_S)
         return action
 
     def end(self) -> None:
