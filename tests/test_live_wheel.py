@@ -1,7 +1,10 @@
 """The person at the wheel: who drives, a recording that nothing destroys, learning from it, watching a training."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +16,17 @@ from hypothesis import strategies as st
 from small import built, small
 
 from steersman.data import WEIGHT, Batches, Lanes
-from steersman.drive import LABELS
+from steersman.drive import LABELS, Recorded, drive
 from steersman.errors import UserError
 from steersman.live import journal
 from steersman.live.journal import Journal
+from steersman.live.learner import Learner, Learning
 from steersman.live.limits import Refused
 from steersman.live.recorder import LEAD_S, TAIL_S, Recorder
 from steersman.live.wheel import HELD_S, SURE_S, Wheel
+from steersman.recipes.steer import steer
 from steersman.records import Stream
+from steersman.runs import fit, load
 from steersman.sources import lerobot, read
 from steersman.sources.synthetic import Road
 from steersman.worlds import CarRacing
@@ -368,3 +374,131 @@ def test_steps_count_in_the_loss_what_their_record_says():
     expected = float((losses * torch.from_numpy(weight)).sum() / weight.sum())
     assert model.held_out_loss([shown]) == pytest.approx(expected, rel=1e-9)
     assert model.held_out_loss([plain]) == pytest.approx(float(losses.mean()), rel=1e-9)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A small driver, and a recording of a person who always steers to the left."""
+    pytest.importorskip("gymnasium", reason="the simulator is an extra")
+    below = tmp_path_factory.mktemp("taught")
+    found = steer()
+    recipe = replace(
+        found,
+        source=Recorded(WORLD, 4, seed=7, folder=str(below / "expert")),
+        encoder=replace(found.encoder, channels=(4, 8), kernels=(5, 3), strides=(4, 4), features=16),
+        core=replace(found.core, hidden=8),
+        batches=replace(found.batches, rows=4, steps=8),
+        augment=(),
+        training=replace(found.training, steps=4, warmup=1, validate_every=2, precision="float32"),
+    )
+    run = fit("steer", recipe, below / "runs" / "steer", say=lambda text: None)
+    made = WORLD.build()
+    recording = Recorder(below / "hands", WORLD, 50, PICTURE.shape, Page(), say=lambda text: None)
+    wheel = Wheel(recording)
+    picture, _ = made.reset(seed=3)
+    for step in range(WORLD.max_steps):
+        if step >= 20:
+            wheel.take({"steer": 1, "gas": 0.1})
+        picture, *_ = made.step(wheel.action(made, picture, MODEL))
+    recording.close()
+    return run, below / "hands"
+
+
+LEARNING = Learning(steps=60, rate=4.0, share=0.5)
+
+
+def learner(taught, below: Path, page: Page, swapped: list, said: list[str], **options) -> Learner:
+    run, recordings = taught
+    swap = lambda model, version: swapped.append((model, version))  # noqa: E731
+    return Learner(run, recordings, page, swap, said.append, below, **{"learning": LEARNING} | options)
+
+
+def finished(made: Learner) -> None:
+    assert made._thread is not None
+    made._thread.join(60)
+    assert not made.busy
+
+
+def persons_error(model, recordings: Path) -> float:
+    """Of the steering where the person drove."""
+    (shown,) = steer().examples(model, read(recordings))
+    (predicted,) = model.predict([shown])
+    assert shown.weight is not None
+    return float(np.abs(predicted[:, 0] - shown.y[:, 0])[shown.weight > 0].mean())
+
+
+def test_learning_leaves_a_run_that_drives_more_like_the_person(taught, tmp_path):
+    page, swapped, said = Page(), [], []
+    made = learner(taught, tmp_path, page, swapped, said)
+    before = (taught[0].folder / "model.safetensors").read_bytes()
+    made.start()
+    with pytest.raises(Refused, match="already"):
+        made.start()
+    finished(made)
+    ((model, version),) = swapped
+    assert version == 2
+    assert made.run.folder == tmp_path / "steer-by-hand-1"
+    loaded = load(made.run.folder)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert persons_error(loaded, taught[1]) < 0.7 * persons_error(taught[0].model(), taught[1])
+    assert (taught[0].folder / "model.safetensors").read_bytes() == before
+    assert any("learning from 40 steps driven by hand, 3 times beside 120 others: 50 %" in line for line in said), said
+    last = page.of("learning")[-1]
+    assert (last["step"], last["steps"]) == (60, 60)
+    assert last["loss"] > 0
+    assert drive(WORLD, str(made.run.folder), 3)["steps"] == WORLD.max_steps
+    made.start()  # The next one starts from these weights.
+    finished(made)
+    assert [v for _, v in swapped] == [2, 3]
+    assert made.run.extra.count(str(taught[1])) == 3
+    assert not page.of("error")
+
+
+def test_a_learning_that_fails_is_told_and_changes_nothing(taught, tmp_path):
+    page, swapped, said = Page(), [], []
+    run, recordings = taught
+    gone = replace(run, folder=tmp_path / "gone")
+    made = Learner(gone, recordings, page, lambda *new: swapped.append(new), said.append, tmp_path)
+    made.start()
+    finished(made)
+    assert (swapped, made.run, made.version) == ([], gone, 1)
+    assert page.events == [
+        {"type": "error", "error": "learning failed, nothing changed", "do": "see the server's terminal"}
+    ]
+    assert any("there is no run" in line for line in said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_learner_is_told_and_a_stopped_one_is_not(taught, tmp_path):
+    page, swapped, said = Page(), [], []
+    made = learner(taught, tmp_path, page, swapped, said, learning=replace(LEARNING, steps=100_000))
+    made.start()
+    while not any(event["loss"] for event in page.of("learning")):
+        assert made.busy
+        time.sleep(0.01)
+    os.kill(made._process.pid, signal.SIGKILL)
+    finished(made)
+    assert any("ended with code -9" in line for line in said)
+    assert len(page.of("error")) == 1
+    made.start()
+    while not page.events[-1].get("loss"):
+        assert made.busy
+        time.sleep(0.01)
+    made.stop()
+    assert len(page.of("error")) == 1
+    assert swapped == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_learn_from_is_refused(taught, tmp_path):
+    made = Learner(taught[0], tmp_path / "none", Page(), lambda *new: None)
+    with pytest.raises(Refused, match="no drive to learn from"):
+        made.start()
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.floats(0.01, 0.99))
+def test_the_mix_is_no_more_than_asked_for(own, persons, share):
+    times = Learning(share=share).times(own, persons)
+    assert 1 <= times <= Learning.most
+    if 1 < times < Learning.most:
+        assert times * persons / (times * persons + own) == pytest.approx(share, abs=persons / (persons + own))

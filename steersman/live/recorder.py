@@ -14,7 +14,6 @@ from ..config import Spec, to_json
 from ..data import WEIGHT
 from ..drive import LABELS
 from ..errors import UserError
-from ..records import Values
 from ..sources import lerobot
 from ..sources.frames import locked
 from . import journal
@@ -140,7 +139,7 @@ class Recorder:
         else:
             path.unlink()
 
-    def _add(self, name: str, streams: Mapping[str, Values]) -> None:
+    def _add(self, name: str, streams: Mapping[str, Any]) -> None:
         with locked(self.folder):
             writer = lerobot.Writer(self.folder, self.rate_hz, self.kinds, "drive by hand", self.about)
             if name not in writer.names:
