@@ -1,6 +1,6 @@
 """Every route and every message, once: the app's routes, its checks and its descriptions are made of these tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,9 @@ def maybe(schema: Schema) -> Schema:
     return schema | {"type": [schema["type"], "null"]}
 
 
-def record(optional: Sequence[str] = (), **fields: Schema) -> Schema:
-    """An object with these fields and no others."""
-    required = [name for name in fields if name not in optional]
-    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
+def record(**fields: Schema) -> Schema:
+    """An object with these fields, all of them, and no others."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
 def typed(kinds: Mapping[str, Schema]) -> dict[str, Schema]:
@@ -147,9 +146,8 @@ def check(value: Any, schema: Schema, where: str = "message") -> str | None:
         return f"{where} must be one of {', '.join(schema['enum'])}"
     if isinstance(value, str) and len(value) > schema.get("maxLength", len(value)):
         return f"{where} is longer than {schema['maxLength']} characters"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if not schema.get("minimum", value) <= value <= schema.get("maximum", value):  # NaN too.
-            return f"{where} must be from {schema.get('minimum')} to {schema.get('maximum')}"
+    if _is_a(value, "number") and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        return f"{where} must be from {schema.get('minimum')} to {schema.get('maximum')}"
     if isinstance(value, list):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             return f"{where} must have {schema['maxItems']} items"

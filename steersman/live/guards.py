@@ -24,7 +24,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Of every answer: nothing is loaded from elsewhere, nobody frames the page, the address with the token leaks nowhere."""
+"""Of every answer: nothing is loaded from elsewhere, nobody frames the page, its address leaks nowhere."""
 
 
 @dataclass(frozen=True)

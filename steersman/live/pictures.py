@@ -17,14 +17,10 @@ def decode(data: bytes, most_pixels: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > most_pixels:
-                raise Refused(
-                    f"a picture of {image.width}x{image.height} is over {most_pixels} pixels",
-                    "send smaller ones",
-                    413,
-                )
+                raise Image.DecompressionBombError
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except Refused:
-        raise
+    except Image.DecompressionBombError:
+        raise Refused(f"a picture of over {most_pixels} pixels", "send smaller ones", 413) from None
     except Exception:  # Pillow raises anything from SyntaxError to struct.error here.
         raise Refused("this is no whole picture", "send a JPEG or PNG as it is in its file") from None
 

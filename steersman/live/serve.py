@@ -94,6 +94,7 @@ def bound(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # Who comes early waits.
     except (OSError, OverflowError) as error:
         listening.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:

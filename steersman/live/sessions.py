@@ -87,11 +87,15 @@ def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
         x = ord(x)
     do = 'send {"x": "a"} or its number' if tokens else f'send {{"x": numbers in the shape {list(shape)}}}'
     try:
-        values = np.asarray(x, np.int64 if tokens else np.float32)
-    except (ValueError, TypeError, OverflowError):
-        raise Refused("x is not of numbers", do) from None
+        values = np.asarray(x)
+    except ValueError:
+        raise Refused("x is uneven", do) from None
+    if values.dtype.kind not in ("i" if tokens else "if"):
+        raise Refused("x is not of such numbers", do)
     if values.size != int(np.prod(shape)):
         raise Refused(f"x is of shape {list(values.shape)}", do)
+    with np.errstate(over="ignore"):  # What is too large becomes infinite.
+        values = values.astype(np.int64 if tokens else np.float32)
     if not np.isfinite(values).all() or (tokens and (values < 0).any()):
         raise Refused("x has a number that can't be taken", do)
     return values.reshape(shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from ..drive import Recorded
 from ..errors import UserError
@@ -181,7 +182,7 @@ class Filmed(Show):
                 for number, frame in enumerate(film.decode(stream)):
                     time_s = frame.time if frame.time is not None else number / self.rate_hz
                     yield time_s, frame.to_ndarray(format="rgb24")
-        except (OSError, IndexError, av.error.FFmpegError) as error:
+        except (OSError, IndexError, FFmpegError) as error:
             raise UserError(f"{self._file} can't be read as a video ({error}); give another file") from error
 
     def shot(self) -> Shot:
@@ -212,7 +213,7 @@ class Sent(Show):
 
     def __init__(self, raw: tuple[int, ...], limits: Limits):
         self._raw, self._limits = raw, limits
-        self.size = raw[:2]
+        self.size = raw[0], raw[1]
         self._lock, self._came = threading.Lock(), threading.Event()
         self._waiting: bytes | None = None
         self.dropped, self._steps, self._first = 0, 0, True
