@@ -208,10 +208,10 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (tuple(OWN),))
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, start_worker, (tuple(OWN),))
     waiting, running = iter(tasks), deque()
     try:
-        with _deaf():
+        with deaf():
             # A few tasks ahead of the reader and no more: a recorded drive is 24 MB.
             running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers))
         while running:
@@ -231,7 +231,7 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes started here never hear Ctrl-C, which is their parent's to handle."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -243,7 +243,7 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start_worker(files: Sequence[str]) -> None:
+def start_worker(files: Sequence[str]) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     for file in files:
