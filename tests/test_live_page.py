@@ -135,6 +135,33 @@ def test_keys_take_the_wheel_and_what_is_driven_is_recorded(opened):
     expect(page.locator("#learn")).to_be_enabled()
 
 
+def test_a_gamepad_takes_the_wheel(opened):
+    pad = "({ id: 'a pad', mapping: 'standard', axes: [0.5], buttons: Array(8).fill({ value: 0 }) })"
+    page = opened(prepare=lambda page: page.add_init_script(f"navigator.getGamepads = () => window.pad ? [{pad}] : []"))
+    expect(page.locator("#hands")).to_have_text("The model drives")
+    page.evaluate("window.pad = true")
+    expect(page.locator(".wheel.third .value")).to_have_text("0.43 right")  # what is beyond the middle's dead zone
+    page.evaluate("window.pad = false")
+    expect(page.locator("#hands")).to_have_text("The model drives")
+
+
+def test_how_learning_goes_is_shown_until_new_weights_drive(opened):
+    sockets = []
+
+    def between(socket):
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page = opened(prepare=lambda page: page.route_web_socket("**/api/stage", between))
+    for loss, text in ((None, "Getting ready"), (0.02, "step 120 of 400, loss 0.0200")):
+        sockets[0].send(json.dumps({"type": "learning", "step": 120, "steps": 400, "loss": loss}))
+        expect(page.locator("#learned-text")).to_have_text(text)
+    expect(page.locator("#learn")).to_be_disabled()
+    sockets[0].send('{"type": "swapped", "version": 2}')
+    expect(page.locator("#learning")).to_be_hidden()
+    expect(page.locator("#said")).to_have_text("New weights drive: version 2")
+
+
 def test_a_reload_goes_on_where_the_stage_is(opened):
     page = opened()
     before = frame_after(page, frame(page) + 20)

@@ -33,7 +33,7 @@ const heard = {
     if (again) say("Connected again");
   },
   learning({ step, steps, loss }) {
-    progress("learning", "learned", step, steps, `step ${figure(step, 0)} of ${figure(steps, 0)}, loss ${loss.toPrecision(3)}`);
+    progress("learning", "learned", step, steps, loss);
     $("learn").disabled = true;
   },
   swapped({ version }) {
@@ -48,7 +48,7 @@ const heard = {
   training(event) {
     curves.add(event);
     const { step, steps, loss } = event;
-    progress("training", "trained", step, steps, `step ${figure(step, 0)} of ${figure(steps, 0)}, loss ${loss.toPrecision(3)}`);
+    progress("training", "trained", step, steps, loss);
   },
   paused(event) {
     if (paused !== event.paused) say(event.paused ? "Paused" : "Going on");
@@ -151,11 +151,12 @@ function recorded(drives) {
   $("learn").disabled = !drives || !$("learning").hidden;
 }
 
-function progress(box, bar, step, steps, words) {
+/** `loss` is null while a training still gets ready. */
+function progress(box, bar, step, steps, loss) {
   $(box).hidden = false;
-  $(bar).max = steps;
-  $(bar).value = step;
-  $(`${bar}-text`).textContent = words;
+  Object.assign($(bar), { max: steps, value: step });
+  const place = `step ${figure(step, 0)} of ${figure(steps, 0)}`;
+  $(`${bar}-text`).textContent = loss === null ? "Getting ready" : `${place}, loss ${loss.toPrecision(3)}`;
 }
 
 // What is shown, no oftener than eyes need

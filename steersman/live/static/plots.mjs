@@ -9,7 +9,7 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
 /** Round numbers between two ends, about so many. */
 export function ticks(low, high, about = 5) {
   const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.9);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
   return found;
