@@ -273,6 +273,8 @@ class Serve:
     """0: any that is free."""
     open: bool = True
     """Open the page in a browser."""
+    recordings: str = ""
+    """Where a person's drives in the simulator are kept; empty: below `drives`, named after the simulator."""
     limits: Limits = Limits()
 
 
@@ -725,6 +727,7 @@ def live(arguments: list[str]) -> None:
     """serve a model live, and a page to watch it on"""
     options = tyro.cli(Serve, args=arguments, prog="steersman live")
     try:
+        from .live.seat import seated
         from .live.serve import address, prepared
     except ImportError as error:
         raise UserError(f"{error.name} is not installed; run: pip install 'steersman[live]'") from None
@@ -738,7 +741,8 @@ def live(arguments: list[str]) -> None:
         say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
     if options.open:
         webbrowser.open(where)
-    server.run(sockets=[listening])
+    with seated(stage, run, Path(options.recordings) if options.recordings else None, say):
+        server.run(sockets=[listening])
 
 
 def quickstart(arguments: list[str]) -> None:

@@ -190,11 +190,16 @@ class Recorded(Spec):
         return record(self.world, folder, self.episodes, self.seed, name, workers or num_cores(), watch)
 
     def _name(self, name: str) -> str:
-        colours = "-colours" * self.world.domain_randomize
-        blackouts = f"-blackouts-{self.world.blackouts:g}" if self.world.blackouts else ""
-        short = f"-{self.world.max_steps}-steps" if self.world.max_steps != CarRacing.max_steps else ""
         driven = "" if name == EXPERT else f"-{Path(name).name}"
-        return f"car-racing{colours}{blackouts}{short}{driven}-{self.seed}"
+        return f"{world_name(self.world)}{driven}-{self.seed}"
+
+
+def world_name(world: CarRacing) -> str:
+    """What drives in it are called by: all of it that changes what is seen."""
+    colours = "-colours" * world.domain_randomize
+    blackouts = f"-blackouts-{world.blackouts:g}" if world.blackouts else ""
+    short = f"-{world.max_steps}-steps" if world.max_steps != CarRacing.max_steps else ""
+    return f"car-racing{colours}{blackouts}{short}"
 
 
 def num_cores() -> int:

@@ -1,7 +1,9 @@
 """The person at the wheel: who drives, a recording that nothing destroys, learning from it, watching a training."""
 
+import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -404,7 +406,7 @@ def taught(tmp_path_factory):
     return run, below / "hands"
 
 
-LEARNING = Learning(steps=60, rate=4.0, share=0.5)
+LEARNING = Learning(steps=60, rate=4.0, share=0.5, nice=0)
 
 
 def learner(taught, below: Path, page: Page, swapped: list, said: list[str], **options) -> Learner:
@@ -502,3 +504,81 @@ def test_the_mix_is_no_more_than_asked_for(own, persons, share):
     assert 1 <= times <= Learning.most
     if 1 < times < Learning.most:
         assert times * persons / (times * persons + own) == pytest.approx(share, abs=persons / (persons + own))
+
+
+def test_a_page_takes_the_wheel_is_recorded_and_teaches_while_the_stream_goes_on(taught, tmp_path, monkeypatch):
+    """The whole way through a server: every step of the show is counted, none is missing while weights are swapped."""
+    pytest.importorskip("onnxruntime")
+    serve = pytest.importorskip("steersman.live.serve")
+    from websockets.sync.client import connect
+
+    from steersman.live import api
+    from steersman.live.limits import Limits
+    from steersman.live.seat import seated
+    from steersman.live.shows import Source
+    from steersman.live.stage import staged
+
+    monkeypatch.chdir(tmp_path)
+    run, said = taught[0], []
+    stage = staged(run, Source(), Limits(), said.append)
+    moments, events = [], []
+
+    def heard(until) -> None:
+        while not until():
+            message = socket.recv(30)
+            if isinstance(message, bytes):
+                (length,) = struct.unpack("<I", message[:4])
+                moments.append(json.loads(message[4 : 4 + length]))
+            else:
+                events.append(json.loads(message))
+                kind = events[-1]["type"]
+                assert api.check(events[-1], api.FROM_STAGE[kind]) is None
+                assert kind != "error", (events[-1], said)
+
+    def had(kind: str) -> bool:
+        return any(event["type"] == kind for event in events)
+
+    with seated(stage, run, None, said.append, LEARNING), serve.running(stage) as live:
+        where = f"ws://127.0.0.1:{live.guard.port}/api/stage?token={live.guard.token}"
+        with connect(where, proxy=None, compression=None) as socket:
+            heard(lambda: len(moments) > 10)
+            assert (events[0]["wheel"], events[0]["recorded"]) == (True, 0)
+            assert moments[-1]["hands"] == "model"
+            while not had("recorded"):
+                socket.send(json.dumps({"type": "wheel", "steer": 0.75, "gas": 0.25, "brake": 0}))
+                before = len(moments)
+                heard(lambda: len(moments) > before + 4)  # noqa: B023
+            held = [m["driven"] for m in moments if m["hands"] == "person"]
+            assert held
+            assert all(d == {"steer": 0.75, "gas": 0.25, "brake": 0} for d in held)
+            socket.send(json.dumps({"type": "release"}))
+            socket.send(json.dumps({"type": "learn"}))
+            heard(lambda: had("swapped"))
+            last = len(moments)
+            heard(lambda: len(moments) > last + 5)
+    assert had("learning")
+    assert [m["version"] for m in moments[last:]] == [2] * len(moments[last:])
+    numbers = [m["n"] + 0 for m in moments]
+    missed = moments[-1]["dropped"]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] - numbers[0] + 1 == len(numbers) + missed
+    assert load(tmp_path / "runs" / "steer-by-hand-1").head.targets == LABELS
+    (folder,) = (tmp_path / "drives").iterdir()
+    assert folder.name == "car-racing-60-steps-by-hand"
+    assert all(np.asarray(r[WEIGHT].values).any() for r in read(folder))
+
+
+def test_other_weights_go_on_from_the_state_of_the_old_ones(taught):
+    pytest.importorskip("onnxruntime")
+    from steersman.serving import Stepping
+
+    run, _ = taught
+    first, second = Stepping(run.model()), Stepping(run.model())
+    (record, *_) = run.recipe.source.read()
+    pictures = np.asarray(record["picture"].values[:20])
+    for picture in pictures[:10]:
+        first.step(picture)
+    session = second.session()
+    session.state = first._first.state
+    for picture in pictures[10:]:
+        assert session.step(picture) == first.step(picture)
