@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium h
 
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 expect = playwright.expect
+expect.set_options(timeout=15_000)  # Seconds on a machine with other work.
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def opened(browser, addresses):
         context = browser.new_context(**{"viewport": DESK} | options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(15_000)
         page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         home = re.match(r"http://[^/]+/", addresses[source])[0]
