@@ -10,7 +10,7 @@ const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "gas", ArrowDown
 export const towards = (value, goal, most) => value + Math.max(-most, Math.min(most, goal - value));
 
 export class Driving {
-  /** `send` takes a message; `changed(on)` is told when hands are laid on and taken off. */
+  /** `send` takes a message; `changed` is called when the wheel is held by a button, or no longer. */
   constructor(send, changed) {
     Object.assign(this, { send, changed });
     this.allowed = this.held = this.on = false;
@@ -43,8 +43,9 @@ export class Driving {
   }
 
   hold(held) {
-    this.held = held && this.allowed;
-    if (!held) this.letGo();
+    if (!held) return this.letGo();
+    this.held = this.allowed;
+    this.changed();
   }
 
   /** The model drives again at once, rather than a second after the last key. */
@@ -53,8 +54,10 @@ export class Driving {
     this.drag = null;
     this.held = false;
     this.steer = this.gas = this.brake = 0;
-    if (this.on) this.send({ type: "release" });
-    this.set(false);
+    if (this.recent) this.send({ type: "release" });
+    this.told = "";
+    this.on = false;
+    this.changed();
   }
 
   tick() {
@@ -66,7 +69,7 @@ export class Driving {
     this.gas = direct ? goal.gas : towards(this.gas, goal.gas, PEDAL * seconds);
     this.brake = direct ? goal.brake : towards(this.brake, goal.brake, PEDAL * seconds);
     const active = this.held || goal.active || this.steer !== 0;
-    this.set(active);
+    this.on = active;
     if (active) this.tell();
   }
 
@@ -76,10 +79,6 @@ export class Driving {
     const text = JSON.stringify(message), now = performance.now();
     if (text === this.told && now - this.toldAt < REPEAT_MS) return;
     if (this.send(message)) [this.told, this.toldAt] = [text, now];
-  }
-
-  set(on) {
-    if (on !== this.on) this.changed((this.on = on));
   }
 
   keyGoal() {

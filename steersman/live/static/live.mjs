@@ -2,6 +2,7 @@
 
 import { Connection } from "./connection.mjs";
 import { Driving } from "./driving.mjs";
+import { listenToGamepads, listenToKeys, listenToPointer } from "./inputs.mjs";
 import { MINUS, Steering, figure, named, parseMoment } from "./moments.mjs";
 import { Belt, OverTime } from "./over_time.mjs";
 import { Picture } from "./picture.mjs";
@@ -29,6 +30,7 @@ const heard = {
     steering = new Steering(event);
     moment = null;
     hands = "";
+    $("learning").hidden = true; // If it goes on, that is told again soon.
     begin();
     if (again) say("Connected again");
   },
@@ -42,7 +44,7 @@ const heard = {
     say(`New weights drive: version ${version}`);
   },
   recorded({ drives }) {
-    if (drives > hello.recorded) say(`Your drive was recorded: ${drives} in all`);
+    if (drives > hello.recorded) say(`A drive was recorded: ${drives} in all`);
     recorded(drives);
   },
   training(event) {
@@ -84,10 +86,10 @@ function hearMoment(buffer) {
 
 function tellHands() {
   hands = moment.hands;
-  const person = hands === "person", who = person ? (driving.recent ? "You drive" : "Another page drives") : "The model drives";
+  const person = hands === "person";
   $("screen").classList.toggle("person", person);
   $("hands").hidden = !hello.wheel;
-  $("hands").textContent = who;
+  $("hands").textContent = !person ? "The model drives" : driving.recent ? "You drive" : "Another page drives";
 }
 
 function begin() {
@@ -248,62 +250,26 @@ const connection = new Connection({
     if (name === "lost") driving.letGo();
   },
 });
-const driving = new Driving((message) => connection.send(message), (on) => {
+const driving = new Driving((message) => connection.send(message), () => {
   $("take").setAttribute("aria-pressed", String(driving.held));
-  if (!on) $("thumb").hidden = true;
+});
+listenToPointer(driving, $("screen"), $("thumb"));
+listenToKeys(driving, {
+  space: togglePause,
+  help: openHelp,
+  ignored: (target) => target.closest("select, textarea, dialog"),
+});
+listenToGamepads((words) => {
+  $("gamepad").textContent = words;
+  $("gamepad").hidden = !words;
 });
 
 function togglePause() {
-  connection.send({ type: "pause", paused: !paused });
+  if (!$("pause").hidden) connection.send({ type: "pause", paused: !paused });
 }
 
 function openHelp() {
   if (!$("help").open) $("help").showModal();
-}
-
-const typing = (target) => target.closest("select, input:not([type=checkbox]), textarea, dialog");
-addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-  if (driving.key(event.key, true)) event.preventDefault();
-  else if (event.key === "Escape") driving.letGo();
-  else if (event.key === "?") openHelp();
-  else if (event.key === " " && !event.target.closest("button, summary, input")) {
-    event.preventDefault();
-    if (!event.repeat) togglePause();
-  }
-});
-addEventListener("keyup", (event) => driving.key(event.key, false));
-addEventListener("blur", () => driving.letGo());
-addEventListener("gamepadconnected", ({ gamepad }) => {
-  const known = gamepad.mapping === "standard";
-  $("gamepad").textContent = known ? `Gamepad: ${gamepad.id}` : `The layout of this gamepad is not known: ${gamepad.id}`;
-  $("gamepad").hidden = false;
-});
-addEventListener("gamepaddisconnected", () => ($("gamepad").hidden = true));
-
-let began = null;
-const screen = $("screen");
-screen.addEventListener("pointerdown", (event) => {
-  if (!driving.allowed || !event.isPrimary || event.button !== 0) return;
-  began = [event.clientX, event.clientY];
-  screen.setPointerCapture(event.pointerId);
-  drag(event);
-});
-screen.addEventListener("pointermove", (event) => began && drag(event));
-for (const end of ["pointerup", "pointercancel"]) {
-  screen.addEventListener(end, () => {
-    began = null;
-    driving.dragged(null);
-    $("thumb").hidden = true;
-  });
-}
-
-function drag(event) {
-  const box = screen.getBoundingClientRect();
-  driving.dragged([(event.clientX - began[0]) / box.width, (event.clientY - began[1]) / box.height]);
-  $("thumb").hidden = false;
-  $("thumb").style.left = `${event.clientX - box.left}px`;
-  $("thumb").style.top = `${event.clientY - box.top}px`;
 }
 
 $("pause").onclick = togglePause;
