@@ -32,9 +32,10 @@ KINDS = {
     "mjs": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 SWEEP_S = 1.0
 GONE = (WebSocketDisconnect, OSError)
-"""What sending raises when the other side is no longer there."""
+"""What is raised when the other side is no longer there."""
 
 
 @dataclass(eq=False)
@@ -223,7 +224,7 @@ class Live:
                     await _goodbye(socket, data)
                     return
                 answer = await self._answered(session, n, data, inbox)
-                await socket.send_text(json.dumps(answer, separators=(",", ":")))
+                await _say(socket, answer)
         finally:
             reading.cancel()
 
@@ -251,15 +252,15 @@ class Live:
         hearing = asyncio.create_task(self._hear(socket, viewer, inbox))
         hearing.add_done_callback(lambda _: woken.set())
         try:
-            await socket.send_text(json.dumps(self.stage.hello()))
+            await _say(socket, self.stage.hello())
             while not hearing.done():
                 await woken.wait()
                 woken.clear()
                 events, moment = viewer.take()
                 for event in events:
-                    await socket.send_text(json.dumps(event))
+                    await _say(socket, event)
                 if moment is not None:
-                    await socket.send_bytes(moment)
+                    await _say(socket, moment)
                 if viewer.gone:
                     await _goodbye(socket, Ended("this page took nothing for too long", 1008))
                     return
@@ -342,9 +343,19 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
         loop.call_soon_threadsafe(woken.set)
 
 
+async def _say(socket: WebSocket, message: dict[str, Any] | bytes) -> None:
+    try:
+        if isinstance(message, bytes):
+            await socket.send_bytes(message)
+        else:
+            await socket.send_text(JSON.encode(message))
+    except RuntimeError:  # The protocol closed it already, as for a message that was too large.
+        raise WebSocketDisconnect from None
+
+
 async def _goodbye(socket: WebSocket, ended: Ended) -> None:
-    with suppress(*GONE):
-        await socket.send_text(json.dumps({"type": "goodbye", "why": ended.why}))
+    with suppress(*GONE, RuntimeError):
+        await _say(socket, {"type": "goodbye", "why": ended.why})
         await socket.close(ended.code, ended.why[:100])
 
 

@@ -25,8 +25,9 @@ class Insight:
         plain = not isinstance(model, FeedbackModel)  # Its core is also fed what was said before.
         self.has_gates = plain and model.causal
         self.has_look = plain and isinstance(model.encoder, PictureEncoder)
+        self.layers = self._layers()
 
-    def about(self) -> list[dict]:
+    def _layers(self) -> list[dict]:
         """The layers and their gates, as `hello` tells them."""
         blank = np.zeros(self.model.encoder.raw, np.uint8 if len(self.model.encoder.raw) == 3 else np.float32)
         shown = self._belts(blank, [t.numpy() for t in state_tensors(self.model.initial(1))]) if self.has_gates else []

@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             live.app,
             http=impatient(limits.arrival_s),
-            ws=WebSocketsSansIOProtocol,
+            ws=Answering,
             ws_max_size=limits.frame_bytes,
             ws_per_message_deflate=False,
             limit_concurrency=limits.connections,
@@ -54,6 +54,14 @@ class Server(uvicorn.Server):
                 break
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
+
+
+class Answering(WebSocketsSansIOProtocol):
+    """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
 
 
 def impatient(seconds: float) -> type[H11Protocol]:

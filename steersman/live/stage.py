@@ -193,7 +193,7 @@ class Stage:
             "range": usual(self.model),
             "rate_hz": round(self.show.rate_hz, 3),
             "version": self.version,
-            "belts": self._insight.about(),
+            "belts": self._insight.layers,
             "records": self.show.records,
             "recorded": self.recorded,
             "size": list(self.show.size),
