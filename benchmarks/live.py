@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -61,6 +62,11 @@ class Served:
     def resident_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    @property
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -151,15 +157,17 @@ async def many(server: Served, sessions: int, rate: float, minutes: float) -> bo
             memory.append((time.perf_counter() - began, server.resident_mb))
             await asyncio.sleep(1)
 
-    looking = asyncio.create_task(look())
+    looking, before = asyncio.create_task(look()), server.cpu_s
     steps = await asyncio.gather(*(session(server, drive, rate, until, taken, wrong) for drive in shown))
     await looking
     seconds = time.perf_counter() - began
+    cpu_ms = 1e3 * (server.cpu_s - before) / sum(steps)
     median, late, worst = 1e3 * np.quantile(taken, (0.5, 0.99, 1.0))
     first = min(60.0, seconds / 2)
     after = [mb for second, mb in memory if second >= first]
     grown = 100 * (max(after) / after[0] - 1)
     print(f"{sessions} sessions, {sum(steps)} steps in {seconds:.0f} s: {sum(steps) / seconds:.0f} a second in all")
+    print(f"CPU time of the server: {cpu_ms:.2f} ms a step")
     print(f"round trip: median {median:.2f} ms, 99th percentile {late:.2f} ms, worst {worst:.0f} ms")
     print(f"answers that were not those of the session's own drive: {len(wrong)}")
     print(f"memory {after[0]:.0f} MB after {first:.0f} s, at most {max(after):.0f} MB from then on: {grown:+.1f} %")

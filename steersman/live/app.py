@@ -32,6 +32,7 @@ KINDS = {
     "mjs": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 SWEEP_S = 1.0
 GONE = (WebSocketDisconnect, OSError)
 """What is raised when the other side is no longer there."""
@@ -347,7 +348,7 @@ async def _say(socket: WebSocket, message: dict[str, Any] | bytes) -> None:
         if isinstance(message, bytes):
             await socket.send_bytes(message)
         else:
-            await socket.send_text(json.dumps(message, allow_nan=False, separators=(",", ":")))
+            await socket.send_text(JSON.encode(message))
     except RuntimeError:  # The protocol closed it already, as for a message that was too large.
         raise WebSocketDisconnect from None
 

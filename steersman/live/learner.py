@@ -1,14 +1,13 @@
 """Training on what a person did at the wheel, in a process of its own; the stage goes on meanwhile."""
 
-import json
 import math
 import multiprocessing
-import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..config import Spec, from_json, to_json
 from ..data import WEIGHT, Batch
-from ..drive import LABELS, start_worker
+from ..drive import LABELS
 from ..errors import UserError
 from ..model import Model
 from ..progress import Watch
@@ -25,6 +24,7 @@ from ..records import Record
 from ..runs import OWN, Run, fit, new_folder, read_records
 from ..sources import read
 from ..train import Look, Trainer
+from .beside import failures_sent, heard, send, stand_back
 from .limits import Refused
 from .recorder import Tell
 
@@ -145,13 +145,18 @@ class Learner:
             self._thread.join()
 
     def _follow(self, here: Connection, there: Connection, folder: Path) -> None:
+        last: dict[str, Any] = {}
         try:
             self._process.start()
             there.close()
-            last = self._heard(here)
+            for last in heard(here):
+                if last["type"] == "said":
+                    self.say(last["text"])
+                elif last["type"] == "learning":
+                    self.tell({name: last[name] for name in ("type", "step", "steps", "loss")})
             self._process.join()
             if last.get("type") == "failed":
-                raise UserError(last["error"])
+                raise UserError(last["text"])
             if last.get("type") != "done":
                 raise UserError(f"the process that learned ended with code {self._process.exitcode}")
             self.run = Run.open(folder)
@@ -165,37 +170,18 @@ class Learner:
             self.say(f"the training in {folder} failed, nothing was changed: {error}")
             self.tell({"type": "error", "error": "learning failed, nothing changed", "do": "see the server's terminal"})
 
-    def _heard(self, here: Connection) -> dict[str, Any]:
-        """Passes on what the process tells; its last word."""
-        message: dict[str, Any] = {}
-        try:
-            while message.get("type") not in ("done", "failed"):
-                message = json.loads(here.recv_bytes())
-                if message["type"] == "said":
-                    self.say(message["text"])
-                elif message["type"] == "learning":
-                    self.tell(message)
-        except EOFError:
-            pass
-        return message
-
 
 def _learn(there: Connection, learning: Any, run: str, recordings: str, folder: str, own: Sequence[str]) -> None:
-    """What the process does: one thread, behind all others, deaf to the Ctrl-C that is meant for the server."""
-    os.setpgid(0, 0)
-    start_worker(own)
+    """What the process does."""
     spec: Learning = from_json(learning)
-    os.nice(spec.nice)
+    stand_back(spec.nice, own)
     told = -math.inf
-
-    def send(**message: Any) -> None:
-        there.send_bytes(json.dumps(message).encode())
 
     def progress(step: int, loss: float | None) -> None:
         nonlocal told
         if time.monotonic() - told >= TOLD_S or step == spec.steps:
             told = time.monotonic()
-            send(type="learning", step=step, steps=spec.steps, loss=loss)
+            send(there, "learning", step=step, steps=spec.steps, loss=loss)
 
     def watch(what: str, done: int, total: int, note: str = "") -> None:
         if what != "training":
@@ -205,11 +191,6 @@ def _learn(there: Connection, learning: Any, run: str, recordings: str, folder: 
         progress(trainer.at.step, trainer.at.smooth)
         return {}
 
-    def say(text: str) -> None:
-        send(type="said", text=text)
-
-    try:
-        spec.fit(Run.open(Path(run)), Path(recordings), Path(folder), say, watch, look)
-        send(type="done")
-    except Exception as error:
-        send(type="failed", error=str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+    with failures_sent(there):
+        spec.fit(Run.open(Path(run)), Path(recordings), Path(folder), partial(send, there, "said"), watch, look)
+        send(there, "done")

@@ -10,6 +10,8 @@ from ..encoders import Picture
 from .limits import Refused
 
 FORMATS = ("JPEG", "PNG")
+SHOWN = 640
+"""Pixels of a picture's longer side, on its way to people."""
 
 
 def decode(data: bytes, most_pixels: int) -> np.ndarray:
@@ -43,16 +45,19 @@ def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return Picture(*shape[:2]).prepare(middle)[0].numpy()
 
 
-def jpeg(picture: np.ndarray, quality: int = 80) -> bytes:
-    return _encoded(picture, "JPEG", quality=quality)
+def jpeg(picture: np.ndarray) -> bytes:
+    """For people: no larger than SHOWN."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
+    return _encoded(image, "JPEG", quality=80)
 
 
 def png(picture: np.ndarray) -> bytes:
     """Lossless, and quick rather than small."""
-    return _encoded(picture, "PNG", compress_level=1)
+    return _encoded(Image.fromarray(np.ascontiguousarray(picture)), "PNG", compress_level=1)
 
 
-def _encoded(picture: np.ndarray, kind: str, **options: int) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(out, kind, **options)
+    image.save(out, kind, **options)
     return out.getvalue()
