@@ -39,8 +39,8 @@ from steersman.live.guards import Guard  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
-from steersman.live.shows import Source  # noqa: E402
-from steersman.live.stage import staged  # noqa: E402
+from steersman.live.shows import Logged, Source  # noqa: E402
+from steersman.live.stage import Stage, staged  # noqa: E402
 from steersman.serving import Stepping  # noqa: E402
 
 quiet = {"say": lambda text: None}
@@ -348,6 +348,31 @@ def test_too_many_messages_are_refused_one_by_one(run, held_out):
             hasty.send(picture)
             answer = json.loads(hasty.recv(timeout=5))
         assert "over 5 messages a second" in answer["error"]
+
+
+def test_over_so_many_connections_the_next_is_told(run):
+    with served(run, connections=3) as live, http(live) as web:
+        assert web.get("/api/about").status_code == 200
+        idle = [socket.create_connection(("127.0.0.1", live.guard.port)) for _ in range(3)]
+        with http(live) as another:
+            answer = another.get("/api/about")
+        assert (answer.status_code, "3 connections" in answer.json()["error"]) == (503, True)
+        for one in idle:
+            one.close()
+        assert web.get("/api/about").status_code == 200
+
+
+def test_what_is_no_number_is_said_in_words(run, held_out):
+    model = run.model()
+    model.head.linear.bias.data.fill_(float("nan"))
+    stage = Stage("run", "steer", model, Logged(run.records()["test"], "picture", ("steer",), run.raw), **quiet)
+    with running(stage) as live:
+        with client(live) as steps, pytest.raises(UserError, match="no finite number"):
+            steps.step(held_out[0][0][0])
+        with ws(live, "/api/stage") as page:
+            told(page.recv())
+            events, _ = watched(page, 1, lambda e: e["type"] == "paused")
+            assert [e["type"] for e in events] == ["error", "paused"]
 
 
 def test_a_bucket_keeps_its_rate():

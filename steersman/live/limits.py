@@ -1,9 +1,9 @@
 """What a server bears: the number of every limit, and the buckets that keep a rate."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 
 from ..config import Spec
 
@@ -17,6 +17,12 @@ class Refused(Exception):
 
     def json(self) -> dict[str, str]:
         return {"error": self.error, "do": self.do}
+
+
+def finite(prediction: Mapping[str, float]) -> None:
+    """Refused where a model says what is no number, as one does whose training failed; JSON has no word for it."""
+    if wrong := [name for name, value in prediction.items() if not isfinite(value)]:
+        raise Refused(f"the model's {wrong[0]} is no finite number", "look at its training, or begin anew", 500)
 
 
 @dataclass(frozen=True)

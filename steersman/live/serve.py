@@ -12,13 +12,14 @@ from typing import Any
 import h11
 import torch
 import uvicorn
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..errors import UserError
 from .app import Live
 from .guards import EVERYWHERE, Guard
-from .limits import Limits
+from .limits import Limits, Refused
 from .stage import Stage
 
 FAREWELL_S = 2.0
@@ -32,11 +33,10 @@ class Server(uvicorn.Server):
         limits = live.limits
         config = uvicorn.Config(
             live.app,
-            http=impatient(limits.arrival_s),
+            http=bounded(limits),
             ws=Answering,
             ws_max_size=limits.frame_bytes,
             ws_per_message_deflate=False,
-            limit_concurrency=limits.connections,
             timeout_graceful_shutdown=int(FAREWELL_S) + 1,
             proxy_headers=False,
             server_header=False,
@@ -64,35 +64,47 @@ class Answering(WebSocketsSansIOProtocol):
         self.handshake_complete = self.handshake_complete or self.close_sent
 
 
-def impatient(seconds: float) -> type[H11Protocol]:
-    """HTTP that waits so long for the head of a request, which uvicorn by itself does for ever."""
+def bounded(limits: Limits) -> type[H11Protocol]:
+    """HTTP that waits only so long for the head of a request, and answers only so many connections with the app.
 
-    class Impatient(H11Protocol):
-        late: asyncio.TimerHandle | None = None
+    uvicorn by itself waits for ever, and says of too many no more than that it is not available.
+    """
+    late, most = limits.arrival_s, limits.connections
+
+    async def full(scope: Any, receive: Any, send: Any) -> None:
+        refused = Refused(f"there are {most} connections already", "close some, or come again later", 503)
+        await JSONResponse(refused.json(), refused.status, {"Connection": "close"})(scope, receive, send)
+
+    class Bounded(H11Protocol):
+        waiting: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.late = self.loop.call_later(seconds, self.give_up)
+            self.waiting = self.loop.call_later(late, self.give_up)
+            if len(self.connections) > most:
+                self.app = full
+            if len(self.connections) > 2 * most:
+                transport.abort()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             waits = self.conn.their_state is h11.IDLE
-            if self.late and not waits:
-                self.late.cancel()
-                self.late = None
-            elif waits and not self.late:
-                self.late = self.loop.call_later(seconds, self.give_up)
+            if self.waiting and not waits:
+                self.waiting.cancel()
+                self.waiting = None
+            elif waits and not self.waiting:
+                self.waiting = self.loop.call_later(late, self.give_up)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self.late:
-                self.late.cancel()
+            if self.waiting:
+                self.waiting.cancel()
             super().connection_lost(exc)
 
         def give_up(self) -> None:
             if not self.transport.is_closing():
-                self.send_400_response(f"the head of a request did not come within {seconds:g} s; send it at once")
+                self.send_400_response(f"the head of a request did not come within {late:g} s; send it at once")
 
-    return Impatient
+    return Bounded
 
 
 def bound(host: str, port: int) -> socket.socket:

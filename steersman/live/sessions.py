@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..model import Model
 from ..serving import Stepping
-from .limits import Bucket, Limits, Refused
+from .limits import Bucket, Limits, Refused, finite
 from .pictures import decode, fitted
 
 REMEMBERED = 1000
@@ -52,6 +52,7 @@ class Session:
             raise Refused(what, do) from None
         latency_ms = 1e3 * (time.perf_counter() - began)
         self.steps += 1
+        finite(prediction)
         return {"prediction": prediction, "latency_ms": round(latency_ms, 3)}
 
     def _raw(self, data: bytes | str) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..progress import Watch, silent
 from ..runs import Run
 from ..serving import Stepping
 from .insight import Insight
-from .limits import Limits, Refused
+from .limits import Limits, Refused, finite
 from .pictures import jpeg, png
 from .shows import Shot, Show, Source
 
@@ -268,6 +268,12 @@ class Stage:
             began = time.perf_counter()
             prediction = sequence.step(shot.raw)
             self._tick(1e3 * (time.perf_counter() - began))
+        try:
+            finite(prediction)
+        except Refused as refused:
+            self.publish({"type": "error", **refused.json()})
+            self._pause(True)
+            return 0.0
         gates = insight.gates(shot.raw, before) if due["gates"] else None
         look = insight.look(shot.raw, before) if due["look"] else None
         driven = self._driven(shot, prediction)
