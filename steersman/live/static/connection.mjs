@@ -1,9 +1,11 @@
 // The one WebSocket of the page: it comes back by itself, ever more slowly, and says so.
 
+import { capital } from "./moments.mjs";
+
 const FIRST_MS = 500, LONGEST_MS = 8000;
 
 export class Connection {
-  /** `on` has: event(object), moment(buffer), state(name, text), where a state is connecting, live or lost. */
+  /** `on` has: event(object), moment(buffer), state(name, words, wait), where a state is connecting, live or lost. */
   constructor(on) {
     this.on = on;
     this.failures = 0;
@@ -28,7 +30,7 @@ export class Connection {
       this.why = "";
       this.on.state("live", "Live");
     }
-    if (event.type === "goodbye") this.why = event.why;
+    if (event.type === "goodbye") this.why = capital(event.why);
     this.on.event(event);
   }
 
@@ -45,7 +47,7 @@ export class Connection {
     this.timer = setTimeout(() => this.open(), wait);
     const tell = () => {
       const left = Math.max(1, Math.ceil((until - performance.now()) / 1000));
-      this.on.state("lost", `${this.why || "Connection lost"}; trying again in ${left} s`);
+      this.on.state("lost", this.why || "Connection lost", `trying again in ${left} s`);
     };
     this.counter = setInterval(tell, 1000);
     tell();

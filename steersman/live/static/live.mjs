@@ -3,7 +3,7 @@
 import { Connection } from "./connection.mjs";
 import { Driving } from "./driving.mjs";
 import { listenToGamepads, listenToKeys, listenToPointer } from "./inputs.mjs";
-import { MINUS, Steering, figure, named, parseMoment } from "./moments.mjs";
+import { MINUS, Steering, capital, figure, named, parseMoment } from "./moments.mjs";
 import { Belt, OverTime } from "./over_time.mjs";
 import { Picture } from "./picture.mjs";
 import { TrainingCurves } from "./training.mjs";
@@ -57,7 +57,7 @@ const heard = {
     setPaused(event.paused);
   },
   error({ error, do: mend }) {
-    notice(`${error[0].toUpperCase()}${error.slice(1)}: ${mend}`);
+    notice(`${capital(error)}: ${mend}`);
     $("learning").hidden = true;
     $("learn").disabled = !hello?.recorded;
   },
@@ -243,9 +243,11 @@ function setPaused(now) {
 const connection = new Connection({
   event: hear,
   moment: hearMoment,
-  state(name, words) {
+  state(name, words, wait = "") {
     $("link").dataset.state = name;
-    $("link").textContent = words;
+    if ($("link").textContent !== words) $("link").textContent = words; // Read aloud; the seconds are not.
+    $("wait").textContent = wait;
+    $("main").classList.toggle("stale", name !== "live");
     $("retry").hidden = name !== "lost";
     if (name === "lost") driving.letGo();
   },

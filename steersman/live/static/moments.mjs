@@ -28,6 +28,8 @@ export function named(target, value, hello) {
   return figure(value, hello.range?.[target] ? 3 : 0);
 }
 
+export const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
+
 /** Which target turns a wheel, how far it goes, and how it is read. */
 export class Steering {
   static LOCK_DEG = 135; // How far a drawn wheel turns at full lock.

@@ -32,9 +32,8 @@ export class Wheel {
     this.label = document.createElement("span");
     this.label.className = "label";
     this.label.textContent = label;
-    this.value = document.createElement("output");
+    this.value = document.createElement("span");
     this.value.className = "value";
-    this.value.setAttribute("aria-live", "off");
     this.element = document.createElement("div");
     this.element.className = `wheel ${colour}`;
     this.element.append(drawing, this.label, this.value);
