@@ -562,6 +562,11 @@ def test_what_is_described_is_what_is_there(live):
         assert api.check(web.get("/api/about").json(), api.ABOUT) is None
 
 
+def test_every_limit_stands_in_the_documentation():
+    page = (Path(__file__).parents[1] / "docs" / "live.md").read_text()
+    assert all(f"`--limits.{name.replace('_', '-')}`" in page for name in vars(Limits()))
+
+
 @pytest.mark.parametrize(
     ("value", "schema", "wrong"),
     [
