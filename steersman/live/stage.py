@@ -35,6 +35,8 @@ MOST_EVENTS = 500
 BEHIND_S = 0.25
 """A show that is later than this does not catch up."""
 
+BROKEN = Refused("this can't be shown", "look at what the server printed")
+
 
 class Wheel(Protocol):
     """Who drives in a simulator: the model, or the person who took the wheel. Called in the stage's thread."""
@@ -128,6 +130,7 @@ class Stage:
         self.paused, self._record, self._steps = False, "", 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._latency = {"now": 0.0, "median": 0.0, "p99": 0.0}
+        self._fault: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._run, name="stage", daemon=True)
 
     # From any thread:
@@ -143,6 +146,8 @@ class Stage:
 
     def subscribe(self, wake: Callable[[], None]) -> Viewer:
         viewer = Viewer(wake)
+        if self._fault:
+            viewer.tell(self._fault)
         self._viewers.add(viewer)
         self._watched.set()
         return viewer
@@ -213,12 +218,10 @@ class Stage:
                     self._stopping.wait(wait)
                 elif wait < -BEHIND_S:
                     due = time.perf_counter()
-        except UserError as error:
-            self.say(str(error))
-            self.publish({"type": "error", "error": "the show ended", "do": "look at what the server printed"})
-        except Exception:
-            self.say(traceback.format_exc())
-            self.publish({"type": "error", "error": "the show failed", "do": "look at what the server printed"})
+        except Exception as error:
+            self.say(str(error) if isinstance(error, UserError) else traceback.format_exc())
+            self._fault = {"type": "error", **BROKEN.json()}
+            self.publish(self._fault)
         finally:
             if self.wheel and self._record:
                 self.wheel.end()
@@ -232,6 +235,9 @@ class Stage:
                     self.on[message["type"]](message)
                 except Refused as refused:
                     self._refuse(refused, viewer)
+                except UserError as error:
+                    self.say(str(error))
+                    self._refuse(BROKEN, viewer)
                 message, viewer = self._commands.get_nowait()
         except queue.Empty:
             pass
