@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -758,7 +759,7 @@ def live(arguments: list[str]) -> None:
     if options.host not in OWN_HOSTS:
         say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
     if options.open:
-        webbrowser.open(where)
+        threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()  # Some wait for their end.
     with seat.seated(stage, run, Path(options.recordings) if options.recordings else None, say):
         server.run(sockets=[listening])
 

@@ -375,6 +375,24 @@ def test_what_is_no_number_is_said_in_words(run, held_out):
             assert [e["type"] for e in events] == ["error", "paused"]
 
 
+def test_a_show_that_breaks_is_told_to_all_without_a_path_and_the_sessions_go_on(run, held_out):
+    printed = []
+
+    class Broken(Logged):
+        def shot(self):
+            raise UserError("/secret/frame.jpg can't be decoded")
+
+    show = Broken(run.records()["test"], "picture", ("steer",), run.raw)
+    with running(Stage("run", "steer", run.model(), show, say=printed.append)) as live:
+        for _ in range(2):  # Who comes later is told, too.
+            with ws(live, "/api/stage") as page:
+                told(page.recv())
+                assert told(page.recv(timeout=5))["error"] == "this can't be shown"
+        with client(live) as steps:
+            assert steps.step(held_out[0][0][0])["n"] == 0
+    assert printed == ["/secret/frame.jpg can't be decoded"]
+
+
 def test_a_bucket_keeps_its_rate():
     now = [0.0]
     bucket, taken = Bucket(10.0, lambda: now[0]), 0
@@ -560,6 +578,11 @@ def test_what_is_described_is_what_is_there(live):
             for part in reference.split("/"):
                 found = found[part]
         assert api.check(web.get("/api/about").json(), api.ABOUT) is None
+
+
+def test_every_limit_stands_in_the_documentation():
+    page = (Path(__file__).parents[1] / "docs" / "live.md").read_text()
+    assert all(f"`--limits.{name.replace('_', '-')}`" in page for name in vars(Limits()))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a stage shows: a simulator, a log at its own rate, a video file, or the pictures that a page sends."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +217,7 @@ class Sent(Show):
         self.size = raw[0], raw[1]
         self._lock, self._came = threading.Lock(), threading.Event()
         self._waiting: bytes | None = None
-        self.dropped, self._steps, self._first = 0, 0, True
+        self.dropped, self._began_s = 0, 0.0
 
     def offer(self, data: bytes) -> None:
         with self._lock:
@@ -233,12 +234,13 @@ class Sent(Show):
         if data is None:
             return None
         picture = decode(data, self._limits.pixels)
-        first, self._first = self._first, False
-        self._steps += 1
-        return Shot(fitted(picture, self._raw), cut(picture, self._raw), "camera", self._steps / self.rate_hz, first)
+        now_s, first = time.monotonic(), not self._began_s
+        self._began_s = self._began_s or now_s
+        time_s = now_s - self._began_s
+        return Shot(fitted(picture, self._raw), cut(picture, self._raw), "camera", time_s, first)
 
     def restart(self) -> None:
-        self._first = True
+        self._began_s = 0.0
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ MOST_EVENTS = 500
 BEHIND_S = 0.25
 """A show that is later than this does not catch up."""
 
+BROKEN = Refused("this can't be shown", "look at what the server printed")
+
 
 class Wheel(Protocol):
     """Who drives in a simulator: the model, or the person who took the wheel. Called in the stage's thread."""
@@ -130,6 +132,7 @@ class Stage:
         self.paused, self._record, self._steps = False, "", 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._latency = {"now": 0.0, "median": 0.0, "p99": 0.0}
+        self._fault: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._run, name="stage", daemon=True)
 
     # From any thread:
@@ -147,6 +150,8 @@ class Stage:
         viewer = Viewer(wake)
         for event in self.past():
             viewer.tell(event)
+        if self._fault:
+            viewer.tell(self._fault)
         self._viewers.add(viewer)
         self._watched.set()
         return viewer
@@ -217,12 +222,10 @@ class Stage:
                     self._stopping.wait(wait)
                 elif wait < -BEHIND_S:
                     due = time.perf_counter()
-        except UserError as error:
-            self.say(str(error))
-            self.publish({"type": "error", "error": "the show ended", "do": "look at what the server printed"})
-        except Exception:
-            self.say(traceback.format_exc())
-            self.publish({"type": "error", "error": "the show failed", "do": "look at what the server printed"})
+        except Exception as error:
+            self.say(str(error) if isinstance(error, UserError) else traceback.format_exc())
+            self._fault = {"type": "error", **BROKEN.json()}
+            self.publish(self._fault)
         finally:
             if self.wheel and self._record:
                 self.wheel.end()
@@ -236,6 +239,9 @@ class Stage:
                     self.on[message["type"]](message)
                 except Refused as refused:
                     self._refuse(refused, viewer)
+                except UserError as error:
+                    self.say(str(error))
+                    self._refuse(BROKEN, viewer)
                 message, viewer = self._commands.get_nowait()
         except queue.Empty:
             pass
