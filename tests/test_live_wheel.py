@@ -2,11 +2,13 @@
 
 import json
 import os
+import queue
 import signal
 import struct
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import built, small
+from small import built, outcome, small
 
+from steersman.checkpoints import Checkpoints
+from steersman.cores import GRU, Bidirectional
 from steersman.data import WEIGHT, Batches, Lanes
 from steersman.drive import LABELS, Recorded, drive
 from steersman.errors import UserError
+from steersman.files import write_file
 from steersman.live import journal
 from steersman.live.journal import Journal
 from steersman.live.learner import Learner, Learning
@@ -31,6 +36,7 @@ from steersman.records import Stream
 from steersman.runs import fit, load
 from steersman.sources import lerobot, read
 from steersman.sources.synthetic import Road
+from steersman.train import read_log
 from steersman.worlds import CarRacing
 
 KINDS: dict[str, lerobot.Kind] = {"picture": ("uint8", (2, 3, 3)), "steer": ("float32", ()), "hands": ("uint8", ())}
@@ -506,13 +512,51 @@ def test_the_mix_is_no_more_than_asked_for(own, persons, share):
         assert times * persons / (times * persons + own) == pytest.approx(share, abs=persons / (persons + own))
 
 
-def test_a_page_takes_the_wheel_is_recorded_and_teaches_while_the_stream_goes_on(taught, tmp_path, monkeypatch):
-    """The whole way through a server: every step of the show is counted, none is missing while weights are swapped."""
-    pytest.importorskip("onnxruntime")
-    serve = pytest.importorskip("steersman.live.serve")
-    from websockets.sync.client import connect
+@pytest.fixture(scope="module")
+def serve():
+    for needed in ("onnxruntime", "starlette", "uvicorn", "websockets"):
+        pytest.importorskip(needed)
+    from steersman.live import serve
 
-    from steersman.live import api
+    return serve
+
+
+class Watching(Page):
+    """A page on its stage: what it hears, held against the tables."""
+
+    def __init__(self, address: str):
+        super().__init__()
+        self.address, self.moments = address, []
+
+    def __enter__(self):
+        from websockets.sync.client import connect
+
+        where = self.address.replace("http", "ws").replace("/?", "/api/stage?")
+        self._connection = connect(where, proxy=None, compression=None, close_timeout=1)
+        self.socket = self._connection.__enter__()
+        return self
+
+    def __exit__(self, *_):
+        self._connection.__exit__(None, None, None)
+
+    def send(self, **message) -> None:
+        self.socket.send(json.dumps(message))
+
+    def until(self, there) -> None:
+        from steersman.live import api
+
+        while not there():
+            message = self.socket.recv(60)
+            if isinstance(message, bytes):
+                (length,) = struct.unpack("<I", message[:4])
+                self.moments.append(json.loads(message[4 : 4 + length]))
+            else:
+                self.events.append(json.loads(message))
+                assert api.check(self.events[-1], api.FROM_STAGE[self.events[-1]["type"]]) is None
+
+
+def test_a_page_takes_the_wheel_is_recorded_and_teaches_while_the_stream_goes_on(serve, taught, tmp_path, monkeypatch):
+    """The whole way through a server: every step of the show is counted, none is missing while weights are swapped."""
     from steersman.live.limits import Limits
     from steersman.live.seat import seated
     from steersman.live.shows import Source
@@ -521,44 +565,30 @@ def test_a_page_takes_the_wheel_is_recorded_and_teaches_while_the_stream_goes_on
     monkeypatch.chdir(tmp_path)
     run, said = taught[0], []
     stage = staged(run, Source(), Limits(), said.append)
-    moments, events = [], []
-
-    def heard(until) -> None:
-        while not until():
-            message = socket.recv(30)
-            if isinstance(message, bytes):
-                (length,) = struct.unpack("<I", message[:4])
-                moments.append(json.loads(message[4 : 4 + length]))
-            else:
-                events.append(json.loads(message))
-                kind = events[-1]["type"]
-                assert api.check(events[-1], api.FROM_STAGE[kind]) is None
-                assert kind != "error", (events[-1], said)
-
-    def had(kind: str) -> bool:
-        return any(event["type"] == kind for event in events)
-
-    with seated(stage, run, None, said.append, LEARNING), serve.running(stage) as live:
-        where = f"ws://127.0.0.1:{live.guard.port}/api/stage?token={live.guard.token}"
-        with connect(where, proxy=None, compression=None) as socket:
-            heard(lambda: len(moments) > 10)
-            assert (events[0]["wheel"], events[0]["recorded"]) == (True, 0)
-            assert moments[-1]["hands"] == "model"
-            while not had("recorded"):
-                socket.send(json.dumps({"type": "wheel", "steer": 0.75, "gas": 0.25, "brake": 0}))
-                before = len(moments)
-                heard(lambda: len(moments) > before + 4)  # noqa: B023
-            held = [m["driven"] for m in moments if m["hands"] == "person"]
-            assert held
-            assert all(d == {"steer": 0.75, "gas": 0.25, "brake": 0} for d in held)
-            socket.send(json.dumps({"type": "release"}))
-            socket.send(json.dumps({"type": "learn"}))
-            heard(lambda: had("swapped"))
-            last = len(moments)
-            heard(lambda: len(moments) > last + 5)
-    assert had("learning")
+    with ExitStack() as open:
+        open.enter_context(seated(stage, run, None, said.append, LEARNING))
+        live = open.enter_context(serve.running(stage))
+        page = open.enter_context(Watching(serve.address(live.guard)))
+        moments = page.moments
+        page.until(lambda: len(moments) > 10)
+        assert (page.events[0]["wheel"], page.events[0]["recorded"]) == (True, 0)
+        assert moments[-1]["hands"] == "model"
+        while not page.of("recorded"):
+            page.send(type="wheel", steer=0.75, gas=0.25, brake=0)
+            seen = len(moments) + 4
+            page.until(lambda seen=seen: len(moments) > seen)
+        held = [m["driven"] for m in moments if m["hands"] == "person"]
+        assert held
+        assert all(d == {"steer": 0.75, "gas": 0.25, "brake": 0} for d in held)
+        page.send(type="release")
+        page.send(type="learn")
+        page.until(lambda: page.of("swapped"))
+        last = len(moments)
+        page.until(lambda: len(moments) > last + 5)
+    assert page.of("learning")
+    assert not page.of("error"), said
     assert [m["version"] for m in moments[last:]] == [2] * len(moments[last:])
-    numbers = [m["n"] + 0 for m in moments]
+    numbers = [m["n"] for m in moments]
     missed = moments[-1]["dropped"]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] - numbers[0] + 1 == len(numbers) + missed
@@ -582,3 +612,110 @@ def test_other_weights_go_on_from_the_state_of_the_old_ones(taught):
     session.state = first._first.state
     for picture in pictures[10:]:
         assert session.step(picture) == first.step(picture)
+
+
+def test_a_training_that_is_watched_gives_the_same_bits(serve, tmp_path):
+    """The page sees losses, gradients and newer weights while the training waits for it, and changes nothing of it."""
+    from steersman.live.watching import watched
+
+    recipe = small("steer")
+    short = {"steps": 20, "warmup": 2, "validate_every": 5, "checkpoint_every": 5}
+    recipe = replace(recipe, training=replace(recipe.training, **short))
+    fit("steer", recipe, tmp_path / "plain", say=lambda text: None)
+    addresses, said, pages = queue.SimpleQueue(), [], []
+
+    def look(trainer, batch):
+        if trainer.at.step == 7:
+            pages.append(Watching(addresses.get(timeout=120)).__enter__())
+            pages[0].until(lambda: len(pages[0].moments) > 5 and pages[0].of("training"))
+        if trainer.at.step == 12:
+            pages[0].until(lambda: pages[0].of("swapped"))
+        if trainer.at.step == 18:
+            pages.append(Watching(pages[0].address).__enter__())
+            pages[1].until(lambda: any(event["step"] > 12 for event in pages[1].of("training")))
+        return {}
+
+    with watched(tmp_path / "watched", said.append, addresses.put, lap_s=0.1):
+        fit("steer", recipe, tmp_path / "watched", say=lambda text: None, look=look)
+        first, later = pages
+        first.until(lambda: any(event["step"] == 20 for event in first.of("training")))
+    first.until(lambda: first.of("goodbye"))
+    assert outcome(tmp_path / "watched") == outcome(tmp_path / "plain")
+    assert (first.events[0]["source"], first.events[0]["wheel"]) == ("training", False)
+    assert first.of("swapped")[0]["version"] == 10
+    rows = {row["step"]: row for row in read_log(tmp_path / "watched")}
+    for event in first.of("training") + later.of("training"):
+        row = rows[event["step"]]
+        assert (event["loss"], event["validation"], event["steps"]) == (row["loss"], row.get("validation"), 20)
+        assert event["lag"][0] == 1
+        assert len(event["lag"]) > 4
+    assert {5, 10, 15} <= {event["step"] for event in later.of("training") if event["validation"]}
+    assert not said
+
+
+def test_a_model_that_can_not_be_shown_is_trained_all_the_same(serve, tmp_path):
+    from steersman.live.watching import watched
+
+    recipe = replace(small("steer"), core=Bidirectional(GRU(4)))
+    recipe = replace(recipe, training=replace(recipe.training, steps=2))
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with watched(tmp_path / "run", said.put, said.put):
+        run = fit("steer", recipe, tmp_path / "run", say=lambda text: None)
+        told = said.get(timeout=120)
+    assert told.startswith("--watch: ")
+    assert "not causal" in told
+    assert told.endswith("; training goes on")
+    run.model()
+
+
+def test_ctrl_c_ends_a_watched_training_with_its_checkpoint_and_its_page(serve, tmp_path):
+    command = "train echo --run run --watch --training.steps 1000000 --training.validate-every 1000000"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steersman", *command.split()],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"BROWSER": "true", "HOME": str(tmp_path)},
+    )
+    assert process.stderr is not None
+    where = next(line.split()[1] for line in process.stderr if line.startswith("watch: "))
+    with Watching(where) as page:
+        page.until(lambda: len(page.of("training")) > 1)
+        process.send_signal(signal.SIGINT)
+        page.until(lambda: page.of("goodbye"))
+    said = process.stderr.read()
+    assert process.wait() == 130
+    assert "go on with: steersman train echo --run run --watch" in said
+    last = read_log(tmp_path / "run")[-1]["step"]
+    assert Checkpoints(tmp_path / "run" / "checkpoints").steps()[-1] == last
+
+
+def test_a_log_that_grows_is_read_once_and_anew_when_it_was_written_anew(serve, tmp_path):
+    from steersman.live.watching import Log
+
+    path = tmp_path / "log.jsonl"
+    log = Log(path)
+    assert log.news() == []
+    with open(path, "w") as file:
+        for text, expected in (('{"step": 1}\n{"st', [1]), ('ep": 2}', []), ("\n", [2]), ('{"step": 3}\n', [3])):
+            file.write(text)
+            file.flush()
+            assert [row["step"] for row in log.news()] == expected
+    write_file(path, b'{"step": 1}\n{"step": 2}\n' * 5)
+    assert len(log.news()) == len(log.rows) == 10
+
+
+def test_a_lap_stands_when_it_is_over_until_the_next_is_due(serve):
+    from steersman.live.shows import Simulated
+    from steersman.live.watching import Lap
+
+    show = Lap(Simulated(CarRacing(max_steps=3), ("steer",), 5))
+    for track in ("track 5", "track 6"):
+        shots = []
+        while (shot := show.shot()) is not None:
+            shots.append((shot.record, shot.first))
+            show.advance(np.zeros(3, np.float32))
+        assert shots == [(track, True), (track, False), (track, False)]
+        assert show.shot() is None
+        show.restart()
+    assert show.shot() is not None

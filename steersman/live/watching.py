@@ -41,14 +41,16 @@ PAST = 200
 
 
 @contextmanager
-def watched(folder: Path, say: Callable[[str], None], found: Callable[[str], None]) -> Iterator[None]:
+def watched(
+    folder: Path, say: Callable[[str], None], found: Callable[[str], None], lap_s: float = LAP_S
+) -> Iterator[None]:
     """A page for the training that is about to begin in a folder, as long as the block lasts; `found` gets its address.
 
     Where something of it fails that is said, and the training goes on.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(there, str(folder), tuple(OWN)))
+    process = context.Process(target=_serve, args=(there, str(folder), lap_s, tuple(OWN)))
     process.start()
     there.close()
 
@@ -68,7 +70,7 @@ def watched(folder: Path, say: Callable[[str], None], found: Callable[[str], Non
         process.kill()
 
 
-def _serve(there: Connection, folder: str, own: Sequence[str]) -> None:
+def _serve(there: Connection, folder: str, lap_s: float, own: Sequence[str]) -> None:
     """What the process does: waits for the first checkpoint, then serves until it is ended."""
     stand_back(NICE, own)
     with failures_sent(there):
@@ -77,7 +79,7 @@ def _serve(there: Connection, folder: str, own: Sequence[str]) -> None:
         held = records["validation"] or records["train"]
         stage = Stage(run.folder.name, run.name, model, Lap(shown(run, model, held)), say=partial(send, there, "said"))
         stage.version = step
-        follower = Follower(Path(folder), stage, run, run.recipe.examples(model, held))
+        follower = Follower(Path(folder), stage, run, run.recipe.examples(model, held), lap_s)
         threading.Thread(target=follower.follow, name="follower", daemon=True).start()
         server, listening = prepared(stage)
         send(there, "address", text=address(server.live.guard))
@@ -181,8 +183,8 @@ class Log:
 class Follower:
     """Tells a stage what stands in the folder of a training, and gives it the newest weights."""
 
-    def __init__(self, folder: Path, stage: Stage, run: Run, held: Sequence[Example]):
-        self.folder, self.stage, self.held = folder, stage, held
+    def __init__(self, folder: Path, stage: Stage, run: Run, held: Sequence[Example], lap_s: float):
+        self.folder, self.stage, self.held, self.lap_s = folder, stage, held, lap_s
         self.run, self.log = run, Log(run.folder / "log.jsonl")
         self._swapped_s, self._lag = time.monotonic(), gradient_by_lag(stage.model, held)
         stage.past = self.past
@@ -198,7 +200,7 @@ class Follower:
         run, step = newest_weights(self.folder) or (self.run, self.stage.version)
         if run != self.run:
             self.run, self.log = run, Log(run.folder / "log.jsonl")
-        if step != self.stage.version and time.monotonic() - self._swapped_s >= LAP_S:
+        if step != self.stage.version and time.monotonic() - self._swapped_s >= self.lap_s:
             model = weights(run, step)
             self.stage.swap(model, step)
             self.stage.command({"type": "restart"})
