@@ -290,7 +290,7 @@ def test_a_lost_connection_is_told_with_its_reason_and_comes_back(opened):
     }""")
     sockets[0].send('{"type": "goodbye", "why": "a test"}')
     sockets[0].close()
-    page.wait_for_function("told.some((text) => /A test\\s+trying again in \\d s/.test(text))")
+    page.wait_for_function("() => told.some((text) => /A test\\s+trying again in \\d s/.test(text))")
     expect(page.locator("#link")).to_have_text("Live")
     frame_after(page, before)
     assert len(sockets) == 2
