@@ -1,5 +1,6 @@
 """The commands."""
 
+import importlib
 import inspect
 import itertools
 import json
@@ -9,6 +10,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +79,8 @@ class Train:
     """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
     doctor_every: int = 200
     """Steps between such looks."""
+    watch: bool = False
+    """Open a page that shows the training, and the newest weights at a lap a minute."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +278,8 @@ class Serve:
     """0: any that is free."""
     open: bool = True
     """Open the page in a browser."""
+    recordings: str = ""
+    """Where a person's drives in the simulator are kept; empty: below `drives`, named after the simulator."""
     limits: Limits = Limits()
 
 
@@ -419,6 +425,11 @@ def train(arguments: list[str]) -> None:
     if options.doctor_every < 1:
         raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
+    with _live_part("watching").watched(run, say, _watch_at) if options.watch and not rank else nullcontext():
+        _train(name, options, run, rank, arguments)
+
+
+def _train(name: str, options: Train, run: Path, rank: int, arguments: list[str]) -> None:
     try:
         with bars() as watch:
             fit_rounds(
@@ -441,6 +452,19 @@ def train(arguments: list[str]) -> None:
         scores = report_run(Run.open(run), watch=watch)
     OUT.print(score_table(scores))
     OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
+
+
+def _watch_at(address: str) -> None:
+    say(f"watch: {address}")
+    webbrowser.open(address)
+
+
+def _live_part(name: str) -> Any:
+    """A module of what is live. UserError where what it needs is not installed."""
+    try:
+        return importlib.import_module(f".live.{name}", __package__)
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed; run: pip install 'steersman[live]'") from None
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -725,21 +749,19 @@ def export_run(arguments: list[str]) -> None:
 def live(arguments: list[str]) -> None:
     """serve a model live, and a page to watch it on"""
     options = tyro.cli(Serve, args=arguments, prog="steersman live")
-    try:
-        from .live.serve import address, prepared
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; run: pip install 'steersman[live]'") from None
+    serve, seat = _live_part("serve"), _live_part("seat")
     run = Run.open(find(options.run))
     with bars() as watch:
         stage = staged(run, options.source, options.limits, say, watch)
-    server, listening = prepared(stage, options.host, options.port, options.limits)
-    where = address(server.live.guard)
+    server, listening = serve.prepared(stage, options.host, options.port, options.limits)
+    where = serve.address(server.live.guard)
     OUT.print(f"live: {where}")
     if options.host not in OWN_HOSTS:
         say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
     if options.open:
         threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()  # Some wait for their end.
-    server.run(sockets=[listening])
+    with seat.seated(stage, run, Path(options.recordings) if options.recordings else None, say):
+        server.run(sockets=[listening])
 
 
 def quickstart(arguments: list[str]) -> None:

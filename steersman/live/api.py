@@ -101,7 +101,7 @@ FROM_STAGE = typed(
             picture_bytes=COUNT,
             look_bytes=COUNT,
         ),
-        "learning": record(step=COUNT, steps=COUNT, loss=NUMBER),
+        "learning": record(step=COUNT, steps=COUNT, loss=maybe(NUMBER)),
         "swapped": record(version=COUNT),
         "recorded": record(drives=COUNT),
         "training": record(step=COUNT, steps=COUNT, loss=NUMBER, validation=maybe(NUMBER), lag=maybe(listed(NUMBER))),

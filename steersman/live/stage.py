@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,6 +125,8 @@ class Stage:
             "restart": lambda _: self.show.restart(),
             "record": lambda message: self.show.choose(message["name"]),
         }
+        self.past: Callable[[], Sequence[dict[str, Any]]] = list
+        """Events that a page which comes later is told first."""
         self._viewers: set[Viewer] = set()
         self._watched, self._stopping = threading.Event(), threading.Event()
         self._commands: queue.SimpleQueue[tuple[dict[str, Any], Viewer | None]] = queue.SimpleQueue()
@@ -147,6 +149,8 @@ class Stage:
 
     def subscribe(self, wake: Callable[[], None]) -> Viewer:
         viewer = Viewer(wake)
+        for event in self.past():
+            viewer.tell(event)
         if self._fault:
             viewer.tell(self._fault)
         self._viewers.add(viewer)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import CarRacing
-from .car_racing_expert import PACE_MPS, Course, Expert, pedals
+from .car_racing_expert import PACE_MPS, Course, Expert, pace_of, pedals
 
 try:
     import gymnasium
@@ -68,6 +68,22 @@ class CarRacingWorld(gymnasium.Env):
         """From `steer` and `pace` to an action, by the expert's own law for gas and brake."""
         gas, brake = pedals(prediction["pace"])
         return np.array([min(max(prediction["steer"], -1.0), 1.0), gas, brake], np.float32)
+
+    def wish(self, steer: float, gas: float, brake: float) -> dict[str, float]:
+        """The inverse of `controls`, as far as there is one."""
+        return {"steer": steer, "pace": pace_of(gas, brake)}
+
+    def labels(self, action: np.ndarray) -> dict[str, float]:
+        """What an expert that did this here would have said of it."""
+        steer, gas, brake = np.asarray(action, np.float32).tolist()
+        wish = self.wish(steer, gas, brake)
+        return wish | {
+            "gas": gas,
+            "brake": brake,
+            "target_speed_mps": self.speed_mps + PACE_MPS * wish["pace"],
+            "speed_mps": self.speed_mps,
+            "yaw_radps": self.yaw_radps,
+        }
 
     def disturbance(self, rng: np.random.Generator, strength: float) -> "Disturbance":
         return Disturbance(rng, strength, self.config.max_steps)
