@@ -1,11 +1,13 @@
 """A live server under load: what it adds to a step, many sessions at once, and clients that mean harm.
 
     python benchmarks/live.py added [--frames 2000]
+    python benchmarks/live.py same RUN
     python benchmarks/live.py sessions [--sessions 50] [--rate 20] [--minutes 5]
     python benchmarks/live.py hostile [--messages 10000]
 
 The server is `steersman live steer` in a process of its own, its clients are here, on the same machine; pictures are
 those of the simulator as PNG. `added`: a WebSocket round trip beside the same step in process, in turn; medians.
+`same`: each held-out drive of a run of pictures through the server, beside what evaluation says of it.
 `sessions`: each streams a drive of its own at the rate, and every answer is held against that drive's own in process;
 memory is the server's resident set. `hostile`: every act is counted by how it was met, while an honest session goes on.
 """
@@ -32,6 +34,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import steersman as sm
+import steersman.runs
 from steersman.live.client import Client
 from steersman.live.pictures import png
 from steersman.serving import Stepping
@@ -45,8 +48,8 @@ AGREES = 1e-4
 class Served:
     """The command in a process of its own."""
 
-    def __init__(self, *options: str):
-        command = [sys.executable, "-m", "steersman", "live", "steer", "--port", "0", "--no-open", *options]
+    def __init__(self, run: str, *options: str):
+        command = [sys.executable, "-m", "steersman", "live", run, "--port", "0", "--no-open", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().removeprefix("live: ").strip()
@@ -70,8 +73,8 @@ class Served:
 
 
 @contextmanager
-def served(*options: str) -> Iterator[Served]:
-    server = Served(*options)
+def served(*options: str, run: str = "steer") -> Iterator[Served]:
+    server = Served(run, *options)
     try:
         yield server
     finally:
@@ -118,6 +121,20 @@ def added(frames: int) -> None:
         print(f"{name:<20}{middle:7.3f} ms [{low:.3f} {high:.3f}], 99th percentile {late:.2f} ms")
     middle = 1e3 * np.median(np.subtract(taken["through the server"], taken["in process"]))
     print(f"added at the median, decoding the PNG included: {middle:.3f} ms over {frames} frames")
+
+
+def same(folder: str) -> bool:
+    run = sm.runs.Run.open(Path(folder))
+    records, model, worst = run.records()["test"], run.model(), 0.0
+    with served("--limits.rate-hz", "100000", run=folder) as server:
+        for record, said in zip(records, model.predict(run.recipe.examples(model, records)), strict=True):
+            with Client(server.address) as client:
+                pictures = record[run.recipe.inputs].values
+                found = [list(client.step(picture)["prediction"].values()) for picture in pictures]
+            apart = float(np.abs(np.array(found) - said).max())
+            print(f"{record.name}: {len(found)} steps, farthest from evaluation {apart:.2g}")
+            worst = max(worst, apart)
+    return worst <= AGREES
 
 
 async def session(server: Served, drive, rate: float, until: float, taken: list[float], wrong: list[float]) -> int:
@@ -317,7 +334,8 @@ async def hostile(server: Served, messages: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("added", "sessions", "hostile"))
+    parser.add_argument("what", choices=("added", "same", "sessions", "hostile"))
+    parser.add_argument("run", nargs="?", default="", help="of `same`: a run of pictures")
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--rate", type=float, default=20.0)
@@ -328,6 +346,8 @@ def main() -> None:
     well = True
     if given.what == "added":
         added(given.frames)
+    elif given.what == "same":
+        well = same(given.run)
     elif given.what == "sessions":
         with served("--limits.sessions", str(given.sessions)) as server:
             well = asyncio.run(many(server, given.sessions, given.rate, given.minutes))

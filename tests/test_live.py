@@ -40,7 +40,7 @@ from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
-from steersman.live.stage import Stage, staged  # noqa: E402
+from steersman.live.stage import MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
 from steersman.serving import Stepping  # noqa: E402
 
 quiet = {"say": lambda text: None}
@@ -550,8 +550,6 @@ def test_other_weights_are_swapped_in_and_the_state_goes_on(run, held_out):
 
 
 def test_a_viewer_that_is_slow_misses_moments_and_no_event(run):
-    from steersman.live.stage import Moment, Viewer
-
     viewer = Viewer(lambda: None)
     for n in range(7):
         viewer.show(Moment({"n": n, "dropped": 1}, b"jpeg", b""))
@@ -561,6 +559,15 @@ def test_a_viewer_that_is_slow_misses_moments_and_no_event(run):
     (length,) = struct.unpack("<I", message[:4])
     assert json.loads(message[4 : 4 + length]) | {"n": 6, "dropped": 7} == json.loads(message[4 : 4 + length])
     assert viewer.take() == ([], None)
+
+
+def test_a_viewer_that_takes_nothing_is_let_go(run):
+    viewer = Viewer(lambda: None)
+    for n in range(10_000):
+        viewer.tell({"type": "swapped", "version": n})
+    events, _ = viewer.take()
+    assert viewer.gone
+    assert len(events) == MOST_EVENTS
 
 
 # What is described
@@ -617,6 +624,7 @@ BAD = st.one_of(
     st.just(bomb(40_000, 40_000)),
     st.text(max_size=200),
     st.just("[" * 5000),
+    st.just(json.dumps({"type": "wheel", "x": "long" * 5000})),
     VALUES.map(json.dumps),
     KNOWN.map(json.dumps),
 )

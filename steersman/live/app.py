@@ -1,6 +1,7 @@
 """The app: its routes, the sessions of other programs, and the sockets of the pages that watch the stage."""
 
 import asyncio
+import itertools
 import json
 from collections import deque
 from collections.abc import AsyncIterator
@@ -33,6 +34,8 @@ KINDS = {
     "svg": "image/svg+xml",
 }
 JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+MOST_COMMAND = 10_000
+"""Characters of a page's message."""
 SWEEP_S = 1.0
 GONE = (WebSocketDisconnect, OSError)
 """What is raised when the other side is no longer there."""
@@ -89,7 +92,7 @@ class Live:
         self.stage, self.guard, self.limits = stage, guard, limits or Limits()
         self.sessions = Sessions(Stepping(stage.model), self.limits, num_cores())
         self._inboxes: set[Inbox] = set()
-        self._ending: str | None = None
+        self._pages, self._ending = 0, None
         routes = [Route(one.path, getattr(self, one.name), methods=[one.method]) for one in api.OPERATIONS]
         sockets = [WebSocketRoute(path, getattr(self, name)) for path, (name, *_) in api.SOCKETS.items()]
         handlers: Any = {Refused: _refused, HTTPException: _unknown, Exception: _failed}
@@ -136,14 +139,14 @@ class Live:
         return _file(request.path_params["name"])
 
     async def about(self, request: Request) -> Response:
-        model, hello = self.stage.model, self.stage
+        model = self.stage.model
         shape = model.encoder.raw
         takes = "picture" if len(shape) == 3 else "token" if hasattr(model.encoder, "symbols") else "numbers"
         return JSONResponse(
             {
                 "steersman": __version__,
-                "run": hello.run,
-                "recipe": hello.recipe,
+                "run": self.stage.run,
+                "recipe": self.stage.recipe,
                 "takes": takes,
                 "shape": list(shape),
                 "targets": list(model.head.targets),
@@ -151,7 +154,7 @@ class Live:
                 "rate_hz": round(self.stage.show.rate_hz, 3),
                 "limits": vars(self.limits),
                 "sessions": len(self.sessions),
-                "viewers": self.stage.num_viewers,
+                "viewers": self._pages,
             }
         )
 
@@ -170,7 +173,7 @@ class Live:
         if session.busy.locked():
             raise Refused("this session is still at a step", "send the next one after its answer", 409)
         said = await session.step(body)
-        return JSONResponse({"n": session.steps - 1, **said, "dropped": 0})
+        return JSONResponse(said if "type" in said else {"n": session.steps - 1, **said, "dropped": 0})
 
     async def reset_session(self, request: Request) -> Response:
         session = self._session(request)
@@ -232,18 +235,20 @@ class Live:
         try:
             if isinstance(data, Refused):
                 raise data
-            if isinstance(data, str) and parsed(data).get("type") == "reset":
-                await session.reset()
-                return {"type": "reset"}
-            return {"n": n, **await session.step(data), "dropped": inbox.dropped}
+            said = await session.step(data)
+            return said if "type" in said else {"n": n, **said, "dropped": inbox.dropped}
         except Refused as refused:
             return refused.json()
 
     async def stage_socket(self, socket: WebSocket) -> None:
         async with _denying(socket):
-            if self.stage.num_viewers >= self.limits.viewers:
+            if self._pages >= self.limits.viewers:
                 raise Refused(f"{self.limits.viewers} pages watch already", "close one", 503)
-            await self._serve(socket, lambda inbox: self._watch(socket, inbox))
+            self._pages += 1
+            try:
+                await self._serve(socket, lambda inbox: self._watch(socket, inbox))
+            finally:
+                self._pages -= 1
 
     async def _watch(self, socket: WebSocket, inbox: Inbox) -> None:
         """Shows the stage to one page and brings its commands there."""
@@ -291,7 +296,7 @@ class Live:
         if isinstance(data, bytes):
             self.stage.show.offer(data)
         else:
-            self.stage.command(api.command(parsed(data)), viewer)
+            self.stage.command(api.command(parsed(data, MOST_COMMAND)), viewer)
 
     async def _serve(self, socket: WebSocket, serve: Any) -> None:
         """Runs what serves a socket, with an inbox that hears of the server's end."""
@@ -322,20 +327,20 @@ async def _denying(socket: WebSocket) -> AsyncIterator[None]:
 
 async def _read(socket: WebSocket, inbox: Inbox, bucket: Bucket, drop: bool) -> None:
     """Brings what comes into the inbox, numbered; the last is an Ended."""
-    n = 0
-    while True:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            inbox.end((n, Ended("the client left")))
-            return
-        data = message.get("bytes")
-        data = message["text"] if data is None else data
-        try:
-            bucket.take()
-            await inbox.put((n, data), picture=drop and isinstance(data, bytes))
-        except Refused as refused:
-            await inbox.put((n, refused))
-        n += 1
+    try:
+        for n in itertools.count():
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get("bytes")
+            data = message["text"] if data is None else data
+            try:
+                bucket.take()
+                await inbox.put((n, data), picture=drop and isinstance(data, bytes))
+            except Refused as refused:
+                await inbox.put((n, refused))
+    finally:
+        inbox.end((0, Ended("the client left")))
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
 from ..model import Model
 from ..serving import Stepping
 from .limits import Bucket, Limits, Refused, finite
 from .pictures import decode, fitted
 
+MOST_BYTES = 1000
+"""Of a JSON step, for each of its numbers."""
 REMEMBERED = 1000
 """Sessions that ended, of which it is still known why."""
 
@@ -32,7 +33,7 @@ class Session:
         self.busy = asyncio.Lock()
 
     async def step(self, data: bytes | str) -> dict[str, Any]:
-        """The prediction for one picture, or one JSON step, and how long the model took."""
+        """The prediction for a picture or a JSON step, and how long the model took; or that it begins anew, if told."""
         async with self.busy:
             self.used = time.monotonic()
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._step, data)
@@ -43,27 +44,27 @@ class Session:
             self._sequence.reset()
 
     def _step(self, data: bytes | str) -> dict[str, Any]:
-        raw = self._raw(data)
+        shape = self._model.encoder.raw
+        if len(shape) == 3 and isinstance(data, bytes):
+            raw = fitted(decode(data, self._limits.pixels), shape)
+        else:
+            message = parsed(data, MOST_BYTES * (int(np.prod(shape)) if len(shape) < 3 else 1))
+            if message.get("type") == "reset":
+                self._sequence.reset()
+                return {"type": "reset"}
+            raw = numbers(message, self._model)
         began = time.perf_counter()
-        try:
-            prediction = self._sequence.step(raw)
-        except UserError as error:
-            what, _, do = str(error).rpartition("; ")
-            raise Refused(what, do) from None
+        prediction = self._sequence.step(raw)
         latency_ms = 1e3 * (time.perf_counter() - began)
         self.steps += 1
         finite(prediction)
         return {"prediction": prediction, "latency_ms": round(latency_ms, 3)}
 
-    def _raw(self, data: bytes | str) -> np.ndarray:
-        shape = self._model.encoder.raw
-        if len(shape) == 3 and isinstance(data, bytes):
-            return fitted(decode(data, self._limits.pixels), shape)
-        return numbers(parsed(data), self._model)
 
-
-def parsed(data: bytes | str) -> dict[str, Any]:
-    """A JSON object, as strict as the standard."""
+def parsed(data: bytes | str, most: int) -> dict[str, Any]:
+    """A JSON object, as strict as the standard, and no longer than `most`."""
+    if len(data) > most:
+        raise Refused(f"{len(data)} characters of JSON, over {most}", "send only what is asked for", 413)
     try:
         found = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError):

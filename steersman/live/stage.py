@@ -86,8 +86,9 @@ class Viewer:
 
     def tell(self, event: dict[str, Any]) -> None:
         with self._lock:
-            self._events.append(event)
-            self.gone = self.gone or len(self._events) > MOST_EVENTS
+            self.gone = self.gone or len(self._events) >= MOST_EVENTS
+            if not self.gone:
+                self._events.append(event)
         self._wake()
 
     def take(self) -> tuple[list[dict[str, Any]], bytes | None]:
@@ -160,10 +161,6 @@ class Stage:
         self._viewers.discard(viewer)
         if not self._viewers:
             self._watched.clear()
-
-    @property
-    def num_viewers(self) -> int:
-        return len(self._viewers)
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tells every viewer; no event is dropped."""
@@ -353,4 +350,6 @@ def staged(
     """The stage of a run, with what it is to show."""
     model = run.model()
     check_steps(model)
+    if len(model.encoder.raw) == 3 and model.encoder.raw[-1] != 3:
+        raise UserError(f"{run.folder} takes pictures of {model.encoder.raw[-1]} channels; live there are three, RGB")
     return Stage(run.folder.name, run.name, model, source.show(run, model, limits, watch), say=say)
