@@ -518,7 +518,7 @@ def test_the_simulator_is_driven_and_a_reload_goes_on_where_it_is():
             assert 0 <= again["time_s"] - last["time_s"] < 5
             page.send(json.dumps({"type": "restart"}))
             _, moments = watched(page, 8)
-            assert moments[-1]["record"] == "track 2001"
+            assert moments[-1]["record"] == f"track {Source.seed + 1}"
 
 
 def test_a_video_and_a_camera_are_shown(run, film):
