@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import small
 
-from steersman.cores import LSTM
+from steersman.cores import GRU, LSTM, Bidirectional
 from steersman.encoders import Conv, Picture
 from steersman.errors import UserError
 from steersman.heads import Regression
@@ -689,6 +689,14 @@ def test_a_model_of_text_is_stepped_by_characters(tmp_path):
             assert told(page.recv())["size"] == [0, 0]
             _, (first, *_) = watched(page, 1)
             assert first["picture_bytes"] == 0
+
+
+def test_a_model_without_a_single_step_is_refused_with_the_reason(tmp_path):
+    recipe = replace(small("echo"), core=Bidirectional(GRU(4)))
+    recipe = replace(recipe, training=replace(recipe.training, steps=1, warmup=1, validate_every=1))
+    both = fit("echo", recipe, tmp_path / "run", **quiet)
+    with pytest.raises(UserError, match="end"):
+        staged(both, Source(), Limits(), **quiet)
 
 
 # The end
