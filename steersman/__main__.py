@@ -464,7 +464,8 @@ def _live_part(name: str) -> Any:
     try:
         return importlib.import_module(f".live.{name}", __package__)
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed; run: pip install 'steersman[live]'") from None
+        package = str(error.name).split(".")[0]
+        raise UserError(f"{package} is not installed; run: pip install 'steersman[live]'") from None
 
 
 def evaluate(arguments: list[str]) -> None:

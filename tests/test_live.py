@@ -23,7 +23,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import small
 
+from steersman.cores import GRU, LSTM, Bidirectional
+from steersman.encoders import Conv, Picture
 from steersman.errors import UserError
+from steersman.heads import Regression
+from steersman.model import Network
 from steersman.runs import fit
 
 pytest.importorskip("onnxruntime")
@@ -36,6 +40,7 @@ from steersman.live import api  # noqa: E402
 from steersman.live.app import Inbox  # noqa: E402
 from steersman.live.client import Client  # noqa: E402
 from steersman.live.guards import Guard  # noqa: E402
+from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
@@ -518,7 +523,7 @@ def test_the_simulator_is_driven_and_a_reload_goes_on_where_it_is():
             assert 0 <= again["time_s"] - last["time_s"] < 5
             page.send(json.dumps({"type": "restart"}))
             _, moments = watched(page, 8)
-            assert moments[-1]["record"] == "track 2001"
+            assert moments[-1]["record"] == f"track {Source.seed + 1}"
 
 
 def test_a_video_and_a_camera_are_shown(run, film):
@@ -559,6 +564,16 @@ def test_a_viewer_that_is_slow_misses_moments_and_no_event(run):
     (length,) = struct.unpack("<I", message[:4])
     assert json.loads(message[4 : 4 + length]) | {"n": 6, "dropped": 7} == json.loads(message[4 : 4 + length])
     assert viewer.take() == ([], None)
+
+
+def test_where_it_looked_lies_where_that_was_in_the_whole_picture():
+    eye = Conv((4,), (3,), (2,), 8, pixels=Picture(10, 16, top=0.5))
+    model = Network(eye, LSTM(4), Regression(("steer",))).build((40, 32, 3)).eval()
+    raw = np.random.default_rng(0).integers(0, 256, (40, 32, 3)).astype(np.uint8)
+    look = Insight(model).look(raw, Stepping(model).session().state)
+    assert look.shape == (20, 16)
+    assert not look[:10].any()
+    assert look[10:].any()
 
 
 def test_a_viewer_that_takes_nothing_is_let_go(run):
@@ -674,6 +689,14 @@ def test_a_model_of_text_is_stepped_by_characters(tmp_path):
             assert told(page.recv())["size"] == [0, 0]
             _, (first, *_) = watched(page, 1)
             assert first["picture_bytes"] == 0
+
+
+def test_a_model_without_a_single_step_is_refused_with_the_reason(tmp_path):
+    recipe = replace(small("echo"), core=Bidirectional(GRU(4)))
+    recipe = replace(recipe, training=replace(recipe.training, steps=1, warmup=1, validate_every=1))
+    both = fit("echo", recipe, tmp_path / "run", **quiet)
+    with pytest.raises(UserError, match="end"):
+        staged(both, Source(), Limits(), **quiet)
 
 
 # The end

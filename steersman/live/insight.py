@@ -45,7 +45,7 @@ class Insight:
         ]
 
     def look(self, raw: np.ndarray, state: Sequence[np.ndarray]) -> np.ndarray | None:
-        """How much each pixel of the prepared picture moved the first target, uint8 (height width)."""
+        """How much each place of the whole picture moved the first target, uint8 (height width) of any size."""
         if not self.has_look:
             return None
         states = self._nested(state)
@@ -56,7 +56,14 @@ class Insight:
         )
         moved = np.abs(found.values[0].sum(-1))
         high = float(np.quantile(moved, 0.995)) or 1.0
-        return (np.clip(moved / high, 0, 1) ** 0.7 * 255).astype(np.uint8)
+        return self._whole((np.clip(moved / high, 0, 1) ** 0.7 * 255).astype(np.uint8))
+
+    def _whole(self, seen: np.ndarray) -> np.ndarray:
+        """With what was cut away of the picture above and below, where nothing was looked at."""
+        pixels = self.model.encoder.spec.pixels  # pyright: ignore[reportAttributeAccessIssue]
+        top, bottom = getattr(pixels, "top", 0.0), getattr(pixels, "bottom", 0.0)
+        rows = len(seen) / (1 - top - bottom)
+        return np.pad(seen, ((round(top * rows), round(bottom * rows)), (0, 0)))
 
     @torch.no_grad()
     def _belts(self, raw: np.ndarray, state: Sequence[np.ndarray]) -> list[Belt]:

@@ -131,7 +131,9 @@ def address(guard: Guard) -> str:
     return f"http://{host}:{guard.port}/?token={guard.token}"
 
 
-def prepared(stage: Stage, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None):
+def prepared(
+    stage: Stage, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+) -> tuple[Server, socket.socket]:
     """A server and the socket it is to run on; its token is drawn anew every time."""
     listening = bound(host, port)
     guard = Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24))
