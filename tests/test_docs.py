@@ -1,5 +1,6 @@
 """What README and docs/ tell a reader to type is typed here, in a folder of its own."""
 
+import os
 import re
 import shlex
 import signal
@@ -87,7 +88,12 @@ def run(line: str, folder: Path) -> None:
             assert address.startswith("http://127.0.0.1:")
         return
     done = subprocess.run(
-        [sys.executable, "-m", "steersman", *words[1:], *short], cwd=folder, capture_output=True, text=True, input=given
+        [sys.executable, "-m", "steersman", *words[1:], *short],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        input=given,
+        env=os.environ | {"BROWSER": "true"},  # `--watch` opens a page.
     )
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 

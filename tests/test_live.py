@@ -724,17 +724,22 @@ def test_a_port_that_is_taken_is_said(live):
         bound("127.0.0.1", live.guard.port)
 
 
-def test_the_command_serves_until_ctrl_c_and_then_says_goodbye(run):
+@pytest.mark.parametrize(
+    ("how", "told", "code", "said"),
+    [(signal.SIGINT, "the server was stopped", 130, "stopped"), (signal.SIGKILL, "it broke off", -9, "")],
+    ids=["Ctrl-C", "kill -9"],
+)
+def test_the_command_serves_until_it_is_ended_and_its_clients_hear_of_it(run, how, told, code, said):
     command = [sys.executable, "-m", "steersman", "live", str(run.folder), "--port", "0", "--no-open"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        where = process.stdout.readline().removeprefix("live: ").strip()
-        steps = Client(where)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-        with pytest.raises(UserError, match="the server was stopped"):
+        with Client(process.stdout.readline().removeprefix("live: ").strip()) as steps:
             steps.step(np.zeros((24, 32, 3), np.uint8))
-        assert process.stderr.read().strip() == "stopped"
+            process.send_signal(how)
+            assert process.wait(10) == code
+            with pytest.raises(UserError, match=told):
+                steps.step(np.zeros((24, 32, 3), np.uint8))
+            assert process.stderr.read().strip() == said
     finally:
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)

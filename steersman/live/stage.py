@@ -96,8 +96,8 @@ class Viewer:
         with self._lock:
             events, moment = list(self._events), self._moment
             self._events.clear()
-            self._moment = None
-        return events, moment.message(self.dropped) if moment else None
+            self._moment, dropped = None, self.dropped
+        return events, moment.message(dropped) if moment else None
 
 
 class Stage:
