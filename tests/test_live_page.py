@@ -23,11 +23,11 @@ expect.set_options(timeout=15_000)  # Seconds on a machine with other work.
 
 @contextmanager
 def serving(folder, *options):
-    """Runs the command and gives the address that it prints."""
+    """Runs the command and gives the address that it printed."""
     command = [sys.executable, "-m", "steersman", "live", "steer", "--no-open", "--port", "0", *options]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     try:
-        yield lambda: next(line for line in server.stdout if line.startswith("live: ")).removeprefix("live: ").strip()
+        yield next(line for line in server.stdout if line.startswith("live: ")).removeprefix("live: ").strip()
     finally:
         server.terminate()
         server.wait(20)
@@ -35,11 +35,15 @@ def serving(folder, *options):
 
 
 @pytest.fixture(scope="module")
-def addresses(tmp_path_factory):
-    """Of a server with the simulator and of one with a webcam, that start at the same time."""
-    folder = tmp_path_factory.mktemp("live")
-    with serving(folder) as simulator, serving(folder, "--webcam") as webcam:
-        yield {"simulator": simulator(), "webcam": webcam()}
+def simulator(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("live")) as address:
+        yield address
+
+
+@pytest.fixture
+def webcam(tmp_path):
+    with serving(tmp_path, "--webcam") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +56,21 @@ def browser():
 
 
 @pytest.fixture
-def opened(browser, addresses):
+def opened(browser, simulator):
     """Opens the page as often as asked for. At the end no page has seen an error or asked another host for anything."""
     contexts, wrong = [], []
 
-    def open(source="simulator", prepare=lambda page: None, **options):
+    def open(address=simulator, prepare=lambda page: None, **options):
         context = browser.new_context(**{"viewport": DESK} | options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
         page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        home = re.match(r"http://[^/]+/", addresses[source])[0]
+        home = re.match(r"http://[^/]+/", address)[0]
         page.on("request", lambda asked: asked.url.startswith(home) or wrong.append(asked.url))
         prepare(page)
-        page.goto(addresses[source])
+        page.goto(address)
         expect(page.locator("#link")).to_have_text("Live")
         return page
 
@@ -94,18 +98,14 @@ def pixels(page, canvas: str) -> str:
     return page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
 
 
-def values(page) -> list[str]:
-    """What stands below the wheels."""
-    return page.locator(".wheel .value").all_inner_texts()
-
-
 def test_it_drives(opened):
     page = opened()
-    before = frame(page), pixels(page, "picture"), pixels(page, "angle"), values(page)
-    frame_after(page, before[0] + 50)
-    after = frame(page), pixels(page, "picture"), pixels(page, "angle"), values(page)
-    assert all(a != b for a, b in zip(before, after, strict=True))
-    assert all(re.fullmatch(r"\d\.\d\d( left| right)?", value) for value in after[-1])
+    number, before = frame(page), [pixels(page, name) for name in ("picture", "angle")]
+    said = page.locator(".wheel .value").all_inner_texts()
+    assert all(re.fullmatch(r"\d\.\d\d( left| right)?", value) for value in said)
+    frame_after(page, number + 50)
+    assert all(pixels(page, name) != past for name, past in zip(("picture", "angle"), before, strict=True))
+    expect(page.locator(".wheel.model .value")).not_to_have_text(said[0])
     assert page.get_by_role("heading", level=1).inner_text() == "steer"
     assert float(page.inner_text("#median")) > 0
     seen = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 3)"
@@ -290,7 +290,7 @@ def test_a_lost_connection_is_told_with_its_reason_and_comes_back(opened):
     }""")
     sockets[0].send('{"type": "goodbye", "why": "a test"}')
     sockets[0].close()
-    page.wait_for_function("told.some((text) => /A test\\s+trying again in \\d s/.test(text))")
+    page.wait_for_function("() => told.some((text) => /A test\\s+trying again in \\d s/.test(text))")
     expect(page.locator("#link")).to_have_text("Live")
     frame_after(page, before)
     assert len(sockets) == 2
@@ -309,8 +309,8 @@ def test_what_the_server_refuses_is_shown(opened):
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_a_camera_of_the_page_is_what_the_model_sees(opened):
-    page = opened("webcam")
+def test_a_camera_of_the_page_is_what_the_model_sees(webcam, opened):
+    page = opened(webcam)
     expect(page.locator("#waiting")).to_have_text("The model waits for your camera")
     page.click("#camera")
     number = frame(page)

@@ -279,7 +279,7 @@ $("restart").onclick = () => connection.send({ type: "restart" });
 $("record").onchange = () => connection.send({ type: "record", name: $("record").value });
 $("look-on").onchange = () => picture.setLook($("look-on").checked);
 $("take").onclick = () => driving.hold(!driving.held);
-$("learn").onclick = () => connection.send({ type: "learn" }) && ($("learn").disabled = true);
+$("learn").onclick = () => connection.send({ type: "learn" }) && heard.learning({ step: 0, steps: 1, loss: null });
 $("help-open").onclick = openHelp;
 $("retry").onclick = () => connection.open();
 $("notice-close").onclick = () => ($("notice").hidden = true);

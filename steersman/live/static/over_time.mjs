@@ -84,7 +84,7 @@ function spans(rows, when) {
   return found;
 }
 
-/** The gates of a layer over time as heat, a row a unit, 0 light and 1 dark; those that keep most come to stand on top. */
+/** The gates of a layer over time as heat, a row a unit, 0 faint and 1 strong; those that keep most come to stand on top. */
 export class Belt {
   constructor(canvases, rate) {
     Object.assign(this, { canvases, span: span(rate) });
