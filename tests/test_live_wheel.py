@@ -719,3 +719,29 @@ def test_a_lap_stands_when_it_is_over_until_the_next_is_due(serve):
         assert show.shot() is None
         show.restart()
     assert show.shot() is not None
+
+
+def test_a_lap_that_somebody_watches_is_driven_to_its_end_before_newer_weights_come(serve, taught):
+    from steersman.live.stage import Stage
+    from steersman.live.watching import Follower, Lap, newest_weights, shown, weights
+
+    run, _ = taught
+    assert newest_weights(run.folder) == (run, 4)
+    held = run.records()["validation"]
+    first = weights(run, 0)
+    show = Lap(shown(run, first, held))
+    stage = Stage("steer", "steer", first, show)
+    stage.version = 0
+    follower = Follower(run.folder, stage, show, run, run.recipe.examples(first, held), 0.0)
+    viewer = stage.subscribe(lambda: None)
+    follower.look()
+    assert stage.version == 0
+    stage.unsubscribe(viewer)
+    follower.look()
+    assert stage.version == 4
+    stage.version, show.stands = 0, True
+    stage.subscribe(lambda: None)
+    follower.look()
+    assert stage.version == 4
+    trained = weights(run, 4).state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in stage.model.state_dict().items())

@@ -162,6 +162,10 @@ class Stage:
         if not self._viewers:
             self._watched.clear()
 
+    @property
+    def is_watched(self) -> bool:
+        return self._watched.is_set()
+
     def publish(self, event: dict[str, Any]) -> None:
         """Tells every viewer; no event is dropped."""
         for viewer in list(self._viewers):

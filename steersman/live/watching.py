@@ -77,9 +77,10 @@ def _serve(there: Connection, folder: str, lap_s: float, own: Sequence[str]) -> 
         run, model, step = first_weights(Path(folder))
         records = run.records()
         held = records["validation"] or records["train"]
-        stage = Stage(run.folder.name, run.name, model, Lap(shown(run, model, held)), say=partial(send, there, "said"))
+        show = Lap(shown(run, model, held))
+        stage = Stage(run.folder.name, run.name, model, show, say=partial(send, there, "said"))
         stage.version = step
-        follower = Follower(Path(folder), stage, run, run.recipe.examples(model, held), lap_s)
+        follower = Follower(Path(folder), stage, show, run, run.recipe.examples(model, held), lap_s)
         threading.Thread(target=follower.follow, name="follower", daemon=True).start()
         server, listening = prepared(stage)
         send(there, "address", text=address(server.live.guard))
@@ -119,7 +120,7 @@ def weights(run: Run, step: int) -> Model:
 def shown(run: Run, model: Model, held: Sequence[Record]) -> Show:
     """The simulator for a model that drives in one, else records."""
     recipe, targets = run.recipe, model.head.targets
-    if not run.data and isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
+    if isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
         return Simulated(recipe.source.world, targets, Source.seed)
     return Logged(held, recipe.inputs, targets, model.encoder.raw)
 
@@ -132,14 +133,14 @@ class Lap(Show):
     def __init__(self, inner: Show):
         self._inner = inner
         self.rate_hz, self.size, self.world, self.records = inner.rate_hz, inner.size, inner.world, inner.records
-        self._due, self._stands = True, False
+        self._due, self.stands = True, False
 
     def shot(self) -> Shot | None:
-        if not self._stands:
+        if not self.stands:
             shot = self._inner.shot()
-            self._stands = shot is not None and shot.first and not self._due
+            self.stands = shot is not None and shot.first and not self._due
             self._due = False
-            if not self._stands:
+            if not self.stands:
                 return shot
         time.sleep(0.1)
         return None
@@ -148,13 +149,13 @@ class Lap(Show):
         return self._inner.advance(action)
 
     def restart(self) -> None:
-        if not self._stands:  # Else the next one is there already.
+        if not self.stands:  # Else the next one is there already.
             self._inner.restart()
-        self._due, self._stands = True, False
+        self._due, self.stands = True, False
 
     def choose(self, name: str) -> None:
         self._inner.choose(name)
-        self._due, self._stands = True, False
+        self._due, self.stands = True, False
 
 
 class Log:
@@ -183,8 +184,8 @@ class Log:
 class Follower:
     """Tells a stage what stands in the folder of a training, and gives it the newest weights."""
 
-    def __init__(self, folder: Path, stage: Stage, run: Run, held: Sequence[Example], lap_s: float):
-        self.folder, self.stage, self.held, self.lap_s = folder, stage, held, lap_s
+    def __init__(self, folder: Path, stage: Stage, show: Lap, run: Run, held: Sequence[Example], lap_s: float):
+        self.folder, self.stage, self.show, self.held, self.lap_s = folder, stage, show, held, lap_s
         self.run, self.log = run, Log(run.folder / "log.jsonl")
         self._swapped_s, self._lag = time.monotonic(), gradient_by_lag(stage.model, held)
         stage.past = self.past
@@ -200,15 +201,21 @@ class Follower:
         run, step = newest_weights(self.folder) or (self.run, self.stage.version)
         if run != self.run:
             self.run, self.log = run, Log(run.folder / "log.jsonl")
-        if step != self.stage.version and time.monotonic() - self._swapped_s >= self.lap_s:
+        if step != self.stage.version and self._is_due():
             model = weights(run, step)
             self.stage.swap(model, step)
-            self.stage.command({"type": "restart"})
+            if self.show.world is not None or self.show.stands:
+                self.stage.command({"type": "restart"})
             self._swapped_s, self._lag = time.monotonic(), gradient_by_lag(model, self.held)
         news = self.log.news()
         for row in news:
             if row is news[-1] or "validation" in row:
                 self.stage.publish(self._event(row))
+
+    def _is_due(self) -> bool:
+        """A lap is driven to its end where somebody watches it, however long a busy machine takes for that."""
+        driving = self.show.world is not None and not self.show.stands and self.stage.is_watched
+        return time.monotonic() - self._swapped_s >= self.lap_s and not driving
 
     def past(self) -> list[dict[str, Any]]:
         """What a page that comes now missed: some steps of the log, and all looks at the validation records."""
