@@ -9,7 +9,7 @@ drive: install
 	$(BIN)/steersman quickstart
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 -rs
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

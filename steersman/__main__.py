@@ -1,12 +1,16 @@
 """The commands."""
 
+import importlib
 import inspect
 import itertools
 import json
 import re
 import shlex
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +40,9 @@ from .export import QUANTISED, export
 from .generate import Speaker, written
 from .inspect_log import inspect_log
 from .inspect_report import inspection_table, write_inspection
+from .live.limits import Limits
+from .live.shows import Source
+from .live.stage import staged
 from .page import write_report
 from .progress import bars, silent
 from .quickstart import Quickstart
@@ -51,6 +58,7 @@ from .worlds import WORLDS, CarRacing
 OUT = Console(highlight=False, soft_wrap=True)
 FIXED = (tyro.conf.AvoidSubcommands,)
 """The recipe fixes types; the command line changes values."""
+OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -71,6 +79,8 @@ class Train:
     """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
     doctor_every: int = 200
     """Steps between such looks."""
+    watch: bool = False
+    """Open a page that shows the training, and the newest weights at a lap a minute."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +266,24 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Serve:
+    """Serves a model on this machine: a page to watch it on, and an API of steps for other programs."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, or the name of a model that ships with the package."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = Source()
+    host: str = "127.0.0.1"
+    """Address to listen on; any but this machine's own lets others in who know the token."""
+    port: int = 8765
+    """0: any that is free."""
+    open: bool = True
+    """Open the page in a browser."""
+    recordings: str = ""
+    """Where a person's drives in the simulator are kept; empty: below `drives`, named after the simulator."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True)
 class BenchCores:
     """Measures the recurrent cores against the peers that are installed: ratios of CPU time on one thread."""
 
@@ -397,6 +425,11 @@ def train(arguments: list[str]) -> None:
     if options.doctor_every < 1:
         raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
+    with _live_part("watching").watched(run, say, _watch_at) if options.watch and not rank else nullcontext():
+        _train(name, options, run, rank, arguments)
+
+
+def _train(name: str, options: Train, run: Path, rank: int, arguments: list[str]) -> None:
     try:
         with bars() as watch:
             fit_rounds(
@@ -419,6 +452,20 @@ def train(arguments: list[str]) -> None:
         scores = report_run(Run.open(run), watch=watch)
     OUT.print(score_table(scores))
     OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
+
+
+def _watch_at(address: str) -> None:
+    say(f"watch: {address}")
+    webbrowser.open(address)
+
+
+def _live_part(name: str) -> Any:
+    """A module of what is live. UserError where what it needs is not installed."""
+    try:
+        return importlib.import_module(f".live.{name}", __package__)
+    except ImportError as error:
+        package = str(error.name).split(".")[0]
+        raise UserError(f"{package} is not installed; run: pip install 'steersman[live]'") from None
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -700,6 +747,24 @@ def export_run(arguments: list[str]) -> None:
         )
 
 
+def live(arguments: list[str]) -> None:
+    """serve a model live, and a page to watch it on"""
+    options = tyro.cli(Serve, args=arguments, prog="steersman live")
+    serve, seat = _live_part("serve"), _live_part("seat")
+    run = Run.open(find(options.run))
+    with bars() as watch:
+        stage = staged(run, options.source, options.limits, say, watch)
+    server, listening = serve.prepared(stage, options.host, options.port, options.limits)
+    where = serve.address(server.live.guard)
+    OUT.print(f"live: {where}")
+    if options.host not in OWN_HOSTS:
+        say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
+    if options.open:
+        threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()  # Some wait for their end.
+    with seat.seated(stage, run, Path(options.recordings) if options.recordings else None, say):
+        server.run(sockets=[listening])
+
+
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
     options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
@@ -755,6 +820,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sample": sample,
     "translate": translate,
     "export": export_run,
+    "live": live,
     "bench": bench,
 }
 

@@ -20,6 +20,9 @@ from .progress import Watch, silent
 from .records import Record, Stream
 from .sources.frames import cached
 
+WEIGHT = "loss_weight"
+"""A record's stream of this name says what each of its steps counts in the loss; one without it: all alike."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -55,6 +58,8 @@ class Example:
     x: np.ndarray
     y: np.ndarray
     time_s: np.ndarray
+    weight: np.ndarray | None = None
+    """What each step counts in the loss; None: all alike."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -101,11 +106,12 @@ def _example(record: Record, inputs, targets, prepare, key, cache, once, tell) -
         if len(shape := record[target].values.shape) != 1:
             raise UserError(f"record {record.name!r}: target {target!r} has shape {shape}; give a stream a number")
     y = np.stack([record[target].at(stream.time_s) for target in targets], -1).astype(np.float32)
-    for name, values in (("input", x if not pictures else x[:0]), ("target", y)):
-        if not np.isfinite(values).all():
+    weight = record[WEIGHT].at(stream.time_s).astype(np.float32) if WEIGHT in record.streams else None
+    for name, values in (("input", x if not pictures else x[:0]), ("target", y), (WEIGHT, weight)):
+        if values is not None and not np.isfinite(values).all():
             step = np.argwhere(~np.isfinite(values))[0][0]
             raise UserError(f"record {record.name!r}: the {name} at step {step} is not a finite number")
-    return Example(record.name, x, y[-1] if once else y, stream.time_s)
+    return Example(record.name, x, y[-1] if once else y, stream.time_s, weight)
 
 
 def unsaid(line: str) -> None:
@@ -342,8 +348,8 @@ class Epoch(Sequence[Batch]):
                 steps = piece.stop - piece.start
                 x[row, :steps], target = self._read(piece)
                 y[row, : len(target)] = target
-                counts = self.data.weights[piece.record][piece.start : piece.stop] if self.data.weights else 1.0
-                mask[row, :steps] = piece.weight * counts
+                counts = self.data.weights[piece.record]
+                mask[row, :steps] = piece.weight * (1.0 if counts is None else counts[piece.start : piece.stop])
         fresh = np.array([p is None or p.fresh for p in rows])
         return Batch(*map(torch.from_numpy, (x, y, mask, fresh)))
 
@@ -443,7 +449,7 @@ class Batches:
             raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
         self.spec, self.examples, self.targets = spec, examples, targets
         self.augment, self.seed, self.rank, self.ranks = augment, seed, rank, ranks
-        self.weights: Sequence[np.ndarray] | None = None
+        self.weights: Sequence[np.ndarray | None] = [example.weight for example in examples]
         """What each step of each example counts in the loss; None: all alike."""
 
     @property

@@ -190,11 +190,16 @@ class Recorded(Spec):
         return record(self.world, folder, self.episodes, self.seed, name, workers or num_cores(), watch)
 
     def _name(self, name: str) -> str:
-        colours = "-colours" * self.world.domain_randomize
-        blackouts = f"-blackouts-{self.world.blackouts:g}" if self.world.blackouts else ""
-        short = f"-{self.world.max_steps}-steps" if self.world.max_steps != CarRacing.max_steps else ""
         driven = "" if name == EXPERT else f"-{Path(name).name}"
-        return f"car-racing{colours}{blackouts}{short}{driven}-{self.seed}"
+        return f"{world_name(self.world)}{driven}-{self.seed}"
+
+
+def world_name(world: CarRacing) -> str:
+    """What drives in it are called by: all of it that changes what is seen."""
+    colours = "-colours" * world.domain_randomize
+    blackouts = f"-blackouts-{world.blackouts:g}" if world.blackouts else ""
+    short = f"-{world.max_steps}-steps" if world.max_steps != CarRacing.max_steps else ""
+    return f"car-racing{colours}{blackouts}{short}"
 
 
 def num_cores() -> int:
@@ -208,10 +213,10 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (tuple(OWN),))
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, start_worker, (tuple(OWN),))
     waiting, running = iter(tasks), deque()
     try:
-        with _deaf():
+        with deaf():
             # A few tasks ahead of the reader and no more: a recorded drive is 24 MB.
             running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers))
         while running:
@@ -231,7 +236,7 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes started here never hear Ctrl-C, which is their parent's to handle."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -243,7 +248,7 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start_worker(files: Sequence[str]) -> None:
+def start_worker(files: Sequence[str]) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     for file in files:

@@ -171,7 +171,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def held_out_loss(self, examples: Sequence[Example]) -> float:
-        """Mean loss over whole records, streamed; every step counts alike."""
+        """Mean loss over whole records, streamed; a step counts what its example says, or all alike."""
         head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
         total, count = 0.0, 0
         for place, start, raw in self.streamed(examples):
@@ -179,12 +179,15 @@ class Model(nn.Module):
             if self.flavour == "many-to-one":
                 if end < len(examples[place]):
                     continue
-                raw, y = raw[-1:], y[None]
+                raw, y, start = raw[-1:], y[None], end - 1
             else:
                 y = y[start:end]
             losses = head.loss(raw[None], torch.from_numpy(np.ascontiguousarray(y))[None])
-            total, count = total + losses.double().sum().item(), count + losses.numel()
-        return total / count
+            losses = losses.double().flatten()
+            weight = examples[place].weight
+            counts = torch.ones_like(losses) if weight is None else torch.from_numpy(weight[start:end]).double()
+            total, count = total + (losses * counts).sum().item(), count + counts.sum().item()
+        return total / max(count, 1e-8)
 
     def predict(self, examples: Sequence[Example]) -> list[np.ndarray]:
         """Point estimates (time target) for whole records; one row for many-to-one."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .config import Spec
-from .data import Batches, Example, View
+from .data import WEIGHT, Batches, Example, View
 from .errors import UserError
 from .model import Model
 from .records import Record, Stream, Values
@@ -114,17 +114,21 @@ class Steering(Recipe):
 
     def taught(self, part: str, records: list[Record]) -> list[Record]:
         targets: tuple[str, ...] = self.head.targets  # pyright: ignore[reportAttributeAccessIssue]
+
+        def kept(record: Record) -> tuple[str, ...]:
+            return (*targets, WEIGHT) if WEIGHT in record.streams else targets
+
         if self.sides.shift and part == "train":
-            records = [r for record in records for r in self.sides.beside(record, self.inputs, targets)]
+            records = [r for record in records for r in self.sides.beside(record, self.inputs, kept(record))]
         if self.lag.seconds:
-            records = [self.lag.shifted(record, self.inputs, targets) for record in records]
+            records = [self.lag.shifted(record, self.inputs, kept(record)) for record in records]
         return records
 
     def batched(self, model: Model, shown: Sequence[Example], rank: int, ranks: int) -> Batches:
         batches = super().batched(model, shown, rank, ranks)
         if self.balance.power:
             weigh = self.balance.fitted(np.concatenate([e.y[:, 0] for e in shown]))
-            batches.weights = [weigh(e.y[:, 0]) for e in shown]
+            batches.weights = [weigh(e.y[:, 0]) * (1.0 if e.weight is None else e.weight) for e in shown]
         return batches
 
     def _with_past(self, record: Record) -> Record:

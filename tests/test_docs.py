@@ -1,9 +1,12 @@
 """What README and docs/ tell a reader to type is typed here, in a folder of its own."""
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,7 @@ SHORT = {
     "explain": "",
     "recipes": "",
     "export": "",
+    "live": "--port 0 --no-open",
 }
 """What makes each command short; it is otherwise run as it stands."""
 
@@ -55,6 +59,19 @@ def place(tmp_path_factory):
     return folder
 
 
+@contextmanager
+def serving(words: list[str], folder: Path):
+    """A server as a reader starts it, until Ctrl-C; the address that it prints."""
+    command = [sys.executable, "-m", "steersman", *words, *shlex.split(SHORT["live"])]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().removeprefix("live: ").strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+
+
 def run(line: str, folder: Path) -> None:
     words = shlex.split(line)
     if words[0] in ("make", "git", "cd"):
@@ -66,8 +83,17 @@ def run(line: str, folder: Path) -> None:
     key = next((k for k in SHORT if " ".join(words[1:]).startswith(k)), None)
     assert key is not None, f"{line}: say in SHORT how to run it quickly"
     short = shlex.split(SHORT[key])
+    if words[1] == "live":
+        with serving(words[1:], folder) as address:
+            assert address.startswith("http://127.0.0.1:")
+        return
     done = subprocess.run(
-        [sys.executable, "-m", "steersman", *words[1:], *short], cwd=folder, capture_output=True, text=True, input=given
+        [sys.executable, "-m", "steersman", *words[1:], *short],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        input=given,
+        env=os.environ | {"BROWSER": "true"},  # `--watch` opens a page.
     )
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 
@@ -119,6 +145,17 @@ def test_commands_and_code_on_export_run(place):
         run(line, place)
     for code in blocks("docs/export.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_live_run(place):
+    pytest.importorskip("starlette", reason="the extra `live` is not installed")
+    for line in commands("docs/live.md"):
+        run(line, place)
+    with serving(["live", "steer"], place) as address:
+        for code in blocks("docs/live.md", "python"):
+            own = code.replace("http://127.0.0.1:8765/?token=TOKEN", address)
+            assert own != code
+            subprocess.run([sys.executable, "-c", own], cwd=place, check=True)
 
 
 def test_commands_on_the_doctor_run(place):

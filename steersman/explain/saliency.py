@@ -90,11 +90,11 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
     else:
         x = sample.x(shown.start, shown.stop)[0].to(encoder.mean.dtype)
         plain = encoder.mean.expand_as(x)
-    raw = _raw(model, x.unsqueeze(0), states)[0]
+    raw = last_output(model, x.unsqueeze(0), states)[0]
     chosen = int(raw.argmax()) if isinstance(model.head, ClassificationHead) else 0
 
     def function(line: Tensor) -> Tensor:
-        said = _raw(model, line, states)
+        said = last_output(model, line, states)
         # Of classes the score before the softmax, of numbers the estimate in their own units.
         return said[:, chosen] if isinstance(model.head, ClassificationHead) else model.head.point(said)[:, 0]
 
@@ -110,8 +110,8 @@ def read_on(sample: Sample, start: int, stop: int, state: State) -> State:
     return state
 
 
-def _raw(model: Model, line: Tensor, states: State) -> Tensor:
-    """The head's outputs at the last step (batch output)."""
+def last_output(model: Model, line: Tensor, states: State) -> Tensor:
+    """The head's outputs (batch output) at the last step of a line (batch time ...), from the states of one row."""
     encoder_state, state = map_state(lambda s: s.expand(len(line), *s.shape[1:]).contiguous(), states)
     if isinstance(model.encoder, EmbeddingEncoder):
         feature = line

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import CarRacing
-from .car_racing_expert import PACE_MPS, Course, Expert, pedals
+from .car_racing_expert import PACE_MPS, Course, Expert, pace_of, pedals
 
 try:
     import gymnasium
@@ -55,6 +55,12 @@ class CarRacingWorld(gymnasium.Env):
         """The stock environment's video picture (400, 600, 3), dashboard included, never black."""
         return self.simulator.video_picture()
 
+    def scene(self, height: int, width: int) -> np.ndarray:
+        """The camera's picture for people, (height, width, 3): the same field of view in more pixels, and as black."""
+        painter = self.simulator.painter
+        blank = self.blind or painter is None
+        return np.zeros((height, width, 3), np.uint8) if blank else painter.scene(height, width)
+
     def expert(self, **options: Any) -> Expert:
         return Expert(**options)
 
@@ -62,6 +68,22 @@ class CarRacingWorld(gymnasium.Env):
         """From `steer` and `pace` to an action, by the expert's own law for gas and brake."""
         gas, brake = pedals(prediction["pace"])
         return np.array([min(max(prediction["steer"], -1.0), 1.0), gas, brake], np.float32)
+
+    def wish(self, steer: float, gas: float, brake: float) -> dict[str, float]:
+        """The inverse of `controls`, as far as there is one."""
+        return {"steer": steer, "pace": pace_of(gas, brake)}
+
+    def labels(self, action: np.ndarray) -> dict[str, float]:
+        """What an expert that did this here would have said of it."""
+        steer, gas, brake = np.asarray(action, np.float32).tolist()
+        wish = self.wish(steer, gas, brake)
+        return wish | {
+            "gas": gas,
+            "brake": brake,
+            "target_speed_mps": self.speed_mps + PACE_MPS * wish["pace"],
+            "speed_mps": self.speed_mps,
+            "yaw_radps": self.yaw_radps,
+        }
 
     def disturbance(self, rng: np.random.Generator, strength: float) -> "Disturbance":
         return Disturbance(rng, strength, self.config.max_steps)

@@ -241,6 +241,11 @@ def pedals(pace: float) -> tuple[float, float]:
     return min(max(pace, 0.0), 1.0), min(max(1.08 * (-pace - 0.11), 0.0), 0.47)
 
 
+def pace_of(gas: float, brake: float) -> float:
+    """The inverse of `pedals`, as far as there is one: of both the brake counts, and no more of it than they give."""
+    return -min(brake, 0.47) / 1.08 - 0.11 if brake > 0 else gas
+
+
 def between(row: list[float], index: float) -> float:
     """Linear interpolation, the ends held."""
     index = min(max(index, 0.0), len(row) - 1.0)

@@ -58,6 +58,11 @@ class Painter:
         self.car.paint(self.canvas, view)
         return self._shrink()
 
+    def scene(self, height: int, width: int) -> np.ndarray:
+        """The picture painted last, for people: larger, (height, width, 3)."""
+        large = pygame.transform.smoothscale(self.seen, (width, height))
+        return pygame.surfarray.pixels3d(large).swapaxes(0, 1)[::-1].copy()
+
     def _paint_field(self, view: "View"):
         """The plain ground, and black beyond its end."""
         inside = np.abs(view.centre_m).max() + view.reach_m < stock.PLAYFIELD

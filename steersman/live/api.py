@@ -1,0 +1,284 @@
+"""Every route and every message, once: the app's routes, its checks and its descriptions are made of these tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import __version__
+from .limits import Limits, Refused
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string", "maxLength": 1000}
+NUMBER: Schema = {"type": "number"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+BOOLEAN: Schema = {"type": "boolean"}
+NAMED: Schema = {"type": "object", "additionalProperties": NUMBER}
+"""Numbers by name."""
+PICTURE: Schema = {"type": "string", "format": "binary"}
+
+
+def between(low: float, high: float) -> Schema:
+    return {"type": "number", "minimum": low, "maximum": high}
+
+
+def listed(items: Schema, length: int | None = None) -> Schema:
+    ends = {} if length is None else {"minItems": length, "maxItems": length}
+    return {"type": "array", "items": items, **ends}
+
+
+def maybe(schema: Schema) -> Schema:
+    """Or null."""
+    return schema | {"type": [schema["type"], "null"]}
+
+
+def record(**fields: Schema) -> Schema:
+    """An object with these fields, all of them, and no others."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def typed(kinds: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Messages by their `type`, which stands in each."""
+    return {
+        kind: schema
+        | {
+            "properties": {"type": {"const": kind}, **schema["properties"]},
+            "required": ["type", *schema["required"]],
+        }
+        for kind, schema in kinds.items()
+    }
+
+
+FAULT = record(error=TEXT, do=TEXT)
+GOODBYE = record(why=TEXT)
+PREDICTION = record(n=COUNT, prediction=NAMED, latency_ms=NUMBER, dropped=COUNT)
+CONTROLS = {"steer": between(-1, 1), "gas": between(0, 1), "brake": between(0, 1)}
+
+TO_STAGE = typed(
+    {
+        "wheel": record(**CONTROLS),
+        "release": record(),
+        "pause": record(paused=BOOLEAN),
+        "restart": record(),
+        "record": record(name=TEXT),
+        "learn": record(),
+    }
+)
+"""What a page may send; with a webcam also pictures, as binary messages."""
+
+FROM_STAGE = typed(
+    {
+        "hello": record(
+            run=TEXT,
+            recipe=TEXT,
+            source={"type": "string", "enum": ["simulator", "log", "video", "webcam", "training"]},
+            wheel=BOOLEAN,
+            targets=listed(TEXT),
+            units={"type": "object", "additionalProperties": TEXT},
+            range={"type": "object", "additionalProperties": listed(NUMBER, 2)},
+            rate_hz=NUMBER,
+            version=COUNT,
+            belts=listed(record(layer=COUNT, gates=listed(TEXT), units=COUNT)),
+            records=maybe(listed(TEXT)),
+            recorded=COUNT,
+            size=listed(COUNT, 2),
+            paused=BOOLEAN,
+        ),
+        "moment": record(
+            n=COUNT,
+            time_s=NUMBER,
+            record=TEXT,
+            prediction=NAMED,
+            truth=maybe(NAMED),
+            driven=maybe(record(**CONTROLS)),
+            hands={"type": "string", "enum": ["model", "person"]},
+            speed_mps=maybe(NUMBER),
+            score=maybe(NUMBER),
+            lap=BOOLEAN,
+            latency_ms=record(now=NUMBER, median=NUMBER, p99=NUMBER),
+            dropped=COUNT,
+            version=COUNT,
+            gates=maybe(listed(listed(listed(between(0, 1))))),
+            picture_bytes=COUNT,
+            look_bytes=COUNT,
+        ),
+        "learning": record(step=COUNT, steps=COUNT, loss=maybe(NUMBER)),
+        "swapped": record(version=COUNT),
+        "recorded": record(drives=COUNT),
+        "training": record(step=COUNT, steps=COUNT, loss=NUMBER, validation=maybe(NUMBER), lag=maybe(listed(NUMBER))),
+        "paused": record(paused=BOOLEAN),
+        "error": FAULT,
+        "goodbye": GOODBYE,
+    }
+)
+"""`moment` is the header of a binary message, the others are text."""
+
+TO_STEP = {
+    "reset": typed({"reset": record()})["reset"],
+    "step": record(x={"type": ["number", "string", "array"]}),
+}
+"""What a program may send to `/api/step`, beside pictures as binary messages."""
+FROM_STEP = {"prediction": PREDICTION, "error": FAULT, "goodbye": typed({"goodbye": GOODBYE})["goodbye"]}
+
+ABOUT = record(
+    steersman=TEXT,
+    run=TEXT,
+    recipe=TEXT,
+    takes={"type": "string", "enum": ["picture", "token", "numbers"]},
+    shape=listed(COUNT),
+    targets=listed(TEXT),
+    units={"type": "object", "additionalProperties": TEXT},
+    rate_hz=maybe(NUMBER),
+    limits=NAMED,
+    sessions=COUNT,
+    viewers=COUNT,
+)
+
+
+def check(value: Any, schema: Schema, where: str = "message") -> str | None:
+    """What is wrong with a value, or None; knows what the tables above use of JSON Schema."""
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(_is_a(value, kind) for kind in kinds):
+        return f"{where} must be of type {' or '.join(kinds)}"
+    if "const" in schema and value != schema["const"]:
+        return f"{where} must be {schema['const']!r}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{where} must be one of {', '.join(schema['enum'])}"
+    if isinstance(value, str) and len(value) > schema.get("maxLength", len(value)):
+        return f"{where} is longer than {schema['maxLength']} characters"
+    if _is_a(value, "number") and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        return f"{where} must be from {schema.get('minimum')} to {schema.get('maximum')}"
+    if isinstance(value, list):
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            return f"{where} must have {schema['maxItems']} items"
+        return _first(check(one, schema.get("items", {}), f"{where}[{i}]") for i, one in enumerate(value))
+    if isinstance(value, dict):
+        return _check_object(value, schema, where)
+    return None
+
+
+def _check_object(value: dict, schema: Schema, where: str) -> str | None:
+    fields, others = schema.get("properties", {}), schema.get("additionalProperties", {})
+    if missing := [name for name in schema.get("required", ()) if name not in value]:
+        return f"{where} lacks {', '.join(missing)}"
+    if others is False and (extra := [name for name in value if name not in fields]):
+        return f"{where} has {len(extra)} fields too many; it takes {', '.join(fields)}"
+    return _first(check(one, fields.get(name, others or {}), f"{where}.{name[:40]}") for name, one in value.items())
+
+
+def _first(found: Any) -> str | None:
+    return next((one for one in found if one), None)
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int}
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "number":
+        return number
+    return number and isinstance(value, int) if kind == "integer" else isinstance(value, kinds[kind])
+
+
+def command(message: Any) -> dict[str, Any]:
+    """A message of a page. Refused where it is none that the table has."""
+    kind = message.get("type")
+    do = f"send one of {', '.join(TO_STAGE)} as /api/asyncapi.json says"
+    if not isinstance(kind, str) or kind not in TO_STAGE:
+        raise Refused("there is no such message", do)
+    if wrong := check(message, TO_STAGE[kind]):
+        raise Refused(wrong, do)
+    return message
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method of a path, answered by the app's method of that name."""
+
+    method: str
+    path: str
+    name: str
+    about: str
+    answer: Schema | str
+    """Of JSON its schema, else the type of what comes."""
+    body: bool = False
+    """Takes a step: a picture, or JSON."""
+
+
+SESSION = record(session=TEXT)
+OPERATIONS = (
+    Operation("GET", "/", "page", "The page. With ?token=T: keeps the token as a cookie and goes on to /", "text/html"),
+    Operation("GET", "/static/{name}", "static", "A file of the page", "application/octet-stream"),
+    Operation("GET", "/api/about", "about", "The model, its inputs and outputs, and the limits", ABOUT),
+    Operation("GET", "/api/openapi.json", "openapi", "This description", {"type": "object"}),
+    Operation("GET", "/api/asyncapi.json", "asyncapi", "The WebSockets' messages", {"type": "object"}),
+    Operation("POST", "/api/sessions", "open_session", "Opens a session: a sequence at its beginning", SESSION),
+    Operation("POST", "/api/sessions/{id}/step", "step_session", "One step of a session", PREDICTION, body=True),
+    Operation("POST", "/api/sessions/{id}/reset", "reset_session", "Begins the sequence anew", SESSION),
+    Operation("DELETE", "/api/sessions/{id}", "end_session", "Ends a session", SESSION),
+)
+SOCKETS = {
+    "/api/step": ("step_socket", "A session for as long as it is open", TO_STEP, FROM_STEP),
+    "/api/stage": ("stage_socket", "The show, and its page's commands", TO_STAGE, FROM_STAGE),
+}
+
+
+def openapi(limits: Limits) -> dict[str, Any]:
+    """The HTTP side, as OpenAPI 3.1."""
+    paths: dict[str, Any] = {}
+    for one in OPERATIONS:
+        kind, schema = ("application/json", one.answer) if isinstance(one.answer, dict) else (one.answer, PICTURE)
+        said: dict[str, Any] = {
+            "operationId": one.name,
+            "summary": one.about,
+            "responses": {
+                "200": {"description": "done", "content": {kind: {"schema": schema}}},
+                "default": {"description": "refused", "content": {"application/json": {"schema": FAULT}}},
+            },
+        }
+        names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
+        said["parameters"] = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
+        if one.body:
+            kinds = {"image/jpeg": PICTURE, "image/png": PICTURE, "application/json": TO_STEP["step"]}
+            said["requestBody"] = {"required": True, "content": {k: {"schema": s} for k, s in kinds.items()}}
+        paths.setdefault(one.path, {})[one.method.lower()] = said
+    return {
+        "openapi": "3.1.0",
+        "info": _info(),
+        "paths": paths,
+        "security": [{"token": []}],
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "x-limits": vars(limits),
+    }
+
+
+def asyncapi(limits: Limits) -> dict[str, Any]:
+    """The WebSockets, as AsyncAPI 3.0; `send` is what the server sends."""
+    channels, operations = {}, {}
+    for path, (name, about, taken, sent) in SOCKETS.items():
+        messages = {f"to_{kind}": {"name": kind, "payload": schema} for kind, schema in taken.items()}
+        messages |= {f"from_{kind}": {"name": kind, "payload": schema} for kind, schema in sent.items()}
+        messages["to_picture"] = {"name": "picture", "contentType": "image/jpeg", "payload": PICTURE}
+        channels[name] = {"address": path, "description": about, "messages": messages}
+        for act, start in (("send", "from_"), ("receive", "to_")):
+            those = [{"$ref": f"#/channels/{name}/messages/{key}"} for key in messages if key.startswith(start)]
+            operations[f"{name}_{act}"] = {
+                "action": act,
+                "channel": {"$ref": f"#/channels/{name}"},
+                "messages": those,
+            }
+    return {
+        "asyncapi": "3.0.0",
+        "info": _info() | {"description": MOMENT},
+        "channels": channels,
+        "operations": operations,
+        "x-limits": vars(limits),
+    }
+
+
+MOMENT = (
+    "A moment is a binary message: four bytes with the length of its JSON header, the least first; the header; a JPEG "
+    "of `picture_bytes`; a greyscale PNG of `look_bytes`, to be laid over the picture: where the model looked."
+)
+
+
+def _info() -> dict[str, str]:
+    return {"title": "Steersman live", "version": __version__}

@@ -1,0 +1,156 @@
+"""Runs an app on a port until it is stopped, and tells every client when that happens."""
+
+import asyncio
+import errno
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import torch
+import uvicorn
+from starlette.responses import JSONResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from ..errors import UserError
+from .app import Live
+from .guards import EVERYWHERE, Guard
+from .limits import Limits, Refused
+from .stage import Stage
+
+FAREWELL_S = 2.0
+"""In which clients have to be gone once they were told."""
+
+
+class Server(uvicorn.Server):
+    """Says goodbye before it closes."""
+
+    def __init__(self, live: Live):
+        limits = live.limits
+        config = uvicorn.Config(
+            live.app,
+            http=bounded(limits),
+            ws=Answering,
+            ws_max_size=limits.frame_bytes,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=int(FAREWELL_S) + 1,
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            log_level="error",
+        )
+        super().__init__(config)
+        self.live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.live.end("the server was stopped")
+        for _ in range(int(FAREWELL_S / 0.05)):
+            if self.live.all_gone:
+                break
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+
+class Answering(WebSocketsSansIOProtocol):
+    """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
+
+def bounded(limits: Limits) -> type[H11Protocol]:
+    """HTTP that waits only so long for the head of a request, and answers only so many connections with the app.
+
+    uvicorn by itself waits for ever, and says of too many no more than that it is not available.
+    """
+    late, most = limits.arrival_s, limits.connections
+
+    async def full(scope: Any, receive: Any, send: Any) -> None:
+        refused = Refused(f"there are {most} connections already", "close some, or come again later", 503)
+        await JSONResponse(refused.json(), refused.status, {"Connection": "close"})(scope, receive, send)
+
+    class Bounded(H11Protocol):
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.waiting = self.loop.call_later(late, self.give_up)
+            if len(self.connections) > most:
+                self.app = full
+            if len(self.connections) > 2 * most:
+                transport.abort()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            waits = self.conn.their_state is h11.IDLE
+            if self.waiting and not waits:
+                self.waiting.cancel()
+                self.waiting = None
+            elif waits and not self.waiting:
+                self.waiting = self.loop.call_later(late, self.give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.waiting:
+                self.waiting.cancel()
+            super().connection_lost(exc)
+
+        def give_up(self) -> None:
+            if not self.transport.is_closing():
+                self.send_400_response(f"the head of a request did not come within {late:g} s; send it at once")
+
+    return Bounded
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there. UserError where it can't."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)  # Who comes early waits.
+    except (OSError, OverflowError) as error:
+        listening.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} is taken; choose another with --port, or any that is free with --port 0"
+            ) from None
+        raise UserError(f"can't listen on {host} port {port} ({error}); choose others with --host and --port") from None
+    return listening
+
+
+def address(guard: Guard) -> str:
+    """Where a browser on this machine finds the page, with its token."""
+    host = "127.0.0.1" if guard.host in EVERYWHERE else f"[{guard.host}]" if ":" in guard.host else guard.host
+    return f"http://{host}:{guard.port}/?token={guard.token}"
+
+
+def prepared(
+    stage: Stage, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+) -> tuple[Server, socket.socket]:
+    """A server and the socket it is to run on; its token is drawn anew every time."""
+    listening = bound(host, port)
+    guard = Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24))
+    torch.set_num_threads(1)  # One step of a small network is quickest on one thread.
+    return Server(Live(stage, guard, limits)), listening
+
+
+@contextmanager
+def running(stage: Stage, limits: Limits | None = None) -> Iterator[Live]:
+    """A server on a free port of this machine, in a thread, as long as the block lasts."""
+    server, listening = prepared(stage, limits=limits)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        thread.join(0.01)
+    try:
+        yield server.live
+    finally:
+        server.should_exit = True
+        thread.join()

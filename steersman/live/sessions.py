@@ -1,0 +1,160 @@
+"""Sessions of other programs: each a sequence with a state of its own."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..model import Model
+from ..serving import Stepping
+from .limits import Bucket, Limits, Refused, finite
+from .pictures import decode, fitted
+
+MOST_BYTES = 1000
+"""Of a JSON step, for each of its numbers."""
+REMEMBERED = 1000
+"""Sessions that ended, of which it is still known why."""
+
+
+class Session:
+    """One sequence; its steps are made one after another, each in a thread of the pool."""
+
+    def __init__(self, number: str, stepping: Stepping, limits: Limits, pool: ThreadPoolExecutor):
+        self.id, self._sequence, self._limits, self._pool = number, stepping.session(), limits, pool
+        self._model = stepping.model
+        self.bucket, self.used, self.steps = Bucket(limits.rate_hz), time.monotonic(), 0
+        self.busy = asyncio.Lock()
+
+    async def step(self, data: bytes | str) -> dict[str, Any]:
+        """The prediction for a picture or a JSON step, and how long the model took; or that it begins anew, if told."""
+        async with self.busy:
+            self.used = time.monotonic()
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._step, data)
+
+    async def reset(self) -> None:
+        async with self.busy:
+            self.used = time.monotonic()
+            self._sequence.reset()
+
+    def _step(self, data: bytes | str) -> dict[str, Any]:
+        shape = self._model.encoder.raw
+        if len(shape) == 3 and isinstance(data, bytes):
+            raw = fitted(decode(data, self._limits.pixels), shape)
+        else:
+            message = parsed(data, MOST_BYTES * (int(np.prod(shape)) if len(shape) < 3 else 1))
+            if message.get("type") == "reset":
+                self._sequence.reset()
+                return {"type": "reset"}
+            raw = numbers(message, self._model)
+        began = time.perf_counter()
+        prediction = self._sequence.step(raw)
+        latency_ms = 1e3 * (time.perf_counter() - began)
+        self.steps += 1
+        finite(prediction)
+        return {"prediction": prediction, "latency_ms": round(latency_ms, 3)}
+
+
+def parsed(data: bytes | str, most: int) -> dict[str, Any]:
+    """A JSON object, as strict as the standard, and no longer than `most`."""
+    if len(data) > most:
+        raise Refused(f"{len(data)} characters of JSON, over {most}", "send only what is asked for", 413)
+    try:
+        found = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise Refused("this is no JSON", "send a JSON object, or a picture to a model that takes pictures") from None
+    if not isinstance(found, dict):
+        raise Refused("this JSON is no object", 'send an object, such as {"type": "reset"}')
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
+
+
+def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
+    """The step in a message: numbers in the model's shape, or one character or its number."""
+    shape = model.encoder.raw
+    if len(shape) == 3:
+        raise Refused("this model takes pictures", "send a JPEG or PNG")
+    x = message.get("x")
+    tokens = hasattr(model.encoder, "symbols")
+    if tokens and isinstance(x, str) and len(x) == 1:
+        x = ord(x)
+    do = 'send {"x": "a"} or its number' if tokens else f'send {{"x": numbers in the shape {list(shape)}}}'
+    try:
+        values = np.asarray(x)
+    except ValueError:
+        raise Refused("x is uneven", do) from None
+    if values.dtype.kind not in ("i" if tokens else "if"):
+        raise Refused("x is not of such numbers", do)
+    if values.size != int(np.prod(shape)):
+        raise Refused(f"x is of shape {list(values.shape)}", do)
+    with np.errstate(over="ignore"):  # What is too large becomes infinite.
+        values = values.astype(np.int64 if tokens else np.float32)
+    if not np.isfinite(values).all() or (tokens and (values < 0).any()):
+        raise Refused("x has a number that can't be taken", do)
+    return values.reshape(shape)
+
+
+class Sessions:
+    """All of them: as many as the limit allows; one that nobody used for long is dropped, and it is known why."""
+
+    def __init__(self, stepping: Stepping, limits: Limits, threads: int):
+        self._stepping, self._limits = stepping, limits
+        self._pool = ThreadPoolExecutor(threads, "step")
+        self._open: dict[str, Session] = {}
+        self._ended: OrderedDict[str, str] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self) -> Session:
+        if len(self._open) >= self._limits.sessions:
+            do = "end one, or start the server with a higher --limits.sessions"
+            raise Refused(f"{self._limits.sessions} sessions are open already", do, 503)
+        session = Session(secrets.token_urlsafe(12), self._stepping, self._limits, self._pool)
+        self._open[session.id] = session
+        return session
+
+    @contextmanager
+    def opened(self) -> Iterator[Session]:
+        """One that lasts as long as its connection."""
+        session = self.open()
+        try:
+            yield session
+        finally:
+            self._open.pop(session.id, None)
+
+    def __getitem__(self, number: str) -> Session:
+        if number in self._open:
+            return self._open[number]
+        if number in self._ended:
+            raise Refused(f"this session ended: {self._ended[number]}", "open another: POST /api/sessions", 410)
+        raise Refused("there is no such session", "open one: POST /api/sessions", 404)
+
+    def end(self, number: str, why: str) -> None:
+        self._open.pop(self[number].id)
+        self._ended[number] = why
+        while len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
+
+    def sweep(self) -> None:
+        """Drops those that are idle."""
+        late = time.monotonic() - self._limits.idle_s
+        for session in list(self._open.values()):
+            if session.used < late and not session.busy.locked():
+                self.end(session.id, idle(self._limits))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def idle(limits: Limits) -> str:
+    return f"idle for over {limits.idle_s:g} s"

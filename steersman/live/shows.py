@@ -1,0 +1,272 @@
+"""What a stage shows: a simulator, a log at its own rate, a video file, or the pictures that a page sends."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from ..drive import Recorded
+from ..errors import UserError
+from ..model import Model
+from ..progress import Watch, silent
+from ..records import Record
+from ..runs import Run, read_records
+from ..worlds import CarRacing
+from .limits import Limits, Refused
+from .pictures import cut, decode, fitted
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One step of a show, before the model has seen it."""
+
+    raw: np.ndarray
+    """As the model takes it."""
+    scene: np.ndarray | None
+    """As people see it, in the same proportions (height width 3); None: there is nothing to see."""
+    record: str
+    time_s: float
+    first: bool
+    """The state starts anew."""
+    truth: dict[str, float] | None = None
+    facts: tuple[tuple[str, Any], ...] = ()
+    """Of the drive, by name: speed_mps, score, lap."""
+
+
+class Show:
+    """What every source offers: `shot`, then `advance`, over and over, in one thread."""
+
+    source: str
+    rate_hz: float
+    size: tuple[int, int]
+    """Height and width of a scene."""
+    world: Any = None
+    """The simulator, where there is one: then `advance` wants an action."""
+    records: list[str] | None = None
+
+    def shot(self) -> Shot | None:
+        """The present step; None where none has come yet."""
+        raise NotImplementedError
+
+    def advance(self, action: np.ndarray | None) -> float:
+        """Goes on to the next step; how many seconds the last one stands."""
+        return 1 / self.rate_hz
+
+    def restart(self) -> None:
+        """The next track, or the record again."""
+        raise Refused("this source can't be begun anew", "choose another")
+
+    def choose(self, name: str) -> None:
+        """Another record by its name."""
+        raise Refused("this source has no records to choose from", "choose another")
+
+    def offer(self, data: bytes) -> None:
+        """A picture of the page's camera."""
+        raise Refused("pictures are taken only from a page's camera", "start the server with --webcam")
+
+
+class Simulated(Show):
+    """Track after track, driven by whoever holds the wheel; the truth is what the expert would do."""
+
+    source = "simulator"
+    size = (420, 480)
+
+    def __init__(self, config: CarRacing, targets: Sequence[str], seed: int = 0):
+        self.world, self._targets, self._seed = config.build(), targets, seed
+        self.rate_hz = float(self.world.metadata["render_fps"])
+        self._begin()
+
+    def _begin(self) -> None:
+        self._picture, self._info = self.world.reset(seed=self._seed)
+        self._expert = self.world.expert()
+        self.track, self._score, self._over = f"track {self._seed}", 0.0, False
+
+    def shot(self) -> Shot:
+        if self._over:
+            self.restart()
+        labels = self._expert.act(self.world)
+        facts = {"speed_mps": self._info["speed_mps"], "score": self._score, "lap": self._info["lap"]}
+        return Shot(
+            self._picture,
+            self.world.scene(*self.size),
+            self.track,
+            self._info["time_s"],
+            self.world.steps == 0,
+            {name: float(labels[name]) for name in self._targets if name in labels},
+            tuple(facts.items()),
+        )
+
+    def advance(self, action: np.ndarray | None) -> float:
+        self._picture, reward, terminated, truncated, self._info = self.world.step(action)
+        self._score, self._over = self._score + reward, terminated or truncated
+        return super().advance(action)
+
+    def restart(self) -> None:
+        self._seed += 1
+        self._begin()
+
+
+class Logged(Show):
+    """Record after record, each step for as long as its own clock says; at the end of the last the first again."""
+
+    source = "log"
+
+    def __init__(self, records: Sequence[Record], inputs: str, targets: Sequence[str], raw: tuple[int, ...]):
+        if not records:
+            raise UserError("there is no record to show; name a log with --data")
+        self._records, self._inputs, self._targets, self._raw = list(records), inputs, targets, raw
+        self.records = [record.name for record in records]
+        self._open(0)
+        periods = np.diff(self._clock)
+        self.rate_hz = float(1 / np.median(periods)) if len(periods) and np.median(periods) > 0 else 1.0
+        self.size = raw[:2] if len(raw) == 3 else (0, 0)
+
+    def _open(self, place: int) -> None:
+        self._place, self._step = place, 0
+        record = self._records[place]
+        self._values, self._clock = record[self._inputs].values, record[self._inputs].time_s
+        if (shape := tuple(self._values.shape[1:]) or (1,)) != self._raw:
+            raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {self._raw}")
+        known = [name for name in self._targets if name in record.streams]
+        self._truth = {name: record[name].at(self._clock) for name in known}
+
+    def shot(self) -> Shot:
+        step = self._step
+        raw = np.reshape(np.asarray(self._values[step]), self._raw)
+        truth = {name: float(values[step]) for name, values in self._truth.items()}
+        scene = raw if len(self._raw) == 3 else None
+        time_s = float(self._clock[step] - self._clock[0])
+        return Shot(raw, scene, self._records[self._place].name, time_s, step == 0, truth or None)
+
+    def advance(self, action: np.ndarray | None) -> float:
+        self._step += 1
+        if self._step < len(self._clock):
+            return float(self._clock[self._step] - self._clock[self._step - 1])
+        self._open((self._place + 1) % len(self._records))
+        return super().advance(action)
+
+    def restart(self) -> None:
+        self._open(self._place)
+
+    def choose(self, name: str) -> None:
+        assert self.records is not None
+        if name not in self.records:
+            raise Refused("there is no record of that name", "choose one of those that `hello` names")
+        self._open(self.records.index(name))
+
+
+class Filmed(Show):
+    """A video file at its own rate, over and over."""
+
+    source = "video"
+
+    def __init__(self, file: Path, raw: tuple[int, ...]):
+        self._file, self._raw = file, raw
+        self._frames = self._decoded()
+        self._frame = next(self._frames, None)
+        if self._frame is None:
+            raise UserError(f"{file} has no pictures; give a video file")
+        self.size = cut(self._frame[1], raw).shape[:2]
+        self._first = True
+
+    def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
+        try:
+            with av.open(str(self._file)) as film:
+                stream = film.streams.video[0]
+                self.rate_hz = float(stream.average_rate or 25)
+                for number, frame in enumerate(film.decode(stream)):
+                    time_s = frame.time if frame.time is not None else number / self.rate_hz
+                    yield time_s, frame.to_ndarray(format="rgb24")
+        except (OSError, IndexError, FFmpegError) as error:
+            raise UserError(f"{self._file} can't be read as a video ({error}); give another file") from error
+
+    def shot(self) -> Shot:
+        assert self._frame is not None
+        time_s, picture = self._frame
+        return Shot(fitted(picture, self._raw), cut(picture, self._raw), self._file.name, time_s, self._first)
+
+    def advance(self, action: np.ndarray | None) -> float:
+        assert self._frame is not None
+        before, self._first = self._frame[0], False
+        self._frame = next(self._frames, None)
+        if self._frame is None:
+            self.restart()
+            return super().advance(action)
+        return max(0.0, self._frame[0] - before)
+
+    def restart(self) -> None:
+        self._frames = self._decoded()
+        self._frame, self._first = next(self._frames), True
+
+
+class Sent(Show):
+    """Pictures of a page's camera: the newest counts, one that was not looked at is dropped and counted."""
+
+    source = "webcam"
+    rate_hz = 25.0
+    """At most that many are looked at."""
+
+    def __init__(self, raw: tuple[int, ...], limits: Limits):
+        self._raw, self._limits = raw, limits
+        self.size = raw[0], raw[1]
+        self._lock, self._came = threading.Lock(), threading.Event()
+        self._waiting: bytes | None = None
+        self.dropped, self._began_s = 0, 0.0
+
+    def offer(self, data: bytes) -> None:
+        with self._lock:
+            self.dropped += self._waiting is not None
+            self._waiting = data
+        self._came.set()
+
+    def shot(self) -> Shot | None:
+        if not self._came.wait(0.1):
+            return None
+        with self._lock:
+            data, self._waiting = self._waiting, None
+            self._came.clear()
+        if data is None:
+            return None
+        picture = decode(data, self._limits.pixels)
+        now_s, first = time.monotonic(), not self._began_s
+        self._began_s = self._began_s or now_s
+        time_s = now_s - self._began_s
+        return Shot(fitted(picture, self._raw), cut(picture, self._raw), "camera", time_s, first)
+
+    def restart(self) -> None:
+        self._began_s = 0.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a stage is to show."""
+
+    data: tuple[str, ...] = ()
+    """Recordings to show at their own rate. None: the simulator, for a driver of one; else the run's test records."""
+    video: str = ""
+    """A video file to show instead."""
+    webcam: bool = False
+    """Show what the page's camera sees instead."""
+    seed: int = 300_000
+    """Of the simulator's first track; the others follow. Not those that `drive` scores: a person may teach on these."""
+
+    def show(self, run: Run, model: Model, limits: Limits, watch: Watch = silent) -> Show:
+        recipe, targets, raw = run.recipe, model.head.targets, model.encoder.raw
+        if bool(self.data) + bool(self.video) + self.webcam > 1:
+            raise UserError("--data, --video and --webcam are three sources; give one")
+        if (self.video or self.webcam) and len(raw) != 3:
+            raise UserError(f"{run.folder} takes steps of shape {raw}, no pictures; show a log with --data")
+        if self.webcam:
+            return Sent(raw, limits)
+        if self.video:
+            return Filmed(Path(self.video), raw)
+        if not self.data and isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
+            return Simulated(recipe.source.world, targets, self.seed)
+        records = read_records(recipe, self.data, watch) if self.data else run.records(watch)["test"]
+        return Logged(records, recipe.inputs, targets, raw)
