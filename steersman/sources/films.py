@@ -48,14 +48,15 @@ class Film:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         wanted = np.arange(len(self))[index]
-        pictures = np.empty((*wanted.shape, *self.shape[1:]), np.uint8)
-        flat = wanted.reshape(-1)
-        places = pictures.reshape(len(flat), *self.shape[1:])
-        for number, picture in self._decoded(np.unique(flat)):
-            places[flat == number] = picture
-        return pictures
+        numbers, places = np.unique(wanted.reshape(-1), return_inverse=True)
+        pictures = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        for place, picture in enumerate(self._decoded(numbers)):
+            pictures[place] = picture
+        if not np.array_equal(numbers, wanted.reshape(-1)):
+            pictures = pictures[places]
+        return pictures.reshape(*wanted.shape, *self.shape[1:])
 
-    def _decoded(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _decoded(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
         """The wanted pictures, in order. Reading on where the last reading ended costs no seeking."""
         if not len(wanted):
             return
@@ -71,7 +72,7 @@ class Film:
                 what = "can't be decoded" if picture is None else "has another size than the first"
                 raise UserError(f"{self.path}: frame {at} {what}; copy the file anew or leave it out")
             if at in chosen:
-                yield at, picture
+                yield picture
             at += 1
         # At its end a film is closed.
         self._going = (at, running) if at < len(self) else None
