@@ -24,7 +24,7 @@ Step = Callable[..., tuple[Float[Tensor, "row vocabulary"], State]]
 Choose = Callable[[Float[Tensor, "row vocabulary"]], Int[Tensor, "row"]]
 _NEVER = (PAD, BEGIN, UNKNOWN)
 """Marks that are never said."""
-LEAVE = 1 / 8
+LEAVE = 1 / 32
 """Share of sequences that must be done before they drop out: to copy the others takes time too."""
 GROUP = 64
 """Entries of which `largest` looks at the maximum first."""
@@ -203,12 +203,14 @@ class _Beams:
     def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the best continuations, twice as many as go on, and their places in (beam, vocabulary)."""
         total = logits.log_softmax(2).add_(self.score[:, :, None])
-        total[total[:, :, END].isnan()] = -inf  # Where nothing at all can follow.
+        total[total[:, :, END].isnan().nonzero(as_tuple=True)] = -inf  # Where nothing at all can follow.
         total = total.flatten(1)
         return largest(total, min(2 * self.width, total.shape[1]))
 
     def _end(self, best: Tensor, parent: Tensor, ends: Tensor, length: int) -> None:
         there = ends & ~self.done[:, None] & best.isfinite()
+        if not there.any():
+            return
         value = normalised(best, length, self.power).masked_fill(~there, -inf)
         self.pool = torch.cat((self.pool, value), 1).topk(self.width, 1).values
         row, place = there.nonzero(as_tuple=True)

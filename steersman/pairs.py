@@ -51,11 +51,11 @@ class ByLength(Spec):
         batches = []
         for start in range(0, len(order), self.rows * self.pool):
             pool = order[start : start + self.rows * self.pool]
-            batches += self._full(pool[np.argsort(lengths[pool, 1], kind="stable")], lengths)
+            batches += self.full(pool[np.argsort(lengths[pool, 1], kind="stable")], lengths)
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def _full(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """In this order, as many to a batch as may be."""
+    def full(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """In this order, as many to a batch as may be; there is at least one."""
         batches, begin, longest = [], 0, 0
         for i, longer in enumerate(lengths[order].max(1)):
             widest = max(longest, int(longer))
