@@ -14,7 +14,7 @@ from .data import Example
 from .evaluate import Scores, guess_scores
 from .heads import NextSymbolHead
 from .model import Model
-from .symbols import UNKNOWN
+from .symbols import SIGN
 
 PASSAGE = 1500
 """Characters of the text that are shown."""
@@ -129,7 +129,7 @@ def read_along(model: Model, example: Example, raw: torch.Tensor) -> Reading:
 def _shown(character: str) -> str:
     """What a page can hold: control characters as the pictures that Unicode has of them."""
     code = ord(character)
-    return chr(0x2400 + code) if code < 32 and character not in "\n\t" else UNKNOWN if 127 <= code < 160 else character
+    return chr(0x2400 + code) if code < 32 and character not in "\n\t" else SIGN if 127 <= code < 160 else character
 
 
 def cells(outputs: np.ndarray, characters: Sequence[str], shown: int) -> list[Cell]:

@@ -79,7 +79,7 @@ class Translator(EncoderDecoder):
         order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
         found, done = [Translated(text, "") for text in texts], 0
         groups = ByLength(rows, STEPS).full(order, lengths[:, None]) if len(order) else []
-        for group in [indices.tolist() for indices in groups]:
+        for group in ([int(i) for i in indices] for indices in groups):
             batch, sizes = padded([np.array(tokens[i]) for i in group])
             limit = (2 * sizes + 10).clamp_max(longest)
             for i, best in zip(group, self.say(batch, sizes, limit, beam, power), strict=True):

@@ -30,7 +30,7 @@ from steersman.runs import Run, fit
 from steersman.scoring import report_run
 from steersman.sources import read
 from steersman.sources.text import Shakespeare, text_record, texts
-from steersman.symbols import UNKNOWN, Symbols, common_characters
+from steersman.symbols import SIGN, Symbols, common_characters
 
 
 def model_of(text: str = TEXT, hidden: int = 12, **options):
@@ -89,7 +89,7 @@ def test_classes_and_codes_are_each_others_way_back(known, text):
     found = symbols.classes(codes)
     assert found.max(initial=0) < len(symbols) == len(symbols.names())
     back = symbols.codes(found)
-    assert all(b == c if chr(c) in known else b == ord(UNKNOWN) for b, c in zip(back, codes, strict=True))
+    assert all(b == c if chr(c) in known else b == ord(SIGN) for b, c in zip(back, codes, strict=True))
 
 
 def test_bytes_are_their_own_classes():
