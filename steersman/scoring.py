@@ -46,16 +46,16 @@ def score(
     kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
     if isinstance(model.head, ClassificationHead):
         _alone(beside)
-        labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
         counts, names = model.head.counts.numpy(), model.head.names()
         if not isinstance(model.head, NextSymbolHead):
             last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
+            labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
             logits = np.concatenate([part[last].numpy() for part in model.stream(shown)])
             return classification_scores(logits, labels, counts, names) | {"data": kept}, records, shown, [logits]
-        guesses, nats, passage = judged(model, shown)
+        confusion, nats, passage = judged(model, shown)
         train = run.recipe.examples(model, run.records(watch)["train"], watch)
-        texts = [model.head.labels(e.y[:, 0]) for e in train]
-        scores = text_scores(guesses, nats, labels, counts, model.head.names(), texts)
+        labels, known = ([model.head.labels(e.y[:, 0]) for e in part] for part in (shown, train))
+        scores = text_scores(confusion, nats, labels, counts, model.head.names(), known)
         return scores | {"data": kept}, records, shown, [passage.numpy()]
     predicted = _scored(model.predict(shown))
     others: dict[str, Sequence[np.ndarray]] = {
