@@ -147,6 +147,8 @@ class Translation(Recipe):
 
     def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
         """No text of a part that is held out stands in a part before it: else it would be no test."""
+        if len(records) < 3:
+            raise UserError(f"too few texts: {len(records)}; training, validation and test need a pair each")
         parts, held = super().divide(records, say), (set(), set())
         for name in ("test", "validation", "train"):
             fresh = [r for r in parts[name] if not any(t in h for t, h in zip(texts(r), held, strict=True))]
