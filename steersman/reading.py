@@ -100,6 +100,14 @@ def _squeezed(text: bytes) -> bytes:
     return lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
 
 
+def labels_of(head: NextSymbolHead, y: np.ndarray) -> np.ndarray:
+    """The classes of a target (step 1) in as few bytes as they need, a part at a time: a text is long."""
+    found = np.empty(len(y), np.min_scalar_type(len(head.symbols)))
+    for start in range(0, len(y), PART):
+        found[start : start + PART] = head.labels(y[start : start + PART, 0])
+    return found
+
+
 def judged(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:
     """How often each symbol was taken for each, mean nats, and raw outputs over the passage that is shown."""
     assert isinstance(model.head, NextSymbolHead)

@@ -19,7 +19,7 @@ from .model import Model
 from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
-from .reading import judged, read_along, text_scores
+from .reading import judged, labels_of, read_along, text_scores
 from .records import Record
 from .report import classification_report, driving_report, regression_report, text_report
 from .ridge import ridge
@@ -54,7 +54,7 @@ def score(
             return classification_scores(logits, labels, counts, names) | {"data": kept}, records, shown, [logits]
         confusion, nats, passage = judged(model, shown)
         train = run.recipe.examples(model, run.records(watch)["train"], watch)
-        labels, known = ([model.head.labels(e.y[:, 0]) for e in part] for part in (shown, train))
+        labels, known = ([labels_of(model.head, e.y) for e in part] for part in (shown, train))
         scores = text_scores(confusion, nats, labels, counts, model.head.names(), known)
         return scores | {"data": kept}, records, shown, [passage.numpy()]
     predicted = _scored(model.predict(shown))
