@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=100, help="sentences for the ways that take one at a time")
     parser.add_argument("--beam", type=int, default=5)
     parser.add_argument("--power", type=float, default=1.0)
-    parser.add_argument("--rows", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--rows", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,9 +1,10 @@
 """From a step to a sequence: greedy, sampled and beam search, many rows at once.
 
 All of it works over any `step(token, state) -> (logits, state)`, where `token` is (row,), `logits` are
-(row, vocabulary) and the state is a tensor with the rows first, or a nested tuple of them. What no step changes, such
-as a picture that is described, may be `given` apart: the step gets it as a third argument, one row a sequence. With a
-beam of k, tokens i*k to i*k + k - 1 belong to the i-th sequence. Sequences that are done drop out on the way.
+(row, vocabulary) and the state is a tensor with the rows first, or a nested tuple of them; the searches write into the
+logits. What no step changes, such as a picture that is described, may be `given` apart: the step gets it as a third
+argument, one row a sequence. With a beam of k (in the first step of 1), tokens i*k to i*k + k - 1 belong to the i-th
+sequence. Sequences that are done drop out on the way.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ Step = Callable[..., tuple[Float[Tensor, "row vocabulary"], State]]
 Choose = Callable[[Float[Tensor, "row vocabulary"]], Int[Tensor, "row"]]
 _NEVER = (PAD, BEGIN, UNKNOWN)
 """Marks that are never said."""
-LEAVE = 1 / 8
+LEAVE = 1 / 32
 """Share of sequences that must be done before they drop out: to copy the others takes time too."""
 GROUP = 64
 """Entries of which `largest` looks at the maximum first."""
@@ -147,11 +148,10 @@ def beam(
     and none that goes on is as good, at its length, as the worst of them.
     """
     at = _Beams(rows, width, power, _limits(longest, rows))
-    state = map_state(lambda t: t.repeat_interleave(width, 0), state)
     while len(at.names):
         tokens, before = at.token.flatten(), len(at.names)
         logits, state = step(tokens, state) if given is None else step(tokens, state, given)
-        keep, source = at.extend(_sayable(logits).view(before, width, -1))
+        keep, source = at.extend(_sayable(logits).view(*at.token.shape, -1))
         state = _rows_of(state, source)
         if given is not None and len(keep) < before:
             given = _rows_of(given, keep)
@@ -165,19 +165,19 @@ class _Beams:
         self.width, self.power, self.limit = width, power, limit
         self.names = torch.arange(rows)
         """Which row is which: rows that are done drop out."""
-        self.token = torch.full((rows, width), BEGIN)
-        self.tokens = torch.empty(rows, width, 0, dtype=torch.int64)
-        self.score = torch.full((rows, width), -inf)
-        self.score[:, 0] = 0  # All are alike at first: one is enough.
+        # All are alike at first: one is enough.
+        self.token = torch.full((rows, 1), BEGIN)
+        self.tokens = torch.empty(rows, 1, 0, dtype=torch.int64)
+        self.score = torch.zeros(rows, 1)
         self.pool = torch.full((rows, width), -inf)
         self.ended: list[list[tuple[float, Said]]] = [[] for _ in range(rows)]
         self.done = torch.zeros(rows, dtype=torch.bool)
 
     def extend(self, logits: Float[Tensor, "row beam vocabulary"]) -> tuple[Int[Tensor, "row"], Int[Tensor, "rows"]]:
         """Goes on by one token; gives the rows that are left, and the row of the state that each one goes on from."""
-        best, token = self._candidates(logits)
-        parent = token // logits.shape[2]
-        token = token % logits.shape[2]
+        beams, vocabulary = logits.shape[1:]
+        best, place = self._candidates(logits)
+        parent, token = place // vocabulary, place % vocabulary
         length = self.tokens.shape[2] + 1
         ends = token == END
         self._end(best[:, : self.width], parent, ends[:, : self.width], length)
@@ -185,11 +185,11 @@ class _Beams:
         order = (ends.long() * ends.shape[1] + torch.arange(ends.shape[1])).argsort(1)[:, : self.width]
         self.score, self.token, parent = (t.gather(1, order) for t in (best, token, parent))
         self.score = self.score.masked_fill(self.token == END, -inf)
-        before = self.tokens.gather(1, parent[:, :, None].expand_as(self.tokens))
+        before = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, length - 1))
         self.tokens = torch.cat((before, self.token[:, :, None]), 2)
         self._close(length)
         keep = self._leave()
-        return keep, (keep[:, None] * self.width + parent[keep]).flatten()
+        return keep, (keep[:, None] * beams + parent[keep]).flatten()
 
     def _leave(self) -> Int[Tensor, "row"]:
         """Drops the rows that are done, where they are many; gives the places of the others."""
@@ -202,24 +202,21 @@ class _Beams:
 
     def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the best continuations, twice as many as go on, and their places in (beam, vocabulary)."""
-        vocabulary = logits.shape[2]
-        count = min(2 * self.width, vocabulary)
-        flat = logits.flatten(0, 1)
-        value, token = largest(flat, count)
-        value = (value - flat.logsumexp(1, keepdim=True)).view(*self.score.shape, count)
-        place = token.view(*self.score.shape, count) + vocabulary * torch.arange(self.width)[:, None]
-        # Where nothing at all can follow, the logits say -inf less -inf.
-        total = (self.score[:, :, None] + value).flatten(1).nan_to_num(nan=-inf, neginf=-inf)
-        best, index = total.topk(min(2 * self.width, total.shape[1]), 1)
-        return best, place.flatten(1).gather(1, index)
+        total = logits.log_softmax(2).add_(self.score[:, :, None])
+        total[total[:, :, END].isnan().nonzero(as_tuple=True)] = -inf  # Where nothing at all can follow.
+        total = total.flatten(1)
+        return largest(total, min(2 * self.width, total.shape[1]))
 
     def _end(self, best: Tensor, parent: Tensor, ends: Tensor, length: int) -> None:
-        for row, place in (ends & ~self.done[:, None] & best.isfinite()).nonzero().tolist():
-            score = best[row, place].item()
-            said = Said(self.tokens[row, parent[row, place]].tolist(), score)
-            self.ended[self.names[row]].append((normalised(score, length, self.power), said))
-            worst = self.pool[row].argmin()
-            self.pool[row, worst] = max(self.pool[row, worst].item(), normalised(score, length, self.power))
+        there = ends & ~self.done[:, None] & best.isfinite()
+        if not there.any():
+            return
+        value = normalised(best, length, self.power).masked_fill(~there, -inf)
+        self.pool = torch.cat((self.pool, value), 1).topk(self.width, 1).values
+        row, place = there.nonzero(as_tuple=True)
+        found = self.names[row], self.tokens[row, parent[row, place]], best[there], value[there]
+        for name, tokens, score, worth in zip(*(t.tolist() for t in found), strict=True):
+            self.ended[name].append((worth, Said(tokens, score)))
 
     def _close(self, length: int) -> None:
         """Marks the rows that are done; of one that is so by its length, what goes on is kept if nothing ended."""
@@ -244,17 +241,17 @@ def largest(x: Float[Tensor, "row n"], k: int) -> tuple[Float[Tensor, "row k"], 
     groups = n // GROUP
     if groups <= 2 * k:
         return x.topk(k, 1)
-    head, tail = x[:, : groups * GROUP].view(rows, groups, GROUP), x[:, groups * GROUP :]
-    best = head.amax(2).topk(k, 1).indices
-    values = torch.cat((head.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1), tail), 1)
-    places = (best[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+    # The i-th of each group lie side by side, so that their maxima are found many at a time.
+    head = x[:, : groups * GROUP].view(rows, GROUP, groups)
+    best = head.amax(1).topk(k, 1).indices
+    places = (best[:, None] + groups * torch.arange(GROUP)[:, None]).flatten(1)
     places = torch.cat((places, torch.arange(groups * GROUP, n).expand(rows, -1)), 1)
-    value, index = values.topk(k, 1)
+    value, index = x.gather(1, places).topk(k, 1)
     return value, places.gather(1, index)
 
 
 def _sayable(logits: Tensor) -> Tensor:
-    logits = logits.float().clone()
+    logits = logits.float()
     logits[:, list(_NEVER)] = -inf
     return logits
 

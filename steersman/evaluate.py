@@ -192,24 +192,24 @@ def classification_scores(
     `logits` are (item, class), `labels` (item,), `train_counts` how often the training data holds each
     class. Rows of `confusion` are the true class, columns the predicted one.
     """
-    return guess_scores(logits.argmax(1), _nats(logits, labels), labels, train_counts, names)
+    confusion = confused(labels, logits.argmax(1), len(train_counts))
+    return guess_scores(confusion, _nats(logits, labels), train_counts, names)
+
+
+def confused(labels: np.ndarray, guesses: np.ndarray, classes: int) -> np.ndarray:
+    """How often each class (rows) was taken for each (columns)."""
+    return np.bincount(labels.astype(np.int64) * classes + guesses, minlength=classes**2).reshape(classes, classes)
 
 
 def guess_scores(
-    guesses: np.ndarray,
-    nats: float,
-    labels: np.ndarray,
-    train_counts: np.ndarray,
-    names: Sequence[str] | None = None,
+    confusion: np.ndarray, nats: float, train_counts: np.ndarray, names: Sequence[str] | None = None
 ) -> Scores:
-    """The same of the likeliest classes and the mean nats a label."""
-    num_classes = len(train_counts)
-    names = list(names) if names is not None else [str(index) for index in range(num_classes)]
-    confusion = np.zeros((num_classes, num_classes), int)
-    np.add.at(confusion, (labels, guesses), 1)
+    """The same of which class was taken for which, and the mean nats a label."""
+    names = list(names) if names is not None else [str(index) for index in range(len(confusion))]
+    labels = confusion.sum(1)
     return {
-        "items": len(labels),
-        "accuracy": accuracy(guesses, labels),
+        "items": int(labels.sum()),
+        "accuracy": float(confusion.trace() / labels.sum()),
         "nats": nats,
         "baselines": _class_baselines(labels, train_counts),
         "classes": _class_rows(confusion, names),
@@ -282,14 +282,16 @@ def _nats(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _class_baselines(labels: np.ndarray, train_counts: np.ndarray) -> dict[str, dict[str, float]]:
-    """The training data's frequencies as the prediction (one added to each count), and no idea at all."""
-    num_classes = len(train_counts)
+    """The training data's frequencies as the prediction (one added to each count), and no idea at all.
+
+    `labels` says how often each class is true.
+    """
+    num_classes, share = len(train_counts), labels / labels.sum()
     frequency = (np.asarray(train_counts, float) + 1) / (np.sum(train_counts) + num_classes)
-    majority = int(np.argmax(train_counts))
     return {
         "majority": {
-            "accuracy": float(np.mean(labels == majority)),
-            "nats": float(-np.mean(np.log(frequency[labels]))),
+            "accuracy": float(share[np.argmax(train_counts)]),
+            "nats": float(-share @ np.log(frequency)),
         },
         "uniform": {"accuracy": 1 / num_classes, "nats": float(np.log(num_classes))},
     }

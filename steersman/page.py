@@ -328,12 +328,13 @@ i.rule { --colour: var(--rule); height: 0.8em; border-radius: 2px; vertical-alig
 .scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--model);
   outline-offset: 3px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9375rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--muted); font-size: 0.875rem; padding-bottom: 0.6rem; }
+caption { text-align: left; color: var(--muted); font-size: 0.875rem; padding-bottom: 0.6rem; overflow-wrap: anywhere; }
 th, td { padding: 0.5rem 1.2rem 0.5rem 0; text-align: left; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--rule); }
 th { color: var(--muted); font-weight: 500; font-size: 0.875rem; }
 th:last-child, td:last-child { padding-right: 0; }
 .n { text-align: right; }
+@media (max-width: 44rem) { td:first-child:not(.n) { min-width: 8rem; white-space: normal; } }
 .wraps td { white-space: normal; overflow-wrap: anywhere; }
 .wraps td:first-child:not(:last-child) { width: 13rem; overflow-wrap: normal; }
 .strong td { font-weight: 650; }

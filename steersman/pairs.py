@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from .attention import mask_of
 from .config import Spec
 from .data import Batch
 from .errors import UserError
-from .vocabulary import PAD
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class ByLength(Spec):
         batches = []
         for start in range(0, len(order), self.rows * self.pool):
             pool = order[start : start + self.rows * self.pool]
-            batches += self._full(pool[np.argsort(lengths[pool, 1], kind="stable")], lengths)
+            batches += self.full(pool[np.argsort(lengths[pool, 1], kind="stable")], lengths)
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def _full(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """In this order, as many to a batch as may be."""
+    def full(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """In this order, as many to a batch as may be; there is at least one."""
         batches, begin, longest = [], 0, 0
         for i, longer in enumerate(lengths[order].max(1)):
             widest = max(longest, int(longer))
@@ -103,19 +103,14 @@ class PairEpoch(Sequence[Batch]):
 
 def batch_of(pairs: Sequence[Pair], rows: int = 0) -> Batch:
     """Pairs as a batch; rows beyond them are padding."""
-    rows = max(rows, len(pairs))
-    longest = max((len(p) for p in pairs), default=1)
-    x, y = (np.full((rows, longest), PAD, np.int64) for _ in range(2))
-    for row, pair in enumerate(pairs):
-        x[row, : len(pair)], y[row, : len(pair)] = pair.target[:-1], pair.target[1:]
-    mask = torch.arange(longest) < torch.tensor([len(p) for p in pairs] + [0] * (rows - len(pairs)))[:, None]
-    source, lengths = padded([p.source for p in pairs], rows)
-    fresh = torch.ones(rows, dtype=torch.bool)
-    return Batch(torch.from_numpy(x), torch.from_numpy(y), mask.float(), fresh, source, lengths)
+    x, lengths = padded([p.target[:-1] for p in pairs], rows)
+    y, _ = padded([p.target[1:] for p in pairs], rows)
+    mask, fresh = mask_of(lengths, x.shape[1]).float(), torch.ones(len(x), dtype=torch.bool)
+    return Batch(x, y, mask, fresh, *padded([p.source for p in pairs], rows))
 
 
 def padded(sources: Sequence[np.ndarray], rows: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences side by side, and their lengths; there is at least one step, for an empty one."""
+    """Sequences side by side, and their lengths; there is at least one step, for an empty one. Padding is 0: PAD."""
     rows = max(rows, len(sources))
     longest = max(1, *(len(s) for s in sources)) if sources else 1
     like = sources[0] if sources else np.zeros(1, np.int64)

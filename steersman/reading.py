@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from .data import Example
-from .evaluate import Scores, guess_scores
+from .evaluate import Scores, confused, guess_scores
 from .heads import NextSymbolHead
 from .model import Model
-from .symbols import UNKNOWN
+from .symbols import SIGN
 
 PASSAGE = 1500
 """Characters of the text that are shown."""
@@ -46,20 +46,20 @@ class Reading:
 
 
 def text_scores(
-    guesses: np.ndarray,
+    confusion: np.ndarray,
     nats: float,
-    labels: np.ndarray,
+    labels: Sequence[np.ndarray],
     counts: np.ndarray,
     names: Sequence[str],
     train: Sequence[np.ndarray],
 ) -> Scores:
     """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text.
 
-    Given are the likeliest symbols and the model's mean nats.
+    Given are how often each symbol was taken for each, the model's mean nats, and the symbols of the texts.
     """
-    scores = guess_scores(guesses, nats, labels, counts, names)
+    scores = guess_scores(confusion, nats, counts, names)
     scores["bits"] = scores["nats"] / log(2)
-    scores["unknown"] = int((labels == 0).sum()) if names[0] == "unknown" else 0
+    scores["unknown"] = int(confusion[0].sum()) if names[0] == "unknown" else 0
     scores["baselines"] |= {"pairs": _pairs(labels, len(counts), train), "xz": _xz(labels, train)}
     for row in scores["baselines"].values():
         row["bits"] = row["nats"] / log(2)
@@ -70,44 +70,57 @@ MOST_SQUEEZED = 4_000_000
 """Symbols of the beginning of the test, and bytes of the end of the training texts, that xz is given."""
 
 
-def _pairs(labels: np.ndarray, classes: int, train: Sequence[np.ndarray]) -> dict[str, float]:
+def _pairs(labels: Sequence[np.ndarray], classes: int, train: Sequence[np.ndarray]) -> dict[str, float]:
     """What followed each symbol in training, one added to each count."""
-    counts = np.ones((classes, classes))
-    for text in train:
-        for start in range(0, len(text) - 1, PART):
-            part = text[start : start + PART + 1].astype(np.int64)
-            counts += np.bincount(part[:-1] * classes + part[1:], minlength=classes**2).reshape(counts.shape)
+    counts, seen = _followed(train, classes) + 1, _followed(labels, classes)
     chances = counts / counts.sum(1, keepdims=True)
-    now, after = labels[:-1], labels[1:]
-    right = counts.argmax(1)[now] == after
-    return {"accuracy": float(right.mean()), "nats": float(-np.log(chances[now, after]).mean())}
+    right = seen[np.arange(classes), counts.argmax(1)].sum()
+    return {"accuracy": float(right / seen.sum()), "nats": float(-(seen * np.log(chances)).sum() / seen.sum())}
 
 
-def _xz(labels: np.ndarray, train: Sequence[np.ndarray]) -> dict[str, float | None]:
-    kind = np.uint8 if max(labels.max(), *(text.max() for text in train)) < 256 else np.uint16
-    labels = labels[:MOST_SQUEEZED]
+def _followed(texts: Sequence[np.ndarray], classes: int) -> np.ndarray:
+    """How often each symbol (rows) was followed by each (columns)."""
+    counts = np.zeros((classes, classes), np.int64)
+    for text in texts:
+        for start in range(0, len(text) - 1, PART):
+            part = text[start : start + PART + 1]
+            counts += confused(part[:-1], part[1:], classes)
+    return counts
+
+
+def _xz(labels: Sequence[np.ndarray], train: Sequence[np.ndarray]) -> dict[str, float | None]:
+    kind = np.uint8 if max(text.max() for text in (*labels, *train)) < 256 else np.uint16
     known = b"".join(text[-MOST_SQUEEZED:].astype(kind).tobytes() for text in train)[-MOST_SQUEEZED:]
-    more = len(_squeezed(known + labels.astype(kind).tobytes())) - len(_squeezed(known))
-    return {"accuracy": None, "nats": more * 8 * log(2) / len(labels)}
+    told = np.concatenate([text[:MOST_SQUEEZED].astype(kind) for text in labels])[:MOST_SQUEEZED]
+    more = len(_squeezed(known + told.tobytes())) - len(_squeezed(known))
+    return {"accuracy": None, "nats": more * 8 * log(2) / len(told)}
 
 
 def _squeezed(text: bytes) -> bytes:
     return lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
 
 
+def labels_of(head: NextSymbolHead, y: np.ndarray) -> np.ndarray:
+    """The classes of a target (step 1) in as few bytes as they need, a part at a time: a text is long."""
+    found = np.empty(len(y), np.min_scalar_type(len(head.symbols)))
+    for start in range(0, len(y), PART):
+        found[start : start + PART] = head.labels(y[start : start + PART, 0])
+    return found
+
+
 def judged(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:
-    """The likeliest symbol at each step of all texts, mean nats, and raw outputs over the passage that is shown."""
+    """How often each symbol was taken for each, mean nats, and raw outputs over the passage that is shown."""
     assert isinstance(model.head, NextSymbolHead)
     head, total, passage = copy.deepcopy(model.head).cpu(), 0.0, []
-    guesses = [np.empty(len(e), np.int32) for e in shown]
+    confusion = np.zeros((len(head.symbols), len(head.symbols)), np.int64)
     for place, start, raw in model.streamed(shown):
         end = start + len(raw)
-        guesses[place][start:end] = raw.argmax(1).numpy()
-        labels = torch.from_numpy(head.labels(shown[place].y[start:end, 0])).long()
-        total += float(F.cross_entropy(raw, labels, reduction="sum"))
+        labels = head.labels(shown[place].y[start:end, 0])
+        np.add.at(confusion, (labels, raw.argmax(1).numpy()), 1)
+        total += float(F.cross_entropy(raw, torch.from_numpy(labels).long(), reduction="sum"))
         if place == 0 and start < PASSAGE:
             passage.append(raw)
-    return np.concatenate(guesses), total / sum(map(len, shown)), torch.cat(passage)[:PASSAGE]
+    return confusion, total / sum(map(len, shown)), torch.cat(passage)[:PASSAGE]
 
 
 @torch.no_grad()
@@ -129,7 +142,7 @@ def read_along(model: Model, example: Example, raw: torch.Tensor) -> Reading:
 def _shown(character: str) -> str:
     """What a page can hold: control characters as the pictures that Unicode has of them."""
     code = ord(character)
-    return chr(0x2400 + code) if code < 32 and character not in "\n\t" else UNKNOWN if 127 <= code < 160 else character
+    return chr(0x2400 + code) if code < 32 and character not in "\n\t" else SIGN if 127 <= code < 160 else character
 
 
 def cells(outputs: np.ndarray, characters: Sequence[str], shown: int) -> list[Cell]:

@@ -19,7 +19,7 @@ from .model import Model
 from .page import Pictures, Report, write_report
 from .plots import Drive, Trace
 from .progress import Watch, silent
-from .reading import judged, read_along, text_scores
+from .reading import judged, labels_of, read_along, text_scores
 from .records import Record
 from .report import classification_report, driving_report, regression_report, text_report
 from .ridge import ridge
@@ -46,16 +46,16 @@ def score(
     kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
     if isinstance(model.head, ClassificationHead):
         _alone(beside)
-        labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
         counts, names = model.head.counts.numpy(), model.head.names()
         if not isinstance(model.head, NextSymbolHead):
             last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
+            labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
             logits = np.concatenate([part[last].numpy() for part in model.stream(shown)])
             return classification_scores(logits, labels, counts, names) | {"data": kept}, records, shown, [logits]
-        guesses, nats, passage = judged(model, shown)
+        confusion, nats, passage = judged(model, shown)
         train = run.recipe.examples(model, run.records(watch)["train"], watch)
-        texts = [model.head.labels(e.y[:, 0]) for e in train]
-        scores = text_scores(guesses, nats, labels, counts, model.head.names(), texts)
+        labels, known = ([labels_of(model.head, e.y) for e in part] for part in (shown, train))
+        scores = text_scores(confusion, nats, labels, counts, model.head.names(), known)
         return scores | {"data": kept}, records, shown, [passage.numpy()]
     predicted = _scored(model.predict(shown))
     others: dict[str, Sequence[np.ndarray]] = {

@@ -7,8 +7,8 @@ import numpy as np
 
 from .errors import UserError
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-"""How a character is shown that the model does not know: class 0."""
+SIGN = "\N{REPLACEMENT CHARACTER}"
+"""How a character, or another piece of a text, is shown that the model does not know."""
 
 
 class Symbols:
@@ -34,7 +34,7 @@ class Symbols:
     def codes(self, classes: np.ndarray) -> np.ndarray:
         """The way back; of class 0 the replacement character."""
         classes = np.asarray(classes).astype(np.int64)
-        return np.concatenate(([ord(UNKNOWN)], self._codes))[classes] if self.characters else classes
+        return np.concatenate(([ord(SIGN)], self._codes))[classes] if self.characters else classes
 
     def encode(self, text: str) -> np.ndarray:
         """Classes of a text; as bytes, those of its UTF-8. UserError where a character is not known."""

@@ -28,6 +28,8 @@ from .vocabulary import BEGIN, END, UNKNOWN, Characters, Subwords, Text, Vocabul
 Scores = dict[str, Any]
 KINDS: dict[str, type[Text]] = {"subwords": Subwords, "words": Words, "characters": Characters}
 VOCABULARY = "vocabulary.json"
+STEPS = 8192
+"""Most steps of sources that are translated together, padding included: what is remembered of them is large."""
 LENGTHS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30), (31, 10**6))
 """Words of a source, by which the report divides the score."""
 
@@ -64,27 +66,27 @@ class Translator(EncoderDecoder):
 
     @torch.no_grad()
     def translate(
-        self, texts: Sequence[str], beam: int = 1, power: float = 1.0, longest: int = 200, rows: int = 64,
+        self, texts: Sequence[str], beam: int = 1, power: float = 1.0, longest: int = 200, rows: int = 256,
         watch: Watch = silent,
     ) -> list["Translated"]:  # fmt: skip
-        """Translations in the order of the texts; those of one length are done together.
+        """Translations in the order of the texts; up to `rows` of about one length are done together.
 
         None is longer than `longest` tokens, or twice its source and ten.
         """
         source, target = self.vocabularies
         tokens = source.encode_all(texts)
-        order = sorted(
-            (i for i, known in enumerate(tokens) if texts[i].strip() and known), key=lambda i: len(tokens[i])
-        )
-        found = [Translated(text, "") for text in texts]
-        for start in range(0, len(order), rows):
-            group = order[start : start + rows]
-            batch, lengths = padded([np.array(tokens[i]) for i in group])
-            limit = (2 * lengths + 10).clamp_max(longest)
-            for i, best in zip(group, self.say(batch, lengths, limit, beam, power), strict=True):
+        lengths = np.array([len(known) if text.strip() else 0 for text, known in zip(texts, tokens, strict=True)], int)
+        order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
+        found, done = [Translated(text, "") for text in texts], 0
+        groups = ByLength(rows, STEPS).full(order, lengths[:, None]) if len(order) else []
+        for group in ([int(i) for i in indices] for indices in groups):
+            batch, sizes = padded([np.array(tokens[i]) for i in group])
+            limit = (2 * sizes + 10).clamp_max(longest)
+            for i, best in zip(group, self.say(batch, sizes, limit, beam, power), strict=True):
                 unknown = tokens[i].count(UNKNOWN)
                 found[i] = Translated(texts[i], target.decode(best[0].tokens), best[0].tokens, best[0].score, unknown)
-            watch("translating", start + len(group), len(order))
+            done += len(group)
+            watch("translating", done, len(order))
         return found
 
     @torch.no_grad()
@@ -145,6 +147,8 @@ class Translation(Recipe):
 
     def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
         """No text of a part that is held out stands in a part before it: else it would be no test."""
+        if len(records) < 3:
+            raise UserError(f"too few texts: {len(records)}; training, validation and test need a pair each")
         parts, held = super().divide(records, say), (set(), set())
         for name in ("test", "validation", "train"):
             fresh = [r for r in parts[name] if not any(t in h for t, h in zip(texts(r), held, strict=True))]

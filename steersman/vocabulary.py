@@ -15,12 +15,11 @@ from typing import Any
 
 from .config import Spec, from_json, to_json
 from .errors import UserError
+from .symbols import SIGN
 
 PAD, BEGIN, END, UNKNOWN = range(4)
 """Numbers of the marks: padding, where a text begins and ends, and what the vocabulary does not hold."""
 MARKS = ("<pad>", "<begin>", "<end>", "<unknown>")
-UNKNOWN_SIGN = "\N{REPLACEMENT CHARACTER}"
-"""What an unknown piece is written as."""
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 
 
@@ -161,7 +160,7 @@ class Listed(Vocabulary):
 
     def _shown(self, number: int) -> str:
         lead = " " if isinstance(self.spec, Words) else ""
-        return lead + UNKNOWN_SIGN if number == UNKNOWN else self.known[number]
+        return lead + SIGN if number == UNKNOWN else self.known[number]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from steersman.data import Example, Lanes
 from steersman.decoding import Sampling
 from steersman.encoders import Embedding
 from steersman.errors import UserError
+from steersman.evaluate import confused
 from steersman.generate import Speaker, nats_in_blocks, written
 from steersman.heads import NextSymbol
 from steersman.page import Coloured
@@ -30,7 +31,7 @@ from steersman.runs import Run, fit
 from steersman.scoring import report_run
 from steersman.sources import read
 from steersman.sources.text import Shakespeare, text_record, texts
-from steersman.symbols import UNKNOWN, Symbols, common_characters
+from steersman.symbols import SIGN, Symbols, common_characters
 
 
 def model_of(text: str = TEXT, hidden: int = 12, **options):
@@ -89,7 +90,7 @@ def test_classes_and_codes_are_each_others_way_back(known, text):
     found = symbols.classes(codes)
     assert found.max(initial=0) < len(symbols) == len(symbols.names())
     back = symbols.codes(found)
-    assert all(b == c if chr(c) in known else b == ord(UNKNOWN) for b, c in zip(back, codes, strict=True))
+    assert all(b == c if chr(c) in known else b == ord(SIGN) for b, c in zip(back, codes, strict=True))
 
 
 def test_bytes_are_their_own_classes():
@@ -172,7 +173,8 @@ def test_a_trained_run_beats_pairs_of_characters_and_says_so(tmp_path):
 
 def test_baselines_of_a_text_by_hand():
     train, labels = np.array([1, 2, 1, 2, 1, 1]), np.array([1, 2, 1])
-    scores = text_scores(np.zeros(3, int), log(3), labels, np.array([0, 4, 2]), ["unknown", "a", "b"], [train])
+    confusion = confused(labels, np.zeros(3, int), 3)
+    scores = text_scores(confusion, log(3), [labels], np.array([0, 4, 2]), ["unknown", "a", "b"], [train])
     # After 1 came 2, 2, 1; after 2 came 1, 1; one is added to each of the three classes.
     assert scores["baselines"]["pairs"]["nats"] == pytest.approx(-(log(3 / 6) + log(3 / 5)) / 2)
     assert scores["baselines"]["pairs"]["accuracy"] == 1
@@ -188,9 +190,10 @@ def test_a_text_is_judged_in_pieces_as_in_one():
         x = model.encoder.prepare(torch.from_numpy(codes[:-1, None])).numpy()
         shown.append(Example(name, x, codes[1:, None].astype(np.float32), np.arange(length)))
     raw = [model(torch.from_numpy(e.x)[None], model.initial(1))[0][0].detach() for e in shown]
-    guesses, nats, passage = judged(model, shown)
-    np.testing.assert_array_equal(guesses, torch.cat(raw).argmax(1))
+    confusion, nats, passage = judged(model, shown)
     labels = torch.from_numpy(model.head.labels(np.concatenate([e.y[:, 0] for e in shown]))).long()
+    guesses = torch.cat(raw).argmax(1)
+    np.testing.assert_array_equal(confusion, confused(labels.numpy(), guesses.numpy(), len(confusion)))
     assert nats == pytest.approx(torch.nn.functional.cross_entropy(torch.cat(raw), labels).item(), rel=1e-5)
     assert model.held_out_loss(shown) == pytest.approx(nats, rel=1e-5)
     torch.testing.assert_close(passage, raw[0])
@@ -198,9 +201,10 @@ def test_a_text_is_judged_in_pieces_as_in_one():
 
 def test_pairs_are_counted_over_the_edges_of_parts(monkeypatch):
     labels, train = np.array([1, 2, 0, 1]), np.random.default_rng(0).integers(0, 3, 50)
-    whole = text_scores(labels, 1.0, labels, np.ones(3), ["unknown", "a", "b"], [train])["baselines"]["pairs"]
+    confusion = confused(labels, labels, 3)
+    whole = text_scores(confusion, 1.0, [labels], np.ones(3), ["unknown", "a", "b"], [train])["baselines"]["pairs"]
     monkeypatch.setattr("steersman.reading.PART", 7)
-    parts = text_scores(labels, 1.0, labels, np.ones(3), ["unknown", "a", "b"], [train])["baselines"]["pairs"]
+    parts = text_scores(confusion, 1.0, [labels], np.ones(3), ["unknown", "a", "b"], [train])["baselines"]["pairs"]
     assert parts == whole
 
 

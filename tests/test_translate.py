@@ -438,3 +438,20 @@ def test_pairs_can_not_be_divided_by_time(tmp_path):
 def test_nothing_above_the_minimum_count_is_said():
     with pytest.raises(UserError, match="no word occurs 5 times"):
         Vocabularies("words", min_count=5).learn([("a b", "c d")])
+
+
+def test_two_pairs_are_too_few_and_the_advice_is_one_that_can_be_followed(tmp_path):
+    (tmp_path / "two.tsv").write_text("a\tb\nc\td\n", encoding="utf-8")
+    recipe = RECIPES["translate"]((str(tmp_path / "two.tsv"),))
+    with pytest.raises(UserError, match="too few texts: 2"):
+        recipe.divide(recipe.read((str(tmp_path / "two.tsv"),)))
+
+
+def test_lines_are_translated_alike_alone_and_together_in_their_order(place):
+    lines = ["3 1 2", "", "7", "1 2 3 4 5 6 7", "5 5"]
+    model = Run.open(place / "run").model()
+    together = model.translate(lines, beam=3)
+    for line, one in zip(lines, together, strict=True):
+        (alone,) = model.translate([line], beam=3)
+        assert (one.source, one.text) == (line, alone.text)
+        assert one.score == pytest.approx(alone.score, abs=1e-4)
