@@ -3,8 +3,8 @@
     python benchmarks/by_hand.py --speed 25
 
 The person is the expert's wheel with a foot that keeps to a speed, through the wheel and the recorder of `steersman
-live`. The run's own drives are recorded first where they are missing. Prints the mix, losses on the person's steps and on
-the run's test records, scores, and the CPU that learning took.
+live`. The run's own drives are recorded first where they are missing. Prints the mix, losses on the person's steps and
+on the run's test records, scores, and the CPU that learning took.
 """
 
 import argparse
