@@ -614,7 +614,7 @@ def test_a_page_takes_the_wheel_is_recorded_and_teaches_while_the_stream_goes_on
         page.until(lambda: len(moments) > last + 5)
     assert page.of("learning")
     assert not page.of("error"), said
-    assert [m["version"] for m in moments[last:]] == [2] * len(moments[last:])
+    assert {m["version"] for m in moments[last + 1 :]} == {2}  # one may have been on its way at the swap
     numbers = [m["n"] for m in moments]
     missed = moments[-1]["dropped"]
     assert numbers == sorted(set(numbers))
