@@ -68,6 +68,18 @@ def test_the_video_picture_is_the_stock_one():
     assert np.array_equal(world.render(), stock.render())
 
 
+def test_the_scene_for_people_is_the_same_view_in_more_pixels():
+    world = CarRacing(blackouts=0.3).build()
+    picture, info = world.reset(seed=3)
+    seen, black = [], []
+    for _ in range(120):
+        small = world.scene(420, 480).reshape(84, 5, 96, 5, 3).mean((1, 3))
+        (black if info["blind"] else seen).append(np.abs(small - picture).mean())
+        picture, *_, info = world.step(world.controls(world.expert().act(world)))
+    assert max(seen) < 3
+    assert max(black) == 0
+
+
 def test_without_pictures_the_world_is_otherwise_the_same():
     seeing, unseeing = CarRacing().build(), CarRacing().build(render=False)
     seeing.reset(seed=5), unseeing.reset(seed=5)

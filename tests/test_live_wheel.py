@@ -235,6 +235,33 @@ def test_kill_9_while_a_person_drives_loses_no_step_that_was_made(tmp_path):
     assert not list(tmp_path.glob(f"*{journal.SUFFIX}"))
 
 
+def test_kill_9_of_the_server_keeps_a_drive_up_to_what_its_page_saw_last(serve, taught, tmp_path):
+    command = f"live {taught[0].folder} --no-open --port 0 --recordings {tmp_path / 'hands'}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steersman", *command.split()], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().removeprefix("live: ").strip()
+    with Watching(address) as page:
+
+        def held() -> list[dict]:
+            """Of the track that is being driven."""
+            return [m for m in page.moments if m["hands"] == "person" and m["record"] == page.moments[-1]["record"]]
+
+        while len(held()) < 15:
+            page.send(type="wheel", steer=0.5, gas=0.5, brake=0)
+            seen = len(page.moments)
+            page.until(lambda seen=seen: len(page.moments) > seen)
+        process.kill()
+    process.wait()
+    assert len(list((tmp_path / "hands").glob(f"*{journal.SUFFIX}"))) >= 1
+    Recorder(tmp_path / "hands", WORLD, 50.0, PICTURE.shape, Page(), say=lambda text: None).close()
+    last = read(tmp_path / "hands")[-1]
+    persons = np.flatnonzero(np.asarray(last["hands"].values))
+    assert len(persons) >= held()[-1]["n"] - held()[0]["n"] + 1
+    assert set(np.asarray(last["steer"].values)[persons].tolist()) == {0.5}
+
+
 def test_a_cut_between_keeping_a_drive_and_removing_its_journal_keeps_it_once(tmp_path, monkeypatch):
     made = recorder(tmp_path)
     steps(made, 0, 5, True)

@@ -130,7 +130,7 @@ class Recorder:
                 self._add(path.stem, streams)
             else:
                 self._trouble(f"{path.name} holds no step of a person's; its {len(streams[WEIGHT])} steps are left out")
-        except (UserError, OSError) as error:
+        except Exception as error:  # Whatever it was, the journal stays, and the next start tries again.
             self._trouble(f"the drive in {path.name} is not among the recordings yet ({error})")
             return
         if lost:

@@ -58,8 +58,9 @@ class CarRacingWorld(gymnasium.Env):
     def scene(self, height: int, width: int) -> np.ndarray:
         """The camera's picture for people, (height, width, 3): the same field of view in more pixels, and as black."""
         painter = self.simulator.painter
-        blank = self.blind or painter is None
-        return np.zeros((height, width, 3), np.uint8) if blank else painter.scene(height, width)
+        if self.blind or painter is None:
+            return np.zeros((height, width, 3), np.uint8)
+        return painter.scene(height, width)
 
     def expert(self, **options: Any) -> Expert:
         return Expert(**options)
