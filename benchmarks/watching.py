@@ -68,10 +68,11 @@ def main() -> None:
                 def look(trainer, batch, what=what, addresses=addresses, found=found, moments=moments):
                     nonlocal page
                     moments.append(time.process_time())
-                    if trainer.at.step == 1 and what == "watched":
-                        arguments = (addresses.get(timeout=300), found)
-                        page = multiprocessing.get_context("spawn").Process(target=look_on, args=arguments)
-                        page.start()
+                    if trainer.at.step == 1:
+                        if what == "watched":
+                            arguments = (addresses.get(timeout=300), found)
+                            page = multiprocessing.get_context("spawn").Process(target=look_on, args=arguments)
+                            page.start()
                         time.sleep(5)  # Until it is there.
                     return {}
 
@@ -89,7 +90,6 @@ def main() -> None:
         alone, beside = (float(np.median(found[what])) for what in ("alone", "watched"))
         print(f"watched / alone, {name}: {beside / alone:.3f} ({alone:.4f} s a step alone, {beside:.4f} s watched)")
     driven, lasted = np.sum(laps, 0)
-    print(f"watched / alone: {beside / alone:.3f} ({alone:.4f} s a step alone, {beside:.4f} s watched)")
     print(f"{driven:.0f} s of laps in {lasted:.0f} s; {sum(spent):.1f} s of CPU in page and server")
     print(f"different weights: {len(weights) - 1}")
 
