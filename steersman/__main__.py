@@ -25,6 +25,7 @@ from .challenge import score_submission, submission_table
 from .compare import Comparison, chosen, comparison_table
 from .config import did_you_mean
 from .convert import convert
+from .cores import NotFinite
 from .decoding import Sampling
 from .doctor import examine, patient_of
 from .doctor.live import Live
@@ -345,6 +346,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         ERR.print(f"[bold red]steersman:[/] {_escape(str(error))}")
+        sys.exit(2)
+    except NotFinite:
+        ERR.print(
+            "[bold red]steersman:[/] the model's state grows to NaN or infinity on these records; "
+            "ask `steersman doctor` why, and train anew with a lower --training.rate or longer windows"
+        )
         sys.exit(2)
     except (KeyboardInterrupt, Interrupted) as stop:
         ERR.print(_escape(str(stop) or "stopped"))

@@ -48,6 +48,10 @@ def reset(state: State, initial: State, fresh: Bool[Tensor, "batch"]) -> State:
     return map_state(choose, state, initial)
 
 
+class NotFinite(ValueError):
+    """The state holds NaN or infinity: it grew beyond all bounds, or what was read did."""
+
+
 class Core(nn.Module):
     """What every recurrence offers; the state goes in and comes out, never stays."""
 
@@ -124,7 +128,7 @@ def _check_state(state: State, like: State, batch: int, dtype: torch.dtype, wher
             raise ValueError(f"{where}: expected {dtype}, as the weights are, got {state.dtype}")
         # On a GPU the look would wait for it.
         if state.is_cpu and not kernels.finite(state):
-            raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
+            raise NotFinite(f"{where}: expected finite numbers, got NaN or infinity")
         return
     if not isinstance(state, tuple) or len(state) != len(like):
         found = f"{len(state)} parts" if isinstance(state, tuple) else type(state).__name__

@@ -219,6 +219,19 @@ def test_findings_that_do_not_apply_are_named():
     assert "held-out gap" not in left
 
 
+def test_a_state_that_grows_beyond_all_bounds_is_a_finding():
+    case = sensor(np.random.default_rng(3), steps=700)
+    case.train(steps=3)
+    case.change(core=RNN(24, "relu"))
+    patient = trained(case)
+    with torch.no_grad():
+        patient.model.core.weight_hh.copy_(4 * torch.eye(24))
+    found = examine(patient)
+    assert any(f.kind == "state-drift" and f.severity == 1 for f in found.findings)
+    assert "grows to NaN or infinity" in found.skipped["held-out gap"]
+    json.dumps(found.json(), allow_nan=False)
+
+
 def test_a_stretch_of_whole_records_where_each_has_one_answer(tmp_path):
     recipe = small("digits")
     recipe = replace(recipe, training=replace(recipe.training, steps=4))

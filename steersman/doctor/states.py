@@ -10,6 +10,8 @@ from .findings import Curve, Finding, Patient, Stretch, above
 
 DRIFTED = 3.0
 """Times the state's norm at the end of a training window."""
+MOST_NORM = 1e12
+"""Beyond it nothing is to be learned from going on."""
 LONGER = 16
 """Windows that the stream goes on for."""
 
@@ -22,7 +24,7 @@ def state_norms(model: Model, held: Stretch, windows: int = LONGER) -> list[floa
         # Each row goes on with the stretch of the next row: new inputs of the same kind.
         state = model.core(held.feature.roll(turn, 0), state)[1]
         norms.append(_norm(state))
-        if not np.isfinite(norms[-1]) or norms[-1] > 1e12:
+        if not np.isfinite(norms[-1]) or norms[-1] > MOST_NORM:
             break
     return norms
 

@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from ..checkpoints import Checkpoints
+from ..cores import NotFinite
 from ..errors import UserError
 from ..page import Fact, Report, Section
 from ..plots import INK, MODEL, draw
@@ -19,7 +20,7 @@ from .fits import examine_gap, examine_start
 from .gradients import examine_gradients
 from .inputs import examine_inputs, examine_order, examine_splits
 from .memory import examine_memory, examine_windows
-from .states import examine_state
+from .states import MOST_NORM, examine_state
 from .surface import checkpoint_updates, examine_rate, examine_surface
 from .targets import examine_alignment, examine_targets
 from .units import examine_units
@@ -72,10 +73,15 @@ def examine(patient: Patient, watch: Watch = silent) -> Diagnosis:
             found += GROUPS[name](patient)
         except Skipped as why:
             skipped[name] = str(why)
+        except NotFinite:
+            skipped[name] = UNBOUNDED
+    if UNBOUNDED in skipped.values() and not any(f.kind == "state-drift" for f in found):
+        found.append(Finding("state-drift", 1.0, MOST_NORM, f"on whole records {UNBOUNDED}"))
     watch("looking", len(order), len(order))
     return Diagnosis(sorted(found, key=lambda f: -f.severity), skipped)
 
 
+UNBOUNDED = "the state grows to NaN or infinity"
 DATA = ("inputs", "splits", "order of the data", "size of updates")
 """Groups that need no pass of the model."""
 
