@@ -86,6 +86,7 @@ def test_gradient_by_lag_of_inputs_for_every_core(core, skip):
 def test_horizon_is_where_the_gradient_is_a_hundredth():
     assert horizon(torch.tensor([0.5**i for i in range(20)])) == pytest.approx(np.log(100) / np.log(2), rel=1e-4)
     assert horizon(torch.ones(20)) == float("inf")
+    assert horizon(torch.zeros(20)) == 0
 
 
 @pytest.mark.parametrize("size", [3, 12, 30])

@@ -70,6 +70,8 @@ def horizon(norms: Tensor) -> float:
     if not len(fallen):
         return float("inf")
     lag = int(fallen[0])
+    if lag == 0:
+        return 0.0  # There is no gradient even at its own step.
     high, low = float(share[lag - 1].log()), float(share[lag].log())
     return lag - 1 + (high - np.log(FALLEN)) / max(high - low, 1e-12)
 
