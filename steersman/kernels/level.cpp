@@ -242,6 +242,13 @@ class InputGradient {
   std::unique_ptr<Packed<Number>> packed_;
 };
 
+// Fetches what was kept of the step before, which lies in memory where no one expects to go on: backwards.
+template <class Kept>
+void expect(const Kept *from, int64_t numbers) {
+  constexpr int64_t line = 64 / sizeof(Kept);
+  for (int64_t i = 0; i < numbers; i += line) __builtin_prefetch(from + i, 0, 2);
+}
+
 // The state before a chunk's row, or null in padding.
 const float *before(const Chunk &chunk, int64_t i, const float *y, const float *h0, int64_t width) {
   if (!chunk.there(i)) return nullptr;
@@ -428,6 +435,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
         for (int64_t r = 0; r < number; ++r) {
           const auto *own = kept + (tile[r] * T + t) * S, *past = own - S;
           float *dr = d + (first + r) * G, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
+          if (normal && t) expect(past, S);
           auto cell_before = [&](int64_t j) { return t ? Number::kept(past + j) : load(start + r * W + j); };
           if (normal) {
             // The gates again, and the output's tanh; then the gradient of the cell that goes through its normalisation.
@@ -602,6 +610,7 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
           const int64_t at = tile[r] * T + t;
           const auto *own = kept + at * S;
           const float *given = to.dy + at * H;
+          if (t) expect(own - S, S);
           std::memcpy(past, t ? to.y + (at - 1) * H : p.h0 + tile[r] * H, H * sizeof(float));
           float *dhr = dh + r * W, *dr = d + (first + r) * G, *dur = du + (first + r) * G;
           for (int64_t j = 0; j < H; ++j) dhr[j] += given[j];
