@@ -346,6 +346,32 @@ def test_over_a_limit_each_is_told_which(run, held_out):
         assert raw(live, head.encode()).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.parametrize("token", [False, True], ids=["without the token", "with it"])
+@pytest.mark.parametrize("path", ["/api/sessions", "/nowhere"])
+def test_a_body_that_drips_on_after_its_answer_ends_its_connection(run, token, path):
+    with served(run, arrival_s=0.3) as live:
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{live.guard.port}\r\nContent-Length: 100000\r\n"
+        head += f"Authorization: Bearer {live.guard.token}\r\n" * token
+        found = b""
+        with socket.create_connection(("127.0.0.1", live.guard.port), timeout=5) as plain:
+            plain.sendall(head.encode() + b"\r\n")
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    plain.sendall(b"x")
+                    time.sleep(0.05)
+                pytest.fail("the connection is still open")
+            with suppress(ConnectionError):
+                found = plain.recv(65536)
+        assert not found or b"connection: close" in found.lower()
+
+
+def test_a_refusal_of_a_large_body_arrives_whole_and_ends_the_connection(live):
+    with http(live, Authorization="") as web:
+        answer = web.post("/api/sessions", content=bytes(3_000_000))
+    assert (answer.status_code, answer.headers["connection"]) == (401, "close")
+    assert api.check(answer.json(), api.FAULT) is None
+
+
 def test_too_many_messages_are_refused_one_by_one(run, held_out):
     picture = png(held_out[0][0][0])
     with served(run, rate_hz=5.0) as live, ws(live) as hasty:

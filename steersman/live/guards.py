@@ -1,9 +1,11 @@
 """Who may speak to a live server: checked of every request and every WebSocket, before anything else is done."""
 
+import asyncio
 import hmac
 import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -98,20 +100,39 @@ def _is_number(name: str) -> bool:
 
 
 class Guarded:
-    """An app behind its guard. What is refused is answered as HTTP, also where a WebSocket was asked for."""
+    """An app behind its guard. What is refused is answered as HTTP, also where a WebSocket was asked for.
 
-    def __init__(self, app: Any, guard: Guard):
-        self.app, self.guard = app, guard
+    An answer that refuses, or that does not wait for the request's body, is the last of its connection. The rest of
+    the body is read past so that the answer arrives, but no longer than `late_s`, however it drips.
+    """
+
+    def __init__(self, app: Any, guard: Guard, late_s: float):
+        self.app, self.guard, self.late_s = app, guard, late_s
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        whole = not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+
+        async def heard() -> Any:
+            nonlocal whole
+            message = await receive()
+            whole = whole or not message.get("more_body", False)
+            return message
 
         async def headed(message: Any) -> None:
             if message["type"] == "http.response.start":
-                headers = [(name.lower().encode(), text.encode()) for name, text in HEADERS.items()]
+                last = {"Connection": "close"} if message["status"] >= 400 or not whole else {}
+                headers = [(name.lower().encode(), text.encode()) for name, text in (HEADERS | last).items()]
                 message = message | {"headers": [*message.get("headers", []), *headers]}
+            elif message["type"] == "http.response.body" and not whole and not message.get("more_body", False):
+                await send(message | {"more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.late_s):
+                        while not whole:
+                            await heard()
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
@@ -119,6 +140,6 @@ class Guarded:
         except Refused as refused:
             # Of a WebSocket the status is always 403: there is no page that could ask for a token.
             status = 403 if scope["type"] == "websocket" else refused.status
-            await JSONResponse(refused.json(), status)(scope, receive, headed)
+            await JSONResponse(refused.json(), status)(scope, heard, headed)
             return
-        await self.app(scope, receive, headed)
+        await self.app(scope, heard, headed)
