@@ -45,7 +45,7 @@ from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
-from steersman.live.stage import MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
+from steersman.live.stage import MOST_COMMANDS, MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
 from steersman.serving import Stepping  # noqa: E402
 
 quiet = {"say": lambda text: None}
@@ -422,6 +422,34 @@ def test_a_show_that_breaks_is_told_to_all_without_a_path_and_the_sessions_go_on
         with client(live) as steps:
             assert steps.step(held_out[0][0][0])["n"] == 0
     assert printed == ["/secret/frame.jpg can't be decoded"]
+
+
+def test_a_command_that_fails_is_said_and_refused_and_the_show_goes_on(run):
+    printed = []
+
+    class Stubborn(Logged):
+        def restart(self):
+            raise PermissionError("/secret/runs")
+
+    show = Stubborn(run.records()["test"], "picture", ("steer",), run.raw)
+    with running(Stage("run", "steer", run.model(), show, say=printed.append)) as live, ws(live, "/api/stage") as page:
+        told(page.recv())
+        page.send(json.dumps({"type": "restart"}))
+        events, _ = watched(page, 100, lambda e: e["type"] == "error")
+        assert events[-1]["error"] == "this can't be shown"
+        watched(page, 5)
+    assert "PermissionError: /secret/runs" in printed[0]
+
+
+def test_a_show_that_broke_or_stands_takes_no_more_commands(run):
+    stage = staged(run, Source(), Limits(), **quiet)
+    for _ in range(MOST_COMMANDS):
+        stage.command({"type": "restart"})
+    with pytest.raises(Refused, match=f"{MOST_COMMANDS} commands wait"):
+        stage.command({"type": "restart"})
+    stage._fault = {"type": "error"}
+    with pytest.raises(Refused, match="can't be shown"):
+        stage.command({"type": "restart"})
 
 
 def test_a_bucket_keeps_its_rate():

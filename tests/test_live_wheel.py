@@ -531,6 +531,25 @@ def test_nothing_to_learn_from_is_refused(taught, tmp_path):
         made.start()
 
 
+def test_where_no_run_can_be_made_learning_is_refused_without_a_path(taught, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    said: list[str] = []
+    made = learner(taught, tmp_path / "runs", Page(), [], said)
+    with pytest.raises(Refused, match="no place for a new run; see"):
+        made.start()
+    assert str(tmp_path) in said[0]
+    assert not made.busy
+    made.stop()
+
+
+def test_a_learning_that_has_just_begun_is_stopped_as_well(taught, tmp_path):
+    made = learner(taught, tmp_path, Page(), [], [], learning=replace(LEARNING, steps=100_000))
+    made.start()
+    made.stop()
+    assert not made.busy
+    assert not list(tmp_path.iterdir())
+
+
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.floats(0.01, 0.99))
 def test_the_mix_is_no_more_than_asked_for(own, persons, share):
     times = Learning(share=share).times(own, persons)
