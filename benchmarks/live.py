@@ -126,7 +126,7 @@ def added(frames: int) -> None:
 def same(folder: str) -> bool:
     run = sm.runs.Run.open(Path(folder))
     records, model, worst = run.records()["test"], run.model(), 0.0
-    with served("--limits.rate-hz", "100000", run=folder) as server:
+    with served(run=folder) as server:
         for record, said in zip(records, model.predict(run.recipe.examples(model, records)), strict=True):
             with Client(server.address) as client:
                 pictures = record[run.recipe.inputs].values

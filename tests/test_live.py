@@ -372,13 +372,19 @@ def test_a_refusal_of_a_large_body_arrives_whole_and_ends_the_connection(live):
     assert api.check(answer.json(), api.FAULT) is None
 
 
-def test_too_many_messages_are_refused_one_by_one(run, held_out):
-    picture = png(held_out[0][0][0])
-    with served(run, rate_hz=5.0) as live, ws(live) as hasty:
-        for _ in range(20):
-            hasty.send(picture)
-            answer = json.loads(hasty.recv(timeout=5))
-        assert "over 5 messages a second" in answer["error"]
+def test_over_the_rate_a_socket_waits_and_http_is_refused(run, held_out):
+    pictures, said = held_out[0]
+    with served(run, rate_hz=10.0) as live:
+        with client(live) as hasty:
+            answers = [hasty.step(picture) for picture in pictures[:14]]
+        assert [a["n"] for a in answers] == list(range(14))
+        np.testing.assert_allclose([a["prediction"]["steer"] for a in answers], said[:14, 0], atol=1e-4)
+        with http(live) as web:
+            number = web.post("/api/sessions").json()["session"]
+            data = png(pictures[0])
+            while (late := web.post(f"/api/sessions/{number}/step", content=data)).status_code == 200:
+                pass
+        assert (late.status_code, "over 10 messages a second" in late.json()["error"]) == (429, True)
 
 
 def test_over_so_many_connections_the_next_is_told(run):
@@ -654,6 +660,13 @@ def test_what_is_described_is_what_is_there(live):
             for part in reference.split("/"):
                 found = found[part]
         assert api.check(web.get("/api/about").json(), api.ABOUT) is None
+
+
+@pytest.mark.parametrize("name", ["rate_hz", "idle_s", "arrival_s"])
+def test_every_limit_is_finite(name):
+    for wrong in (float("inf"), float("nan"), 0.0):
+        with pytest.raises(UserError, match=name):
+            Limits(**{name: wrong})
 
 
 def test_every_limit_stands_in_the_documentation():

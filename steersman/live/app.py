@@ -233,8 +233,6 @@ class Live:
 
     async def _answered(self, session: Session, n: int, data: Any, inbox: Inbox) -> dict[str, Any]:
         try:
-            if isinstance(data, Refused):
-                raise data
             said = await session.step(data)
             return said if "type" in said else {"n": n, **said, "dropped": inbox.dropped}
         except Refused as refused:
@@ -291,8 +289,6 @@ class Live:
             reading.cancel()
 
     def _obey(self, data: Any, viewer: Viewer) -> None:
-        if isinstance(data, Refused):
-            raise data
         if isinstance(data, bytes):
             self.stage.show.offer(data)
         else:
@@ -326,19 +322,16 @@ async def _denying(socket: WebSocket) -> AsyncIterator[None]:
 
 
 async def _read(socket: WebSocket, inbox: Inbox, bucket: Bucket, drop: bool) -> None:
-    """Brings what comes into the inbox, numbered; the last is an Ended."""
+    """Brings what comes into the inbox, numbered; the last is an Ended. What is over the rate waits to be read."""
     try:
         for n in itertools.count():
+            await bucket.wait()
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             data = message.get("bytes")
             data = message["text"] if data is None else data
-            try:
-                bucket.take()
-                await inbox.put((n, data), picture=drop and isinstance(data, bytes))
-            except Refused as refused:
-                await inbox.put((n, refused))
+            await inbox.put((n, data), picture=drop and isinstance(data, bytes))
     finally:
         inbox.end((0, Ended("the client left")))
 
