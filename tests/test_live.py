@@ -44,6 +44,7 @@ from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
+from steersman.live.sessions import Session  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
 from steersman.live.stage import MOST_COMMANDS, MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
 from steersman.serving import Stepping  # noqa: E402
@@ -158,6 +159,43 @@ def test_a_session_over_http_is_a_sequence_too(live, held_out):
         assert gone.status_code == 410
         assert api.check(gone.json(), api.FAULT) is None
         assert web.post("/api/sessions/none/step").status_code == 404
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "127.0.0.1:8765", "http://", "/?token=x", ""])
+def test_what_is_no_address_of_a_server_is_said(address):
+    with pytest.raises(UserError, match="no address of a live server"):
+        Client(address, "secret")
+
+
+@pytest.mark.parametrize("scheme", ["https", "wss"])
+def test_to_a_server_with_tls_no_token_goes_in_clear(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        heard = []
+
+        def hear():
+            with listening.accept()[0] as one:
+                heard.append(one.recv(1000))
+
+        thread = threading.Thread(target=hear)
+        thread.start()
+        with pytest.raises(UserError, match="no live server answers"):
+            Client(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/?token=secret", timeout_s=5)
+        thread.join()
+    assert heard[0][0] == 0x16  # A handshake of TLS.
+    assert b"secret" not in heard[0]
+
+
+def test_after_a_late_answer_a_client_is_closed(run, held_out, monkeypatch):
+    with served(run) as live:
+        picture = held_out[0][0][0]
+        with client(live) as steps:
+            steps.step(picture)
+            steps._timeout_s = 0.2
+            monkeypatch.setattr(Session, "_step", lambda self, data: time.sleep(0.5) or {"prediction": {}})
+            with pytest.raises(UserError, match="said nothing"):
+                steps.step(picture)
+            with pytest.raises(UserError, match="it was closed here"):
+                steps.step(picture)
 
 
 def test_reset_begins_anew(live, held_out):
