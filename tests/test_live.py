@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import small
 
+from steersman import __main__ as main
 from steersman.cores import GRU, LSTM, Bidirectional
 from steersman.encoders import Conv, Picture
 from steersman.errors import UserError
@@ -39,7 +40,7 @@ from websockets.sync.client import connect  # noqa: E402
 from steersman.live import api  # noqa: E402
 from steersman.live.app import Inbox  # noqa: E402
 from steersman.live.client import Client  # noqa: E402
-from steersman.live.guards import Guard  # noqa: E402
+from steersman.live.guards import Guard, origin  # noqa: E402
 from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
@@ -194,7 +195,7 @@ def test_after_a_late_answer_a_client_is_closed(run, held_out, monkeypatch):
             monkeypatch.setattr(Session, "_step", lambda self, data: time.sleep(0.5) or {"prediction": {}})
             with pytest.raises(UserError, match="said nothing"):
                 steps.step(picture)
-            with pytest.raises(UserError, match="it was closed here"):
+            with pytest.raises(UserError, match="closed the session: it was over; open another"):
                 steps.step(picture)
 
 
@@ -222,6 +223,8 @@ WRONG = [
     ({"Authorization": "Bearer wrong"}, 401, "a wrong token"),
     ({"Authorization": "Basic eHg6eHg="}, 401, "another kind of token"),
     ({"Authorization": "", "Cookie": "steersman-1=x"}, 401, "another cookie"),
+    ({"Origin": "http://["}, 403, "what is no origin"),
+    ({"Origin": "https://127.0.0.1"}, 403, "a page of another scheme"),
     ({"Origin": "http://evil.example"}, 403, "another page"),
     ({"Origin": "null"}, 403, "a page of no origin"),
     ({"Origin": "http://127.0.0.1:1"}, 403, "a page of another port"),
@@ -282,6 +285,76 @@ def test_a_server_answers_to_its_own_names_only(host, named, well):
     assert Guard(host, 9, "t").answers_to(named) is well
 
 
+OWN, PROXY, TUNNEL = "127.0.0.1:9", "https://car.example", "http://localhost:8000"
+PAGES = [
+    ("car.example", PROXY, True), (OWN, PROXY, True), ("CAR.example", "https://CAR.example", True),
+    ("localhost:8000", TUNNEL, True), (OWN, "http://127.0.0.1:9", True), (OWN, None, True), ("car.example", None, True),
+    ("car.example", "http://car.example", False), ("car.example", "http://127.0.0.1:9", False),
+    ("car.example:9", PROXY, False), (OWN, "https://127.0.0.1:9", False), (OWN, "http://localhost:9", False),
+    ("", PROXY, False), ("evil.example", PROXY, False), (OWN, "", False), ("localhost:8000", "http://[", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "page", "well"), PAGES)
+def test_through_a_proxy_or_tunnel_it_answers_to_the_origins_that_it_was_told(host, page, well):
+    guard = Guard("127.0.0.1", 9, "t", (PROXY, TUNNEL))
+    headers = {"host": host, "authorization": "Bearer t"} | ({} if page is None else {"origin": page})
+    scope = {"type": "http", "path": "/", "method": "GET", "query_string": b""}
+    scope["headers"] = [(name.encode(), text.encode()) for name, text in headers.items()]
+    with nullcontext() if well else pytest.raises(Refused):
+        guard.check(scope)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("https://car.example", PROXY), ("HTTPS://Car.Example:443/", PROXY), (TUNNEL, TUNNEL),
+        ("http://[::1]:80", "http://[::1]"), ("car.example", None), ("ftp://car.example", None), ("http://", None),
+        ("http://[", None), ("http://car:x", None), ("http://u@car", None), ("http://car/page", None), ("", None),
+    ],
+)  # fmt: skip
+def test_an_origin_is_what_a_browser_says_or_is_refused(address, found):
+    with nullcontext() if found else pytest.raises(UserError, match="is no origin"):
+        assert origin(address) == found
+
+
+@given(st.text(max_size=40))
+def test_any_address_is_an_origin_or_is_refused(address):
+    with suppress(UserError):
+        assert origin(origin(address)) == origin(address)
+
+
+def test_an_odd_cookie_of_another_program_locks_nobody_out(live):
+    with http(live, Authorization="", Cookie=f'a="{{[]}}; b@=@; {live.guard.cookie}={live.guard.token}; c') as web:
+        assert web.get("/api/about").status_code == 200
+
+
+def test_what_the_guard_fails_at_is_answered_with_all_headers(run, monkeypatch, capsys):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    with served(run) as live, http(live) as web:
+        monkeypatch.setattr(Guard, "check", fail)
+        answer = web.get("/api/about")
+        with pytest.raises(InvalidStatus), ws(live):
+            pass
+    assert (answer.status_code, answer.headers["x-content-type-options"]) == (500, "nosniff")
+    assert api.check(answer.json(), api.FAULT) is None
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_ticket_opens_the_page_once(live):
+    ticket = live.guard.ticket()
+    with httpx.Client(base_url=f"http://127.0.0.1:{live.guard.port}", trust_env=False) as web:
+        assert web.get(f"/api/about?token={ticket}").status_code == 401
+        assert web.head(f"/?token={ticket}").status_code == 401
+        first = web.get(f"/?token={ticket}")
+        assert (first.status_code, ticket in first.headers["set-cookie"]) == (303, False)
+        assert web.get("/api/about").status_code == 200
+        web.cookies.clear()
+        assert web.get(f"/?token={ticket}").status_code == 401
+
+
 @given(st.text(max_size=40))
 def test_no_text_is_a_host_by_chance(text):
     assert Guard("127.0.0.1", 9, "t").answers_to(text) == (
@@ -293,7 +366,7 @@ def test_the_address_keeps_its_token_in_a_cookie_and_leads_to_the_page(live):
     with httpx.Client(base_url=f"http://127.0.0.1:{live.guard.port}", trust_env=False) as web:
         first = web.get(address(live.guard))
         assert (first.status_code, first.headers["location"]) == (303, "/")
-        assert {"httponly", "samesite=strict"} <= set(first.headers["set-cookie"].lower().split("; "))
+        assert {"httponly", "samesite=lax"} <= set(first.headers["set-cookie"].lower().split("; "))
         page = web.get("/")
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
@@ -827,6 +900,39 @@ def test_everybody_is_told_when_the_server_stops(run):
 def test_a_port_that_is_taken_is_said(live):
     with pytest.raises(UserError, match=f"port {live.guard.port} is taken"):
         bound("127.0.0.1", live.guard.port)
+
+
+def test_a_port_that_is_taken_is_said_before_any_record_is_read(live, run, monkeypatch):
+    def never(*_):
+        raise AssertionError("read")
+
+    monkeypatch.setattr("steersman.__main__.staged", never)
+    with pytest.raises(UserError, match=f"port {live.guard.port} is taken"):
+        main.live([str(run.folder), "--port", str(live.guard.port)])
+
+
+def test_a_browser_is_opened_without_the_token_and_the_addresses_are_printed(run, tmp_path):
+    browser, opened = tmp_path / "browser.py", tmp_path / "opened"
+    browser.write_text(f"import sys; open({str(opened)!r}, 'w').write(sys.argv[1] + '\\n')")
+    command = [sys.executable, "-m", "steersman", "live", str(run.folder), "--port", "0", "--origin", PROXY]
+    environment = os.environ | {"BROWSER": f"{sys.executable} {browser} %s"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        where, also = (process.stdout.readline().split()[1] for _ in range(2))
+        token = where.partition("=")[2]
+        assert also == f"{PROXY}/?token={token}"
+        while not (opened.exists() and (once := opened.read_text()).endswith("\n")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        assert once.partition("=")[0] == where.partition("=")[0]
+        assert token not in once
+        kept = [httpx.get(once.strip(), trust_env=False).headers["set-cookie"]]
+        by_proxy = {"Host": "car.example", "Origin": PROXY}
+        kept += [httpx.get(where, headers=by_proxy, trust_env=False).headers["set-cookie"]]
+        assert ["; Secure" in cookie for cookie in kept] == [False, True]
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.mark.parametrize(

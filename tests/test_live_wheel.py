@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -681,7 +683,7 @@ def test_a_training_that_is_watched_gives_the_same_bits(serve, tmp_path):
             pages[1].until(lambda: any(event["step"] > 12 for event in pages[1].of("training")))
         return {}
 
-    with watched(tmp_path / "watched", said.append, addresses.put, lap_s=0.1):
+    with watched(tmp_path / "watched", said.append, lambda where, _: addresses.put(where), lap_s=0.1):
         fit("steer", recipe, tmp_path / "watched", say=lambda text: None, look=look)
         first, later = pages
         first.until(lambda: any(event["step"] == 20 for event in first.of("training")))
@@ -705,7 +707,7 @@ def test_a_model_that_can_not_be_shown_is_trained_all_the_same(serve, tmp_path):
     recipe = replace(small("steer"), core=Bidirectional(GRU(4)))
     recipe = replace(recipe, training=replace(recipe.training, steps=2))
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    with watched(tmp_path / "run", said.put, said.put):
+    with watched(tmp_path / "run", said.put, lambda *_: None):
         run = fit("steer", recipe, tmp_path / "run", say=lambda text: None)
         told = said.get(timeout=120)
     assert told.startswith("--watch: ")
@@ -715,16 +717,20 @@ def test_a_model_that_can_not_be_shown_is_trained_all_the_same(serve, tmp_path):
 
 
 def test_ctrl_c_ends_a_watched_training_with_its_checkpoint_and_its_page(serve, tmp_path):
-    command = "train echo --run run --watch --training.steps 1000000 --training.validate-every 1000000"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = f"train echo --run run --watch --watch-port {port} --no-open"
+    command += " --training.steps 1000000 --training.validate-every 1000000"
     process = subprocess.Popen(
         [sys.executable, "-m", "steersman", *command.split()],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env=os.environ | {"BROWSER": "true", "HOME": str(tmp_path)},
+        env=os.environ | {"BROWSER": f"{sys.executable} {tmp_path / 'none.py'}", "HOME": str(tmp_path)},
     )
     assert process.stderr is not None
     where = next(line.split()[1] for line in process.stderr if line.startswith("watch: "))
+    assert f":{port}/" in where
     with Watching(where) as page:
         page.until(lambda: len(page.of("training")) > 1)
         process.send_signal(signal.SIGINT)
@@ -732,8 +738,22 @@ def test_ctrl_c_ends_a_watched_training_with_its_checkpoint_and_its_page(serve, 
     said = process.stderr.read()
     assert process.wait() == 130
     assert "go on with: steersman train echo --run run --watch" in said
+    assert "none.py" not in said
     last = read_log(tmp_path / "run")[-1]["step"]
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps()[-1] == last
+
+
+def test_what_goes_wrong_beside_a_training_is_said_once_and_ends_nothing(serve, monkeypatch):
+    from steersman.live import watching
+
+    failures = iter([ValueError("odd"), ValueError("odd"), UserError("gone"), OSError("full"), KeyboardInterrupt()])
+    follower = object.__new__(watching.Follower)
+    follower.stage, said = SimpleNamespace(say=lambda text: said.append(text)), []
+    monkeypatch.setattr(watching, "POLL_S", 0)
+    monkeypatch.setattr(follower, "look", lambda: (_ for _ in ()).throw(next(failures)), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        follower.follow()
+    assert said == ["ValueError: odd", "OSError: full"]
 
 
 def test_a_log_that_grows_is_read_once_and_anew_when_it_was_written_anew(serve, tmp_path):

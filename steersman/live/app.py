@@ -132,7 +132,9 @@ class Live:
         if "token" not in request.query_params:
             return _file("index.html")
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(self.guard.cookie, self.guard.token, httponly=True, samesite="strict", path="/")
+        # Lax: a Strict one would not go on to / with who follows a link. Pages elsewhere are kept out by their Origin.
+        secure = self.guard.is_secure(request.headers["host"])
+        answer.set_cookie(self.guard.cookie, self.guard.token, httponly=True, samesite="lax", secure=secure, path="/")
         return answer
 
     async def static(self, request: Request) -> Response:

@@ -82,7 +82,7 @@ class Client:
                 f"the live server said nothing for {self._timeout_s:g} s; look at it, then open another session"
             ) from None
         except ConnectionClosed as error:
-            why = error.rcvd.reason if error.rcvd else "it broke off" if error.sent is None else "it was closed here"
+            why = (error.rcvd.reason or "it was over") if error.rcvd else "it broke off"
             raise UserError(f"the live server closed the session: {why}; open another") from None
         if "error" in answer:
             raise _refused(answer)
