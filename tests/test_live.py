@@ -1,5 +1,6 @@
 """A model live: who may come in, what each is told, and that nobody's state is another's."""
 
+import asyncio
 import io
 import json
 import os
@@ -29,11 +30,13 @@ from steersman.encoders import Conv, Picture
 from steersman.errors import UserError
 from steersman.heads import Regression
 from steersman.model import Network
+from steersman.records import Stream
 from steersman.runs import fit
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("starlette")
 httpx = pytest.importorskip("httpx")
+from starlette.websockets import WebSocketDisconnect  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
@@ -45,7 +48,7 @@ from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
-from steersman.live.sessions import Session  # noqa: E402
+from steersman.live.sessions import Session, Sessions  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
 from steersman.live.stage import MOST_COMMANDS, MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
 from steersman.serving import Stepping  # noqa: E402
@@ -205,6 +208,23 @@ def test_reset_begins_anew(live, held_out):
         once = [steps.step(first)["prediction"], steps.step(second)["prediction"]]
         steps.reset()
         assert [steps.step(first)["prediction"], steps.step(second)["prediction"]] == once
+
+
+def test_every_answer_of_a_session_is_one_that_is_described_and_says_which_message_it_is_of(live, held_out):
+    sent = [png(held_out[0][0][0]), '{"type": "reset"}', '{"type": "reset", "also": 1}', '{"x": 1}', '{"type": "step"}']
+    with ws(live) as socket, http(live) as web:
+        answers = []
+        for message in sent:
+            socket.send(message)
+            answers.append(json.loads(socket.recv(timeout=5)))
+        kinds = [[kind for kind, schema in api.FROM_STEP.items() if api.check(a, schema) is None] for a in answers]
+        assert kinds == [["prediction"], ["reset"], ["error"], ["error"], ["error"]]
+        assert [a["n"] for a in answers] == list(range(len(sent)))
+        number = web.post("/api/sessions").json()["session"]
+        for message, schema in zip(sent, [*api.STEPPED["oneOf"], *[api.FAULT] * 3], strict=True):
+            kind = "image/png" if isinstance(message, bytes) else "application/json"
+            answer = web.post(f"/api/sessions/{number}/step", content=message, headers={"Content-Type": kind})
+            assert api.check(answer.json(), schema) is None
 
 
 def test_a_picture_of_another_size_is_cut_and_shrunk_by_area_as_pictures_are_prepared():
@@ -498,6 +518,29 @@ def test_over_the_rate_a_socket_waits_and_http_is_refused(run, held_out):
         assert (late.status_code, "over 10 messages a second" in late.json()["error"]) == (429, True)
 
 
+def test_the_sweep_leaves_a_session_to_its_socket(run):
+    sessions = Sessions(Stepping(run.model()), Limits(idle_s=0.01, sessions=2), 1)
+    over_http = sessions.open()
+    with sessions.opened():
+        with pytest.raises(Refused, match="2 sessions"):
+            sessions.open()
+        time.sleep(0.05)
+        sessions.sweep()
+        assert len(sessions) == 1
+        with pytest.raises(Refused, match="idle"):
+            sessions[over_http.id]
+    assert len(sessions) == 0
+
+
+def test_a_client_that_takes_no_answer_is_given_up(run):
+    class Stuck:
+        async def send_text(self, text):
+            await asyncio.sleep(60)
+
+    with served(run, arrival_s=0.1) as live, pytest.raises(WebSocketDisconnect):
+        asyncio.run(live._say(Stuck(), {"type": "error"}))
+
+
 def test_over_so_many_connections_the_next_is_told(run):
     with served(run, connections=3) as live, http(live) as web:
         assert web.get("/api/about").status_code == 200
@@ -590,8 +633,6 @@ async def _newest() -> tuple[list, int]:
 
 
 def test_of_pictures_that_wait_the_newest_counts_and_the_others_are_counted():
-    import asyncio
-
     assert asyncio.run(_newest()) == ([(4, b"picture"), (5, "reset"), (6, b"picture")], 4)
 
 
@@ -654,6 +695,20 @@ def test_a_log_is_shown_at_its_own_rate_and_says_what_evaluation_says(live, run,
         assert any(m["looked"] for m in moments)
         (shown,) = next(m["gates"] for m in moments if m["gates"])
         assert [len(units) for units in shown] == [hello["belts"][0]["units"]] * len(hello["belts"][0]["gates"])
+
+
+def test_where_a_log_has_no_number_the_truth_is_null(run):
+    (record, *_) = run.records()["test"]
+    angle = np.asarray(record["steer"].values).copy()
+    angle[::2] = np.nan
+    record = replace(record, streams={**record.streams, "steer": Stream(angle, record["steer"].time_s)})
+    show = Logged([record], "picture", ("steer",), run.raw)
+    with running(Stage("run", "steer", run.model(), show, **quiet)) as live, ws(live, "/api/stage") as page:
+        told(page.recv())
+        _, moments = watched(page, 4)
+    assert {m["truth"]["steer"] is None for m in moments} == {True, False}
+    with pytest.raises(ValueError, match="JSON"):
+        Moment({"dropped": 0, "speed_mps": float("nan")}, b"", b"").message(0)
 
 
 def test_commands_are_obeyed_or_refused_in_words(live):
@@ -836,7 +891,7 @@ def test_every_bad_message_is_answered_and_nobody_else_is_harmed(bad_clients, li
     steps, page = bad_clients
     steps.send(bad)
     answer = json.loads(steps.recv(timeout=10))
-    assert any(api.check(answer, schema) is None for schema in (api.FAULT, api.TO_STEP["reset"])), answer
+    assert any(api.check(answer, api.FROM_STEP[kind]) is None for kind in ("error", "reset")), answer
     assert str(Path.cwd().parent) not in json.dumps(answer)
     page.send(bad)
     page.send(json.dumps({"type": "none"}))  # An error for certain, after that of the bad one.

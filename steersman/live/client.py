@@ -102,7 +102,7 @@ class Client:
         self.close()
 
 
-def _json(body: bytes | None) -> dict[str, Any]:
+def _json(body: bytes | bytearray) -> dict[str, Any]:
     """Of a refusal; empty where it comes from something else on the way."""
     try:
         found = json.loads(body or b"{}")

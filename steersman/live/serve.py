@@ -58,11 +58,18 @@ class Server(uvicorn.Server):
 
 
 class Answering(WebSocketsSansIOProtocol):
-    """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer."""
+    """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer.
+
+    A connection that the app is done with ends soon, where uvicorn waits for ever for a client to take what is left.
+    """
 
     async def send(self, message: Any) -> None:
         await super().send(message)
         self.handshake_complete = self.handshake_complete or self.close_sent
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self.loop.call_later(FAREWELL_S, self.transport.abort)
 
 
 def bounded(limits: Limits) -> type[H11Protocol]:

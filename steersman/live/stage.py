@@ -67,7 +67,8 @@ class Moment:
 
     def message(self, dropped: int) -> bytes:
         sizes = {"picture_bytes": len(self.picture), "look_bytes": len(self.look)}
-        header = json.dumps(self.header | sizes | {"dropped": self.header["dropped"] + dropped}).encode()
+        header = self.header | sizes | {"dropped": self.header["dropped"] + dropped}
+        header = json.dumps(header, allow_nan=False).encode()
         return struct.pack("<I", len(header)) + header + self.picture + self.look
 
 
