@@ -294,6 +294,38 @@ def test_what_can_not_be_kept_is_told_and_never_thrown_away(tmp_path):
     assert str(tmp_path) not in str(page.events)
 
 
+def test_a_folder_of_something_else_is_refused_before_anybody_drives(tmp_path):
+    Recorder(tmp_path / "other", WORLD, RATE_HZ, (4, 4, 3), Page(), say=lambda text: None).close()
+    recorder(tmp_path / "none").close()
+    assert not list(tmp_path.iterdir())  # Where nobody drove there is no folder.
+    (tmp_path / "file").touch()
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "x.parquet").touch()
+    for name in ("file", "strange"):
+        with pytest.raises(UserError, match=name):
+            recorder(tmp_path / name)
+
+
+def forbidden(*_, **__):
+    raise PermissionError("no")
+
+
+def test_a_journal_that_can_not_be_removed_stops_no_recorder(tmp_path, monkeypatch):
+    said: list[str] = []
+    made = Recorder(tmp_path, WORLD, RATE_HZ, (2, 3, 3), Page(), said.append)
+    steps(made, 0, 5, True)
+    kept = made._add
+    with monkeypatch.context() as broken:
+        broken.setattr(made, "_add", lambda *args: (kept(*args), broken.setattr(Path, "unlink", forbidden)))
+        made.end()
+        while not said:
+            time.sleep(0.01)
+    steps(made, 5, 9, True)
+    made.close()
+    assert "is not among the recordings yet" in said[0]
+    assert [len(record) for record in read(tmp_path)] == [5, 4]
+
+
 def test_a_disk_that_is_full_is_told_once_and_stops_no_show(tmp_path, monkeypatch):
     page = Page()
     made = recorder(tmp_path, page)
