@@ -712,7 +712,7 @@ def test_a_training_that_is_watched_gives_the_same_bits(serve, tmp_path):
             pages[0].until(lambda: pages[0].of("swapped"))
         if trainer.at.step == 18:
             pages.append(Watching(pages[0].address).__enter__())
-            pages[1].until(lambda: any(event["step"] > 12 for event in pages[1].of("training")))
+            pages[1].until(lambda: any(event["step"] >= 15 for event in pages[1].of("training")))
         return {}
 
     with watched(tmp_path / "watched", said.append, lambda where, _: addresses.put(where), lap_s=0.1):
