@@ -43,6 +43,8 @@ from steersman.worlds import CarRacing
 STEPS = 150
 """Of a drive, which is streamed over and over."""
 AGREES = 1e-4
+LATE_MS = 50
+"""Of a round trip, at the 99th percentile."""
 
 
 class Served:
@@ -82,24 +84,29 @@ def served(*options: str, run: str = "steer") -> Iterator[Served]:
         print(f"the server ended with {server.process.wait(15)} (130: by Ctrl-C)")
 
 
-def drives(number: int, steps: int = STEPS) -> list[tuple[list[bytes], list[float]]]:
-    """Pictures of drives of the expert, each on a track of its own, and what the model says of each in process."""
-    world, stepping, found = CarRacing().build(), Stepping(sm.load("steer")), []
+def drives(number: int, steps: int = STEPS) -> tuple[list[tuple[list[bytes], list[float]]], float]:
+    """Pictures of drives of the expert, each on a track of its own, and what the model says of each in process.
+
+    And the milliseconds of CPU time that the model took for a step.
+    """
+    world, stepping, found, spent_s = CarRacing().build(), Stepping(sm.load("steer")), [], 0.0
     for seed in range(number):
         picture, _ = world.reset(seed=seed)
         expert, pictures, said = world.expert(), [], []
         stepping.reset()
         for _ in range(steps):
             pictures.append(png(picture))
+            began = time.process_time()
             said.append(stepping.step(picture)["steer"])
+            spent_s += time.process_time() - began
             picture, *_ = world.step(world.controls(expert.act(world)))
         found.append((pictures, said))
-    return found
+    return found, 1e3 * spent_s / (number * steps)
 
 
 def added(frames: int) -> None:
     """In turn: a step in process, the same picture through the server."""
-    ((pictures, _),) = drives(1)
+    ((pictures, _),), _ = drives(1)
     from steersman.live.pictures import decode
 
     stepping = Stepping(sm.load("steer"))
@@ -162,7 +169,7 @@ async def session(server: Served, drive, rate: float, until: float, taken: list[
 
 
 async def many(server: Served, sessions: int, rate: float, minutes: float) -> bool:
-    shown = drives(sessions)
+    shown, model_ms = drives(sessions)
     taken: list[float] = []
     wrong: list[float] = []
     memory: list[tuple[float, float]] = []
@@ -184,11 +191,12 @@ async def many(server: Served, sessions: int, rate: float, minutes: float) -> bo
     after = [mb for second, mb in memory if second >= first]
     grown = 100 * (max(after) / after[0] - 1)
     print(f"{sessions} sessions, {sum(steps)} steps in {seconds:.0f} s: {sum(steps) / seconds:.0f} a second in all")
-    print(f"CPU time of the server: {cpu_ms:.2f} ms a step")
-    print(f"round trip: median {median:.2f} ms, 99th percentile {late:.2f} ms, worst {worst:.0f} ms")
+    share = 100 * model_ms / cpu_ms
+    print(f"CPU time of the server: {cpu_ms:.2f} ms a step; the model in process {model_ms:.2f} ms, {share:.0f} % of that")
+    print(f"round trip: median {median:.2f} ms, 99th percentile {late:.2f} ms (at most {LATE_MS}), worst {worst:.0f} ms")
     print(f"answers that were not those of the session's own drive: {len(wrong)}")
     print(f"memory {after[0]:.0f} MB after {first:.0f} s, at most {max(after):.0f} MB from then on: {grown:+.1f} %")
-    return not wrong and late < 50 and grown < 5
+    return not wrong and late < LATE_MS and grown < 5
 
 
 def bomb() -> bytes:
@@ -301,7 +309,7 @@ KINDS = ("oversized", "truncated", "bomb image", "bytes", "wrong type")
 
 
 async def hostile(server: Served, messages: int) -> bool:
-    (drive,) = drives(1)
+    (drive,), _ = drives(1)
     pictures = drive[0]
     counts: Counter[tuple[str, str]] = Counter()
     rng = random.Random(0)
@@ -331,6 +339,10 @@ async def hostile(server: Served, messages: int) -> bool:
     print(f"{messages} bad messages; the server is {'up' if server.process.poll() is None else 'down'}")
     for (kind, how), count in sorted(counts.items()):
         print(f"  {kind:<14}{how:<32}{count:6d}")
+    sums = Counter()
+    for (_, how), count in counts.items():
+        sums[how.partition(" (")[0]] += count
+    print("in all: " + ", ".join(f"{count} {how}" for how, count in sums.most_common()))
     stop.set()
     taken, wrong = back.get(timeout=10)
     late = 1e3 * np.quantile(taken, 0.99)
