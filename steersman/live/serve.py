@@ -69,7 +69,7 @@ class Answering(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
-        self.loop.call_later(FAREWELL_S, self.transport.abort)
+        self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
 def bounded(limits: Limits) -> type[H11Protocol]:
