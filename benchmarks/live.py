@@ -258,7 +258,7 @@ async def dripped(server: Served, rng: random.Random, body: bool) -> str:
     """A request whose head, or body, comes a byte at a time, or not at all; a body with the token or without."""
     host, _, port = server.netloc.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    request = f"POST /api/sessions HTTP/1.1\r\nHost: {server.netloc}\r\n"
+    request = f"POST /api/sessions/none/step HTTP/1.1\r\nHost: {server.netloc}\r\n"
     request += f"Authorization: Bearer {server.token}\r\n" * (not body or rng.random() < 0.5)
     if body:
         writer.write(f"{request}Content-Length: 100000\r\n\r\n".encode())
