@@ -89,7 +89,6 @@ def main() -> None:
         alone, beside = (float(np.median(found[what])) for what in ("alone", "watched"))
         print(f"watched / alone, {name}: {beside / alone:.3f} ({alone:.4f} s a step alone, {beside:.4f} s watched)")
     driven, lasted = np.sum(laps, 0)
-    print(f"watched / alone: {beside / alone:.3f} ({alone:.4f} s a step alone, {beside:.4f} s watched)")
     print(f"{driven:.0f} s of laps in {lasted:.0f} s; {sum(spent):.1f} s of CPU in page and server")
     print(f"different weights: {len(weights) - 1}")
 
