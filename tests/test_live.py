@@ -312,6 +312,7 @@ PAGES = [
     ("car.example", "http://car.example", False), ("car.example", "http://127.0.0.1:9", False),
     ("car.example:9", PROXY, False), (OWN, "https://127.0.0.1:9", False), (OWN, "http://localhost:9", False),
     ("", PROXY, False), ("evil.example", PROXY, False), (OWN, "", False), ("localhost:8000", "http://[", False),
+    ("car.example", "", False),
 ]  # fmt: skip
 
 

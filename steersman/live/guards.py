@@ -73,8 +73,9 @@ class Guard:
         if not own and host not in (address.partition("//")[2] for address in self.origins):
             do = "use the address that the command printed, or start the server with --origin"
             raise Refused("the Host header is not this server's", do, 403)
+        pages = (*self.origins, f"http://{host}") if own else self.origins
         for address in found.get("origin", []):
-            if address.lower() not in (*self.origins, f"http://{host}" if own else ""):
+            if address.lower() not in pages:
                 do = "open this server's own page, or start the server with --origin"
                 raise Refused("the request comes from another page", do, 403)
         if scope["path"] == "/" and scope.get("method") == "GET" and self._tickets:
