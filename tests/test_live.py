@@ -500,6 +500,8 @@ def test_a_body_that_drips_on_after_its_answer_ends_its_connection(run, token, p
 def test_a_refusal_of_a_large_body_arrives_whole_and_ends_the_connection(live):
     with http(live, Authorization="") as web:
         answer = web.post("/api/sessions", content=bytes(3_000_000))
+    with http(live) as web:
+        assert "connection" not in web.post("/api/sessions").headers
     assert (answer.status_code, answer.headers["connection"]) == (401, "close")
     assert api.check(answer.json(), api.FAULT) is None
 

@@ -152,7 +152,8 @@ class Guarded:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        whole = not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+        lengths = [text for name, text in scope["headers"] if name in (b"content-length", b"transfer-encoding")]
+        whole = all(length == b"0" for length in lengths)
 
         async def heard() -> Any:
             nonlocal whole
