@@ -61,7 +61,7 @@ def main() -> None:
                 addresses: queue.SimpleQueue[str] = queue.SimpleQueue()
                 page, found = None, multiprocessing.get_context("spawn").Queue()
                 if what == "watched":
-                    open.enter_context(watched(folder, print, addresses.put, lap_s=10.0))
+                    open.enter_context(watched(folder, print, lambda where, _, to=addresses: to.put(where), lap_s=10.0))
 
                 moments: list[float] = []
 

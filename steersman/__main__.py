@@ -12,6 +12,7 @@ import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,11 @@ class Train:
     doctor_every: int = 200
     """Steps between such looks."""
     watch: bool = False
-    """Open a page that shows the training, and the newest weights at a lap a minute."""
+    """Serve a page that shows the training, and the newest weights at a lap a minute."""
+    watch_port: int = 0
+    """Of that page; 0: any that is free."""
+    open: bool = True
+    """Open that page in a browser."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +282,8 @@ class Serve:
     """Address to listen on; any but this machine's own lets others in who know the token."""
     port: int = 8765
     """0: any that is free."""
+    origin: tuple[str, ...] = ()
+    """Addresses by which it is reached through a proxy or a tunnel, such as https://car.example."""
     open: bool = True
     """Open the page in a browser."""
     recordings: str = ""
@@ -432,7 +439,11 @@ def train(arguments: list[str]) -> None:
     if options.doctor_every < 1:
         raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
-    with _live_part("watching").watched(run, say, _watch_at) if options.watch and not rank else nullcontext():
+    watching = nullcontext()
+    if options.watch and not rank:
+        found = partial(_watch_at, options.open)
+        watching = _live_part("watching").watched(run, say, found, port=options.watch_port)
+    with watching:
         _train(name, options, run, rank, arguments)
 
 
@@ -461,9 +472,10 @@ def _train(name: str, options: Train, run: Path, rank: int, arguments: list[str]
     OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
 
 
-def _watch_at(address: str) -> None:
+def _watch_at(open: bool, address: str, once: str) -> None:
     say(f"watch: {address}")
-    webbrowser.open(address)
+    if open:
+        webbrowser.open(once)
 
 
 def _live_part(name: str) -> Any:
@@ -759,15 +771,19 @@ def live(arguments: list[str]) -> None:
     options = tyro.cli(Serve, args=arguments, prog="steersman live")
     serve, seat = _live_part("serve"), _live_part("seat")
     run = Run.open(find(options.run))
+    listening = serve.bound(options.host, options.port)
+    guard = serve.guarding(listening, options.host, options.origin)
     with bars() as watch:
         stage = staged(run, options.source, options.limits, say, watch)
-    server, listening = serve.prepared(stage, options.host, options.port, options.limits)
-    where = serve.address(server.live.guard)
-    OUT.print(f"live: {where}")
+    server = serve.prepared(stage, guard, options.limits)
+    OUT.print(f"live: {serve.address(guard)}")
+    for origin in guard.origins:
+        OUT.print(f"also: {origin}/?token={guard.token}")
     if options.host not in OWN_HOSTS:
         say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
     if options.open:
-        threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()  # Some wait for their end.
+        once = serve.address(guard, guard.ticket())
+        threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()  # Some wait for their end.
     with seat.seated(stage, run, Path(options.recordings) if options.recordings else None, say):
         server.run(sockets=[listening])
 

@@ -216,7 +216,7 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, start_worker, (tuple(OWN),))
     waiting, running = iter(tasks), deque()
     try:
-        with deaf():
+        with _deaf():
             # A few tasks ahead of the reader and no more: a recorded drive is 24 MB.
             running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers))
         while running:
@@ -236,7 +236,7 @@ def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> It
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
+def _deaf() -> Iterator[None]:
     """Processes started here never hear Ctrl-C, which is their parent's to handle."""
     if threading.current_thread() is not threading.main_thread():
         yield

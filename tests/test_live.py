@@ -1,5 +1,6 @@
 """A model live: who may come in, what each is told, and that nobody's state is another's."""
 
+import asyncio
 import io
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,29 +24,33 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import small
 
+from steersman import __main__ as main
 from steersman.cores import GRU, LSTM, Bidirectional
 from steersman.encoders import Conv, Picture
 from steersman.errors import UserError
 from steersman.heads import Regression
 from steersman.model import Network
+from steersman.records import Stream
 from steersman.runs import fit
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("starlette")
 httpx = pytest.importorskip("httpx")
+from starlette.websockets import WebSocketDisconnect  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from steersman.live import api  # noqa: E402
 from steersman.live.app import Inbox  # noqa: E402
 from steersman.live.client import Client  # noqa: E402
-from steersman.live.guards import Guard  # noqa: E402
+from steersman.live.guards import Guard, origin  # noqa: E402
 from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, running  # noqa: E402
+from steersman.live.sessions import Session, Sessions  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
-from steersman.live.stage import MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
+from steersman.live.stage import MOST_COMMANDS, MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
 from steersman.serving import Stepping  # noqa: E402
 
 quiet = {"say": lambda text: None}
@@ -160,12 +165,66 @@ def test_a_session_over_http_is_a_sequence_too(live, held_out):
         assert web.post("/api/sessions/none/step").status_code == 404
 
 
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "127.0.0.1:8765", "http://", "/?token=x", ""])
+def test_what_is_no_address_of_a_server_is_said(address):
+    with pytest.raises(UserError, match="no address of a live server"):
+        Client(address, "secret")
+
+
+@pytest.mark.parametrize("scheme", ["https", "wss"])
+def test_to_a_server_with_tls_no_token_goes_in_clear(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        heard = []
+
+        def hear():
+            with listening.accept()[0] as one:
+                heard.append(one.recv(1000))
+
+        thread = threading.Thread(target=hear)
+        thread.start()
+        with pytest.raises(UserError, match="no live server answers"):
+            Client(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/?token=secret", timeout_s=5)
+        thread.join()
+    assert heard[0][0] == 0x16  # A handshake of TLS.
+    assert b"secret" not in heard[0]
+
+
+def test_after_a_late_answer_a_client_is_closed(run, held_out, monkeypatch):
+    with served(run) as live:
+        picture = held_out[0][0][0]
+        with client(live) as steps:
+            steps.step(picture)
+            steps._timeout_s = 0.2
+            monkeypatch.setattr(Session, "_step", lambda self, data: time.sleep(0.5) or {"prediction": {}})
+            with pytest.raises(UserError, match="said nothing"):
+                steps.step(picture)
+            with pytest.raises(UserError, match="closed the session: it was over; open another"):
+                steps.step(picture)
+
+
 def test_reset_begins_anew(live, held_out):
     (first, second, *_), _ = held_out[0]
     with client(live) as steps:
         once = [steps.step(first)["prediction"], steps.step(second)["prediction"]]
         steps.reset()
         assert [steps.step(first)["prediction"], steps.step(second)["prediction"]] == once
+
+
+def test_every_answer_of_a_session_is_one_that_is_described_and_says_which_message_it_is_of(live, held_out):
+    sent = [png(held_out[0][0][0]), '{"type": "reset"}', '{"type": "reset", "also": 1}', '{"x": 1}', '{"type": "step"}']
+    with ws(live) as socket, http(live) as web:
+        answers = []
+        for message in sent:
+            socket.send(message)
+            answers.append(json.loads(socket.recv(timeout=5)))
+        kinds = [[kind for kind, schema in api.FROM_STEP.items() if api.check(a, schema) is None] for a in answers]
+        assert kinds == [["prediction"], ["reset"], ["error"], ["error"], ["error"]]
+        assert [a["n"] for a in answers] == list(range(len(sent)))
+        number = web.post("/api/sessions").json()["session"]
+        for message, schema in zip(sent, [*api.STEPPED["oneOf"], *[api.FAULT] * 3], strict=True):
+            kind = "image/png" if isinstance(message, bytes) else "application/json"
+            answer = web.post(f"/api/sessions/{number}/step", content=message, headers={"Content-Type": kind})
+            assert api.check(answer.json(), schema) is None
 
 
 def test_a_picture_of_another_size_is_cut_and_shrunk_by_area_as_pictures_are_prepared():
@@ -184,6 +243,8 @@ WRONG = [
     ({"Authorization": "Bearer wrong"}, 401, "a wrong token"),
     ({"Authorization": "Basic eHg6eHg="}, 401, "another kind of token"),
     ({"Authorization": "", "Cookie": "steersman-1=x"}, 401, "another cookie"),
+    ({"Origin": "http://["}, 403, "what is no origin"),
+    ({"Origin": "https://127.0.0.1"}, 403, "a page of another scheme"),
     ({"Origin": "http://evil.example"}, 403, "another page"),
     ({"Origin": "null"}, 403, "a page of no origin"),
     ({"Origin": "http://127.0.0.1:1"}, 403, "a page of another port"),
@@ -244,6 +305,77 @@ def test_a_server_answers_to_its_own_names_only(host, named, well):
     assert Guard(host, 9, "t").answers_to(named) is well
 
 
+OWN, PROXY, TUNNEL = "127.0.0.1:9", "https://car.example", "http://localhost:8000"
+PAGES = [
+    ("car.example", PROXY, True), (OWN, PROXY, True), ("CAR.example", "https://CAR.example", True),
+    ("localhost:8000", TUNNEL, True), (OWN, "http://127.0.0.1:9", True), (OWN, None, True), ("car.example", None, True),
+    ("car.example", "http://car.example", False), ("car.example", "http://127.0.0.1:9", False),
+    ("car.example:9", PROXY, False), (OWN, "https://127.0.0.1:9", False), (OWN, "http://localhost:9", False),
+    ("", PROXY, False), ("evil.example", PROXY, False), (OWN, "", False), ("localhost:8000", "http://[", False),
+    ("car.example", "", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "page", "well"), PAGES)
+def test_through_a_proxy_or_tunnel_it_answers_to_the_origins_that_it_was_told(host, page, well):
+    guard = Guard("127.0.0.1", 9, "t", (PROXY, TUNNEL))
+    headers = {"host": host, "authorization": "Bearer t"} | ({} if page is None else {"origin": page})
+    scope = {"type": "http", "path": "/", "method": "GET", "query_string": b""}
+    scope["headers"] = [(name.encode(), text.encode()) for name, text in headers.items()]
+    with nullcontext() if well else pytest.raises(Refused):
+        guard.check(scope)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("https://car.example", PROXY), ("HTTPS://Car.Example:443/", PROXY), (TUNNEL, TUNNEL),
+        ("http://[::1]:80", "http://[::1]"), ("car.example", None), ("ftp://car.example", None), ("http://", None),
+        ("http://[", None), ("http://car:x", None), ("http://u@car", None), ("http://car/page", None), ("", None),
+    ],
+)  # fmt: skip
+def test_an_origin_is_what_a_browser_says_or_is_refused(address, found):
+    with nullcontext() if found else pytest.raises(UserError, match="is no origin"):
+        assert origin(address) == found
+
+
+@given(st.text(max_size=40))
+def test_any_address_is_an_origin_or_is_refused(address):
+    with suppress(UserError):
+        assert origin(origin(address)) == origin(address)
+
+
+def test_an_odd_cookie_of_another_program_locks_nobody_out(live):
+    with http(live, Authorization="", Cookie=f'a="{{[]}}; b@=@; {live.guard.cookie}={live.guard.token}; c') as web:
+        assert web.get("/api/about").status_code == 200
+
+
+def test_what_the_guard_fails_at_is_answered_with_all_headers(run, monkeypatch, capsys):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    with served(run) as live, http(live) as web:
+        monkeypatch.setattr(Guard, "check", fail)
+        answer = web.get("/api/about")
+        with pytest.raises(InvalidStatus), ws(live):
+            pass
+    assert (answer.status_code, answer.headers["x-content-type-options"]) == (500, "nosniff")
+    assert api.check(answer.json(), api.FAULT) is None
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_ticket_opens_the_page_once(live):
+    ticket = live.guard.ticket()
+    with httpx.Client(base_url=f"http://127.0.0.1:{live.guard.port}", trust_env=False) as web:
+        assert web.get(f"/api/about?token={ticket}").status_code == 401
+        assert web.head(f"/?token={ticket}").status_code == 401
+        first = web.get(f"/?token={ticket}")
+        assert (first.status_code, ticket in first.headers["set-cookie"]) == (303, False)
+        assert web.get("/api/about").status_code == 200
+        web.cookies.clear()
+        assert web.get(f"/?token={ticket}").status_code == 401
+
+
 @given(st.text(max_size=40))
 def test_no_text_is_a_host_by_chance(text):
     assert Guard("127.0.0.1", 9, "t").answers_to(text) == (
@@ -255,7 +387,7 @@ def test_the_address_keeps_its_token_in_a_cookie_and_leads_to_the_page(live):
     with httpx.Client(base_url=f"http://127.0.0.1:{live.guard.port}", trust_env=False) as web:
         first = web.get(address(live.guard))
         assert (first.status_code, first.headers["location"]) == (303, "/")
-        assert {"httponly", "samesite=strict"} <= set(first.headers["set-cookie"].lower().split("; "))
+        assert {"httponly", "samesite=lax"} <= set(first.headers["set-cookie"].lower().split("; "))
         page = web.get("/")
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
@@ -346,13 +478,70 @@ def test_over_a_limit_each_is_told_which(run, held_out):
         assert raw(live, head.encode()).startswith(b"HTTP/1.1 408")
 
 
-def test_too_many_messages_are_refused_one_by_one(run, held_out):
-    picture = png(held_out[0][0][0])
-    with served(run, rate_hz=5.0) as live, ws(live) as hasty:
-        for _ in range(20):
-            hasty.send(picture)
-            answer = json.loads(hasty.recv(timeout=5))
-        assert "over 5 messages a second" in answer["error"]
+@pytest.mark.parametrize("token", [False, True], ids=["without the token", "with it"])
+@pytest.mark.parametrize("path", ["/api/sessions", "/nowhere"])
+def test_a_body_that_drips_on_after_its_answer_ends_its_connection(run, token, path):
+    with served(run, arrival_s=0.3) as live:
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{live.guard.port}\r\nContent-Length: 100000\r\n"
+        head += f"Authorization: Bearer {live.guard.token}\r\n" * token
+        found = b""
+        with socket.create_connection(("127.0.0.1", live.guard.port), timeout=5) as plain:
+            plain.sendall(head.encode() + b"\r\n")
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    plain.sendall(b"x")
+                    time.sleep(0.05)
+                pytest.fail("the connection is still open")
+            with suppress(ConnectionError):
+                found = plain.recv(65536)
+        assert not found or b"connection: close" in found.lower()
+
+
+def test_a_refusal_of_a_large_body_arrives_whole_and_ends_the_connection(live):
+    with http(live, Authorization="") as web:
+        answer = web.post("/api/sessions", content=bytes(3_000_000))
+    with http(live) as web:
+        assert "connection" not in web.post("/api/sessions").headers
+    assert (answer.status_code, answer.headers["connection"]) == (401, "close")
+    assert api.check(answer.json(), api.FAULT) is None
+
+
+def test_over_the_rate_a_socket_waits_and_http_is_refused(run, held_out):
+    pictures, said = held_out[0]
+    with served(run, rate_hz=10.0) as live:
+        with client(live) as hasty:
+            answers = [hasty.step(picture) for picture in pictures[:14]]
+        assert [a["n"] for a in answers] == list(range(14))
+        np.testing.assert_allclose([a["prediction"]["steer"] for a in answers], said[:14, 0], atol=1e-4)
+        with http(live) as web:
+            number = web.post("/api/sessions").json()["session"]
+            data = png(pictures[0])
+            while (late := web.post(f"/api/sessions/{number}/step", content=data)).status_code == 200:
+                pass
+        assert (late.status_code, "over 10 messages a second" in late.json()["error"]) == (429, True)
+
+
+def test_the_sweep_leaves_a_session_to_its_socket(run):
+    sessions = Sessions(Stepping(run.model()), Limits(idle_s=0.01, sessions=2), 1)
+    over_http = sessions.open()
+    with sessions.opened():
+        with pytest.raises(Refused, match="2 sessions"):
+            sessions.open()
+        time.sleep(0.05)
+        sessions.sweep()
+        assert len(sessions) == 1
+        with pytest.raises(Refused, match="idle"):
+            sessions[over_http.id]
+    assert len(sessions) == 0
+
+
+def test_a_client_that_takes_no_answer_is_given_up(run):
+    class Stuck:
+        async def send_text(self, text):
+            await asyncio.sleep(60)
+
+    with served(run, arrival_s=0.1) as live, pytest.raises(WebSocketDisconnect):
+        asyncio.run(live._say(Stuck(), {"type": "error"}))
 
 
 def test_over_so_many_connections_the_next_is_told(run):
@@ -398,6 +587,34 @@ def test_a_show_that_breaks_is_told_to_all_without_a_path_and_the_sessions_go_on
     assert printed == ["/secret/frame.jpg can't be decoded"]
 
 
+def test_a_command_that_fails_is_said_and_refused_and_the_show_goes_on(run):
+    printed = []
+
+    class Stubborn(Logged):
+        def restart(self):
+            raise PermissionError("/secret/runs")
+
+    show = Stubborn(run.records()["test"], "picture", ("steer",), run.raw)
+    with running(Stage("run", "steer", run.model(), show, say=printed.append)) as live, ws(live, "/api/stage") as page:
+        told(page.recv())
+        page.send(json.dumps({"type": "restart"}))
+        events, _ = watched(page, 100, lambda e: e["type"] == "error")
+        assert events[-1]["error"] == "this can't be shown"
+        watched(page, 5)
+    assert "PermissionError: /secret/runs" in printed[0]
+
+
+def test_a_show_that_broke_or_stands_takes_no_more_commands(run):
+    stage = staged(run, Source(), Limits(), **quiet)
+    for _ in range(MOST_COMMANDS):
+        stage.command({"type": "restart"})
+    with pytest.raises(Refused, match=f"{MOST_COMMANDS} commands wait"):
+        stage.command({"type": "restart"})
+    stage._fault = {"type": "error"}
+    with pytest.raises(Refused, match="can't be shown"):
+        stage.command({"type": "restart"})
+
+
 def test_a_bucket_keeps_its_rate():
     now = [0.0]
     bucket, taken = Bucket(10.0, lambda: now[0]), 0
@@ -419,8 +636,6 @@ async def _newest() -> tuple[list, int]:
 
 
 def test_of_pictures_that_wait_the_newest_counts_and_the_others_are_counted():
-    import asyncio
-
     assert asyncio.run(_newest()) == ([(4, b"picture"), (5, "reset"), (6, b"picture")], 4)
 
 
@@ -483,6 +698,20 @@ def test_a_log_is_shown_at_its_own_rate_and_says_what_evaluation_says(live, run,
         assert any(m["looked"] for m in moments)
         (shown,) = next(m["gates"] for m in moments if m["gates"])
         assert [len(units) for units in shown] == [hello["belts"][0]["units"]] * len(hello["belts"][0]["gates"])
+
+
+def test_where_a_log_has_no_number_the_truth_is_null(run):
+    (record, *_) = run.records()["test"]
+    angle = np.asarray(record["steer"].values).copy()
+    angle[::2] = np.nan
+    record = replace(record, streams={**record.streams, "steer": Stream(angle, record["steer"].time_s)})
+    show = Logged([record], "picture", ("steer",), run.raw)
+    with running(Stage("run", "steer", run.model(), show, **quiet)) as live, ws(live, "/api/stage") as page:
+        told(page.recv())
+        _, moments = watched(page, 4)
+    assert {m["truth"]["steer"] is None for m in moments} == {True, False}
+    with pytest.raises(ValueError, match="JSON"):
+        Moment({"dropped": 0, "speed_mps": float("nan")}, b"", b"").message(0)
 
 
 def test_commands_are_obeyed_or_refused_in_words(live):
@@ -602,6 +831,13 @@ def test_what_is_described_is_what_is_there(live):
         assert api.check(web.get("/api/about").json(), api.ABOUT) is None
 
 
+@pytest.mark.parametrize("name", ["rate_hz", "idle_s", "arrival_s"])
+def test_every_limit_is_finite(name):
+    for wrong in (float("inf"), float("nan"), 0.0):
+        with pytest.raises(UserError, match=name):
+            Limits(**{name: wrong})
+
+
 def test_every_limit_stands_in_the_documentation():
     page = (Path(__file__).parents[1] / "docs" / "live.md").read_text()
     assert all(f"`--limits.{name.replace('_', '-')}`" in page for name in vars(Limits()))
@@ -658,7 +894,7 @@ def test_every_bad_message_is_answered_and_nobody_else_is_harmed(bad_clients, li
     steps, page = bad_clients
     steps.send(bad)
     answer = json.loads(steps.recv(timeout=10))
-    assert any(api.check(answer, schema) is None for schema in (api.FAULT, api.TO_STEP["reset"])), answer
+    assert any(api.check(answer, api.FROM_STEP[kind]) is None for kind in ("error", "reset")), answer
     assert str(Path.cwd().parent) not in json.dumps(answer)
     page.send(bad)
     page.send(json.dumps({"type": "none"}))  # An error for certain, after that of the bad one.
@@ -722,6 +958,39 @@ def test_everybody_is_told_when_the_server_stops(run):
 def test_a_port_that_is_taken_is_said(live):
     with pytest.raises(UserError, match=f"port {live.guard.port} is taken"):
         bound("127.0.0.1", live.guard.port)
+
+
+def test_a_port_that_is_taken_is_said_before_any_record_is_read(live, run, monkeypatch):
+    def never(*_):
+        raise AssertionError("read")
+
+    monkeypatch.setattr("steersman.__main__.staged", never)
+    with pytest.raises(UserError, match=f"port {live.guard.port} is taken"):
+        main.live([str(run.folder), "--port", str(live.guard.port)])
+
+
+def test_a_browser_is_opened_without_the_token_and_the_addresses_are_printed(run, tmp_path):
+    browser, opened = tmp_path / "browser.py", tmp_path / "opened"
+    browser.write_text(f"import sys; open({str(opened)!r}, 'w').write(sys.argv[1] + '\\n')")
+    command = [sys.executable, "-m", "steersman", "live", str(run.folder), "--port", "0", "--origin", PROXY]
+    environment = os.environ | {"BROWSER": f"{sys.executable} {browser} %s"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        where, also = (process.stdout.readline().split()[1] for _ in range(2))
+        token = where.partition("=")[2]
+        assert also == f"{PROXY}/?token={token}"
+        while not (opened.exists() and (once := opened.read_text()).endswith("\n")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        assert once.partition("=")[0] == where.partition("=")[0]
+        assert token not in once
+        kept = [httpx.get(once.strip(), trust_env=False).headers["set-cookie"]]
+        by_proxy = {"Host": "car.example", "Origin": PROXY}
+        kept += [httpx.get(where, headers=by_proxy, trust_env=False).headers["set-cookie"]]
+        assert ["; Secure" in cookie for cookie in kept] == [False, True]
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,6 +294,38 @@ def test_what_can_not_be_kept_is_told_and_never_thrown_away(tmp_path):
     assert str(tmp_path) not in str(page.events)
 
 
+def test_a_folder_of_something_else_is_refused_before_anybody_drives(tmp_path):
+    Recorder(tmp_path / "other", WORLD, RATE_HZ, (4, 4, 3), Page(), say=lambda text: None).close()
+    recorder(tmp_path / "none").close()
+    assert not list(tmp_path.iterdir())  # Where nobody drove there is no folder.
+    (tmp_path / "file").touch()
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "x.parquet").touch()
+    for name in ("file", "strange"):
+        with pytest.raises(UserError, match=name):
+            recorder(tmp_path / name)
+
+
+def forbidden(*_, **__):
+    raise PermissionError("no")
+
+
+def test_a_journal_that_can_not_be_removed_stops_no_recorder(tmp_path, monkeypatch):
+    said: list[str] = []
+    made = Recorder(tmp_path, WORLD, RATE_HZ, (2, 3, 3), Page(), said.append)
+    steps(made, 0, 5, True)
+    kept = made._add
+    with monkeypatch.context() as broken:
+        broken.setattr(made, "_add", lambda *args: (kept(*args), broken.setattr(Path, "unlink", forbidden)))
+        made.end()
+        while not said:
+            time.sleep(0.01)
+    steps(made, 5, 9, True)
+    made.close()
+    assert "is not among the recordings yet" in said[0]
+    assert [len(record) for record in read(tmp_path)] == [5, 4]
+
+
 def test_a_disk_that_is_full_is_told_once_and_stops_no_show(tmp_path, monkeypatch):
     page = Page()
     made = recorder(tmp_path, page)
@@ -531,6 +565,25 @@ def test_nothing_to_learn_from_is_refused(taught, tmp_path):
         made.start()
 
 
+def test_where_no_run_can_be_made_learning_is_refused_without_a_path(taught, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    said: list[str] = []
+    made = learner(taught, tmp_path / "runs", Page(), [], said)
+    with pytest.raises(Refused, match="no place for a new run; see"):
+        made.start()
+    assert str(tmp_path) in said[0]
+    assert not made.busy
+    made.stop()
+
+
+def test_a_learning_that_has_just_begun_is_stopped_as_well(taught, tmp_path):
+    made = learner(taught, tmp_path, Page(), [], [], learning=replace(LEARNING, steps=100_000))
+    made.start()
+    made.stop()
+    assert not made.busy
+    assert not list(tmp_path.iterdir())
+
+
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.floats(0.01, 0.99))
 def test_the_mix_is_no_more_than_asked_for(own, persons, share):
     times = Learning(share=share).times(own, persons)
@@ -659,10 +712,10 @@ def test_a_training_that_is_watched_gives_the_same_bits(serve, tmp_path):
             pages[0].until(lambda: pages[0].of("swapped"))
         if trainer.at.step == 18:
             pages.append(Watching(pages[0].address).__enter__())
-            pages[1].until(lambda: any(event["step"] > 12 for event in pages[1].of("training")))
+            pages[1].until(lambda: any(event["step"] >= 15 for event in pages[1].of("training")))
         return {}
 
-    with watched(tmp_path / "watched", said.append, addresses.put, lap_s=0.1):
+    with watched(tmp_path / "watched", said.append, lambda where, _: addresses.put(where), lap_s=0.1):
         fit("steer", recipe, tmp_path / "watched", say=lambda text: None, look=look)
         first, later = pages
         first.until(lambda: any(event["step"] == 20 for event in first.of("training")))
@@ -686,7 +739,7 @@ def test_a_model_that_can_not_be_shown_is_trained_all_the_same(serve, tmp_path):
     recipe = replace(small("steer"), core=Bidirectional(GRU(4)))
     recipe = replace(recipe, training=replace(recipe.training, steps=2))
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    with watched(tmp_path / "run", said.put, said.put):
+    with watched(tmp_path / "run", said.put, lambda *_: None):
         run = fit("steer", recipe, tmp_path / "run", say=lambda text: None)
         told = said.get(timeout=120)
     assert told.startswith("--watch: ")
@@ -696,16 +749,20 @@ def test_a_model_that_can_not_be_shown_is_trained_all_the_same(serve, tmp_path):
 
 
 def test_ctrl_c_ends_a_watched_training_with_its_checkpoint_and_its_page(serve, tmp_path):
-    command = "train echo --run run --watch --training.steps 1000000 --training.validate-every 1000000"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = f"train echo --run run --watch --watch-port {port} --no-open"
+    command += " --training.steps 1000000 --training.validate-every 1000000"
     process = subprocess.Popen(
         [sys.executable, "-m", "steersman", *command.split()],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env=os.environ | {"BROWSER": "true", "HOME": str(tmp_path)},
+        env=os.environ | {"BROWSER": f"{sys.executable} {tmp_path / 'none.py'}", "HOME": str(tmp_path)},
     )
     assert process.stderr is not None
     where = next(line.split()[1] for line in process.stderr if line.startswith("watch: "))
+    assert f":{port}/" in where
     with Watching(where) as page:
         page.until(lambda: len(page.of("training")) > 1)
         process.send_signal(signal.SIGINT)
@@ -713,8 +770,22 @@ def test_ctrl_c_ends_a_watched_training_with_its_checkpoint_and_its_page(serve, 
     said = process.stderr.read()
     assert process.wait() == 130
     assert "go on with: steersman train echo --run run --watch" in said
+    assert "none.py" not in said
     last = read_log(tmp_path / "run")[-1]["step"]
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps()[-1] == last
+
+
+def test_what_goes_wrong_beside_a_training_is_said_once_and_ends_nothing(serve, monkeypatch):
+    from steersman.live import watching
+
+    failures = iter([ValueError("odd"), ValueError("odd"), UserError("gone"), OSError("full"), KeyboardInterrupt()])
+    follower = object.__new__(watching.Follower)
+    follower.stage, said = SimpleNamespace(say=lambda text: said.append(text)), []
+    monkeypatch.setattr(watching, "POLL_S", 0)
+    monkeypatch.setattr(follower, "look", lambda: (_ for _ in ()).throw(next(failures)), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        follower.follow()
+    assert said == ["ValueError: odd", "OSError: full"]
 
 
 def test_a_log_that_grows_is_read_once_and_anew_when_it_was_written_anew(serve, tmp_path):

@@ -88,7 +88,7 @@ FROM_STAGE = typed(
             time_s=NUMBER,
             record=TEXT,
             prediction=NAMED,
-            truth=maybe(NAMED),
+            truth=maybe({"type": "object", "additionalProperties": maybe(NUMBER)}),
             driven=maybe(record(**CONTROLS)),
             hands={"type": "string", "enum": ["model", "person"]},
             speed_mps=maybe(NUMBER),
@@ -117,7 +117,13 @@ TO_STEP = {
     "step": record(x={"type": ["number", "string", "array"]}),
 }
 """What a program may send to `/api/step`, beside pictures as binary messages."""
-FROM_STEP = {"prediction": PREDICTION, "error": FAULT, "goodbye": typed({"goodbye": GOODBYE})["goodbye"]}
+BEGUN = typed({"reset": record(n=COUNT, dropped=COUNT)})["reset"]
+FROM_STEP = {
+    "prediction": PREDICTION,
+    "reset": BEGUN,
+    "error": record(n=COUNT, error=TEXT, do=TEXT),
+    "goodbye": typed({"goodbye": GOODBYE})["goodbye"],
+}
 
 ABOUT = record(
     steersman=TEXT,
@@ -178,6 +184,13 @@ def _is_a(value: Any, kind: str) -> bool:
     return number and isinstance(value, int) if kind == "integer" else isinstance(value, kinds[kind])
 
 
+def stepped(message: dict[str, Any]) -> dict[str, Any]:
+    """A JSON message of a program. Refused where it is none that the table has."""
+    if wrong := check(message, TO_STEP["reset" if "type" in message else "step"]):
+        raise Refused(wrong, 'send {"x": ...} or {"type": "reset"}, as /api/asyncapi.json says')
+    return message
+
+
 def command(message: Any) -> dict[str, Any]:
     """A message of a page. Refused where it is none that the table has."""
     kind = message.get("type")
@@ -204,6 +217,7 @@ class Operation:
 
 
 SESSION = record(session=TEXT)
+STEPPED = {"oneOf": [PREDICTION, BEGUN]}
 OPERATIONS = (
     Operation("GET", "/", "page", "The page. With ?token=T: keeps the token as a cookie and goes on to /", "text/html"),
     Operation("GET", "/static/{name}", "static", "A file of the page", "application/octet-stream"),
@@ -211,7 +225,7 @@ OPERATIONS = (
     Operation("GET", "/api/openapi.json", "openapi", "This description", {"type": "object"}),
     Operation("GET", "/api/asyncapi.json", "asyncapi", "The WebSockets' messages", {"type": "object"}),
     Operation("POST", "/api/sessions", "open_session", "Opens a session: a sequence at its beginning", SESSION),
-    Operation("POST", "/api/sessions/{id}/step", "step_session", "One step of a session", PREDICTION, body=True),
+    Operation("POST", "/api/sessions/{id}/step", "step_session", "One step of a session", STEPPED, body=True),
     Operation("POST", "/api/sessions/{id}/reset", "reset_session", "Begins the sequence anew", SESSION),
     Operation("DELETE", "/api/sessions/{id}", "end_session", "Ends a session", SESSION),
 )
@@ -237,7 +251,7 @@ def openapi(limits: Limits) -> dict[str, Any]:
         names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
         said["parameters"] = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
         if one.body:
-            kinds = {"image/jpeg": PICTURE, "image/png": PICTURE, "application/json": TO_STEP["step"]}
+            kinds = {"image/jpeg": PICTURE, "image/png": PICTURE, "application/json": {"oneOf": list(TO_STEP.values())}}
             said["requestBody"] = {"required": True, "content": {k: {"schema": s} for k, s in kinds.items()}}
         paths.setdefault(one.path, {})[one.method.lower()] = said
     return {

@@ -97,7 +97,7 @@ class Live:
         sockets = [WebSocketRoute(path, getattr(self, name)) for path, (name, *_) in api.SOCKETS.items()]
         handlers: Any = {Refused: _refused, HTTPException: _unknown, Exception: _failed}
         inner = Starlette(routes=[*routes, *sockets], lifespan=self._lifespan, exception_handlers=handlers)
-        self.app = Guarded(inner, guard)
+        self.app = Guarded(inner, guard, self.limits.arrival_s)
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -132,7 +132,9 @@ class Live:
         if "token" not in request.query_params:
             return _file("index.html")
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(self.guard.cookie, self.guard.token, httponly=True, samesite="strict", path="/")
+        # Lax: a Strict one would not go on to / with who follows a link. Pages elsewhere are kept out by their Origin.
+        secure = self.guard.is_secure(request.headers["host"])
+        answer.set_cookie(self.guard.cookie, self.guard.token, httponly=True, samesite="lax", secure=secure, path="/")
         return answer
 
     async def static(self, request: Request) -> Response:
@@ -170,10 +172,12 @@ class Live:
     async def step_session(self, request: Request) -> Response:
         session = self._session(request)
         body = await self._body(request)
+        if request.headers.get("content-type", "").startswith("application/json"):
+            body = body.decode(errors="replace")
         if session.busy.locked():
             raise Refused("this session is still at a step", "send the next one after its answer", 409)
         said = await session.step(body)
-        return JSONResponse(said if "type" in said else {"n": session.steps - 1, **said, "dropped": 0})
+        return JSONResponse({"n": session.answered - 1, **said, "dropped": 0})
 
     async def reset_session(self, request: Request) -> Response:
         session = self._session(request)
@@ -224,21 +228,18 @@ class Live:
                 except TimeoutError:
                     data = Ended(idle(self.limits))
                 if isinstance(data, Ended):
-                    await _goodbye(socket, data)
+                    await self._goodbye(socket, data)
                     return
                 answer = await self._answered(session, n, data, inbox)
-                await _say(socket, answer)
+                await self._say(socket, answer)
         finally:
             reading.cancel()
 
     async def _answered(self, session: Session, n: int, data: Any, inbox: Inbox) -> dict[str, Any]:
         try:
-            if isinstance(data, Refused):
-                raise data
-            said = await session.step(data)
-            return said if "type" in said else {"n": n, **said, "dropped": inbox.dropped}
+            return {"n": n, **await session.step(data), "dropped": inbox.dropped}
         except Refused as refused:
-            return refused.json()
+            return {"n": n, **refused.json()}
 
     async def stage_socket(self, socket: WebSocket) -> None:
         async with _denying(socket):
@@ -257,19 +258,19 @@ class Live:
         hearing = asyncio.create_task(self._hear(socket, viewer, inbox))
         hearing.add_done_callback(lambda _: woken.set())
         try:
-            await _say(socket, self.stage.hello())
+            await self._say(socket, self.stage.hello())
             while not hearing.done():
                 await woken.wait()
                 woken.clear()
                 events, moment = viewer.take()
                 for event in events:
-                    await _say(socket, event)
+                    await self._say(socket, event)
                 if moment is not None:
-                    await _say(socket, moment)
+                    await self._say(socket, moment)
                 if viewer.gone:
-                    await _goodbye(socket, Ended("this page took nothing for too long", 1008))
+                    await self._goodbye(socket, Ended("this page took nothing for too long", 1008))
                     return
-            await _goodbye(socket, hearing.result())
+            await self._goodbye(socket, hearing.result())
         finally:
             hearing.cancel()
             self.stage.unsubscribe(viewer)
@@ -291,8 +292,6 @@ class Live:
             reading.cancel()
 
     def _obey(self, data: Any, viewer: Viewer) -> None:
-        if isinstance(data, Refused):
-            raise data
         if isinstance(data, bytes):
             self.stage.show.offer(data)
         else:
@@ -310,10 +309,26 @@ class Live:
         except GONE:
             pass
         except Exception:
-            await _goodbye(socket, Ended("the server failed at this", 1011))
+            await self._goodbye(socket, Ended("the server failed at this", 1011))
             raise
         finally:
             self._inboxes.discard(inbox)
+
+    async def _say(self, socket: WebSocket, message: dict[str, Any] | bytes) -> None:
+        """A client that takes nothing for too long is no longer there."""
+        try:
+            async with asyncio.timeout(self.limits.arrival_s):
+                if isinstance(message, bytes):
+                    await socket.send_bytes(message)
+                else:
+                    await socket.send_text(JSON.encode(message))
+        except (RuntimeError, TimeoutError):  # The protocol may have closed it already, as for too large a message.
+            raise WebSocketDisconnect from None
+
+    async def _goodbye(self, socket: WebSocket, ended: Ended) -> None:
+        with suppress(*GONE, RuntimeError):
+            await self._say(socket, {"type": "goodbye", "why": ended.why})
+            await socket.close(ended.code, ended.why[:100])
 
 
 @asynccontextmanager
@@ -326,19 +341,16 @@ async def _denying(socket: WebSocket) -> AsyncIterator[None]:
 
 
 async def _read(socket: WebSocket, inbox: Inbox, bucket: Bucket, drop: bool) -> None:
-    """Brings what comes into the inbox, numbered; the last is an Ended."""
+    """Brings what comes into the inbox, numbered; the last is an Ended. What is over the rate waits to be read."""
     try:
         for n in itertools.count():
+            await bucket.wait()
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             data = message.get("bytes")
             data = message["text"] if data is None else data
-            try:
-                bucket.take()
-                await inbox.put((n, data), picture=drop and isinstance(data, bytes))
-            except Refused as refused:
-                await inbox.put((n, refused))
+            await inbox.put((n, data), picture=drop and isinstance(data, bytes))
     finally:
         inbox.end((0, Ended("the client left")))
 
@@ -346,22 +358,6 @@ async def _read(socket: WebSocket, inbox: Inbox, bucket: Bucket, drop: bool) -> 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
     with suppress(RuntimeError):  # The loop was closed.
         loop.call_soon_threadsafe(woken.set)
-
-
-async def _say(socket: WebSocket, message: dict[str, Any] | bytes) -> None:
-    try:
-        if isinstance(message, bytes):
-            await socket.send_bytes(message)
-        else:
-            await socket.send_text(JSON.encode(message))
-    except RuntimeError:  # The protocol closed it already, as for a message that was too large.
-        raise WebSocketDisconnect from None
-
-
-async def _goodbye(socket: WebSocket, ended: Ended) -> None:
-    with suppress(*GONE, RuntimeError):
-        await _say(socket, {"type": "goodbye", "why": ended.why})
-        await socket.close(ended.code, ended.why[:100])
 
 
 def _file(name: str) -> Response:

@@ -15,6 +15,10 @@ import numpy as np
 
 from ..errors import UserError
 
+SCHEMES = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
+CLOSED_S = 2.0
+"""In which a server has to answer a goodbye."""
+
 
 class Client:
     """One session: a sequence that begins when it is opened. UserError where the server refuses something."""
@@ -27,20 +31,24 @@ class Client:
         except ImportError as error:
             raise UserError(f"{error.name} is not installed; run: pip install 'steersman[live]'") from None
         parts = urlsplit(address)
+        scheme = SCHEMES.get(parts.scheme)
+        if scheme is None or not parts.netloc:
+            raise UserError(f"{parts.scheme}://{parts.netloc} is no address of a live server; give http://HOST:PORT")
         token = token or parse_qs(parts.query).get("token", [""])[0]
         self._timeout_s, self._open = timeout_s, ExitStack()
         try:
             self._socket = self._open.enter_context(
                 connect(
-                    f"ws://{parts.netloc}/api/step",
+                    f"{scheme}://{parts.netloc}/api/step",
                     additional_headers={"Authorization": f"Bearer {token}"},
                     compression=None,
                     proxy=None,
                     open_timeout=timeout_s,
+                    close_timeout=CLOSED_S,
                 )
             )
         except InvalidStatus as error:
-            raise _refused(json.loads(error.response.body or b"{}")) from None
+            raise _refused(_json(error.response.body)) from None
         except (OSError, WebSocketException) as error:
             raise UserError(f"no live server answers at {parts.netloc} ({error}); start one: steersman live") from None
 
@@ -69,9 +77,12 @@ class Client:
             self._socket.send(message)
             answer = json.loads(self._socket.recv(self._timeout_s))
         except TimeoutError:
-            raise UserError(f"the live server said nothing for {self._timeout_s:g} s; look at it") from None
+            self.close()  # Else its late answer would be taken for that of the next step.
+            raise UserError(
+                f"the live server said nothing for {self._timeout_s:g} s; look at it, then open another session"
+            ) from None
         except ConnectionClosed as error:
-            why = error.rcvd.reason if error.rcvd else "it broke off"
+            why = (error.rcvd.reason or "it was over") if error.rcvd else "it broke off"
             raise UserError(f"the live server closed the session: {why}; open another") from None
         if "error" in answer:
             raise _refused(answer)
@@ -89,6 +100,15 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _json(body: bytes | bytearray) -> dict[str, Any]:
+    """Of a refusal; empty where it comes from something else on the way."""
+    try:
+        found = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _refused(answer: dict[str, Any]) -> UserError:

@@ -1,19 +1,25 @@
 """Who may speak to a live server: checked of every request and every WebSocket, before anything else is done."""
 
+import asyncio
 import hmac
 import ipaddress
+import secrets
 import socket
+import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 
+from ..errors import UserError
 from .limits import Refused
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+PORTS = {"http": 80, "https": 443}
 EVERYWHERE = ("0.0.0.0", "::", "")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -27,6 +33,19 @@ HEADERS = {
 """Of every answer: nothing is loaded from elsewhere, nobody frames the page, its address leaks nowhere."""
 
 
+def origin(address: str) -> str:
+    """Scheme and host of an address, as browsers name a page's origin. UserError where it is none."""
+    try:
+        parts = urlsplit(address.lower())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
+        raise UserError(f"{address!r} is no origin; give what browsers open, such as https://car.example:8443")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, PORTS[parts.scheme]) else "")
+
+
 @dataclass(frozen=True)
 class Guard:
     """The hosts that a server answers to, and the token that every client has to show."""
@@ -34,6 +53,9 @@ class Guard:
     host: str
     port: int
     token: str
+    origins: tuple[str, ...] = ()
+    """By which it is also reached, through a proxy or a tunnel; as `origin` gives them."""
+    _tickets: set[str] = field(default_factory=set)
 
     @property
     def cookie(self) -> str:
@@ -46,12 +68,21 @@ class Guard:
         for name, text in scope["headers"]:
             found.setdefault(name.decode("latin-1"), []).append(text.decode("latin-1"))
         hosts = found.get("host", [])
-        if len(hosts) != 1 or not self.answers_to(hosts[0]):
-            raise Refused("the Host header is not this server's", "use the address that the command printed", 403)
-        for origin in found.get("origin", []):
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or parts.netloc.lower() != hosts[0].lower():
-                raise Refused("the request comes from another page", "open this server's own page", 403)
+        host = hosts[0].lower() if len(hosts) == 1 else ""
+        own = self.answers_to(host)
+        if not own and host not in (address.partition("//")[2] for address in self.origins):
+            do = "use the address that the command printed, or start the server with --origin"
+            raise Refused("the Host header is not this server's", do, 403)
+        pages = (*self.origins, f"http://{host}") if own else self.origins
+        for address in found.get("origin", []):
+            if address.lower() not in pages:
+                do = "open this server's own page, or start the server with --origin"
+                raise Refused("the request comes from another page", do, 403)
+        if scope["path"] == "/" and scope.get("method") == "GET" and self._tickets:
+            for ticket in _asked(scope):
+                if ticket in self._tickets:
+                    self._tickets.discard(ticket)
+                    return
         if not any(self.knows(token) for token in self._shown(scope, found)):
             do = "open the address that the command printed, or send Authorization: Bearer TOKEN"
             raise Refused("the token is missing or wrong", do, 401)
@@ -69,6 +100,16 @@ class Guard:
             return name in LOCAL or name == socket.gethostname().lower() or _is_number(name)
         return name in LOCAL or name == self.host.lower()
 
+    def is_secure(self, host: str) -> bool:
+        """Whether a Host header is that of a proxy with TLS."""
+        return f"https://{host.lower()}" in self.origins
+
+    def ticket(self) -> str:
+        """Opens the page once: it goes on a browser's command line, which every user of the machine can read."""
+        ticket = secrets.token_urlsafe(24)
+        self._tickets.add(ticket)
+        return ticket
+
     def knows(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
 
@@ -79,14 +120,14 @@ class Guard:
             if kind.lower() == "bearer":
                 yield token.strip()
         for text in found.get("cookie", []):
-            try:
-                morsel = SimpleCookie(text).get(self.cookie)
-            except CookieError:
-                continue
-            if morsel:
-                yield morsel.value
+            yield cookie_parser(text).get(self.cookie, "")
         if scope["type"] == "websocket" or scope["path"] == "/":
-            yield from parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+            yield from _asked(scope)
+
+
+def _asked(scope: Mapping[str, Any]) -> list[str]:
+    """Tokens in the address of a request."""
+    return parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
 
 
 def _is_number(name: str) -> bool:
@@ -98,27 +139,57 @@ def _is_number(name: str) -> bool:
 
 
 class Guarded:
-    """An app behind its guard. What is refused is answered as HTTP, also where a WebSocket was asked for."""
+    """An app behind its guard. What is refused is answered as HTTP, also where a WebSocket was asked for.
 
-    def __init__(self, app: Any, guard: Guard):
-        self.app, self.guard = app, guard
+    An answer that refuses, or that does not wait for the request's body, is the last of its connection. The rest of
+    the body is read past so that the answer arrives, but no longer than `late_s`, however it drips.
+    """
+
+    def __init__(self, app: Any, guard: Guard, late_s: float):
+        self.app, self.guard, self.late_s = app, guard, late_s
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        lengths = [text for name, text in scope["headers"] if name in (b"content-length", b"transfer-encoding")]
+        whole = all(length == b"0" for length in lengths)
+
+        async def heard() -> Any:
+            nonlocal whole
+            message = await receive()
+            whole = whole or not message.get("more_body", False)
+            return message
 
         async def headed(message: Any) -> None:
             if message["type"] == "http.response.start":
-                headers = [(name.lower().encode(), text.encode()) for name, text in HEADERS.items()]
+                last = {"Connection": "close"} if message["status"] >= 400 or not whole else {}
+                headers = [(name.lower().encode(), text.encode()) for name, text in (HEADERS | last).items()]
                 message = message | {"headers": [*message.get("headers", []), *headers]}
+            elif message["type"] == "http.response.body" and not whole and not message.get("more_body", False):
+                await send(message | {"more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.late_s):
+                        while not whole:
+                            await heard()
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
-            self.guard.check(scope)
+            self._check(scope)
         except Refused as refused:
             # Of a WebSocket the status is always 403: there is no page that could ask for a token.
             status = 403 if scope["type"] == "websocket" else refused.status
-            await JSONResponse(refused.json(), status)(scope, receive, headed)
+            await JSONResponse(refused.json(), status)(scope, heard, headed)
             return
-        await self.app(scope, receive, headed)
+        await self.app(scope, heard, headed)
+
+    def _check(self, scope: Any) -> None:
+        """What the guard itself fails at comes in as little as what it refuses."""
+        try:
+            self.guard.check(scope)
+        except Refused:
+            raise
+        except Exception:
+            traceback.print_exc()
+            raise Refused("the server failed at this", "look at what it printed", 500) from None

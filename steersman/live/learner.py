@@ -30,6 +30,8 @@ from .recorder import Tell
 
 TOLD_S = 0.5
 """Between two words of how far the training is."""
+ENDED_S = 5.0
+"""In which a process that learns has to end once it was asked to; then it is killed."""
 
 
 @dataclass(frozen=True)
@@ -128,27 +130,32 @@ class Learner:
             raise Refused("there is no drive to learn from", "take the wheel first")
         if unknown := sorted(set(self.run.recipe.head.targets) - set(LABELS)):  # pyright: ignore[reportAttributeAccessIssue]
             raise Refused(f"a drive by hand does not tell {', '.join(unknown)}", "train a recipe without that target")
-        folder = new_folder(self.name, self.below)
-        folder.mkdir(parents=True)
+        try:
+            folder = new_folder(self.name, self.below)
+            folder.mkdir(parents=True)
+        except OSError as error:
+            self.say(f"no new run can be made: {error}")
+            raise Refused("there is no place for a new run", "see the server's terminal") from None
         here, there = multiprocessing.get_context("spawn").Pipe(duplex=False)
         arguments = (there, to_json(self.learning), *map(str, (self.run.folder, self.recordings, folder)), tuple(OWN))
         self._process = multiprocessing.get_context("spawn").Process(target=_learn, args=arguments)
-        self._thread = threading.Thread(target=self._follow, args=(here, there, folder), name="learner", daemon=True)
+        self._process.start()
+        there.close()
+        self._thread = threading.Thread(target=self._follow, args=(here, folder), name="learner", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Ends a training that is going on; its run is as good as never begun."""
         self._stopped = True
-        if self._process is not None and self._process.is_alive():
-            self._process.terminate()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        for end in (self._process.terminate, self._process.kill):
+            end()
+            self._thread.join(ENDED_S)
 
-    def _follow(self, here: Connection, there: Connection, folder: Path) -> None:
+    def _follow(self, here: Connection, folder: Path) -> None:
         last: dict[str, Any] = {}
         try:
-            self._process.start()
-            there.close()
             for last in heard(here):
                 if last["type"] == "said":
                     self.say(last["text"])

@@ -1,5 +1,6 @@
 """What a server bears: the number of every limit, and the buckets that keep a rate."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Limits(Spec):
     pixels: int = 2**22
     """Of one picture, read in its header before it is decoded."""
     rate_hz: float = 200.0
-    """Messages a second of one session or page, in the mean over a second or two."""
+    """Messages a second of one session or page, in the mean over a second or two; on a WebSocket more of them wait."""
     idle_s: float = 120.0
     """Without a step, after which a session is dropped."""
     arrival_s: float = 10.0
@@ -48,7 +49,8 @@ class Limits(Spec):
 
     BOUNDS = {
         **dict.fromkeys(("sessions", "viewers", "connections", "frame_bytes", "pixels"), (1, inf)),
-        **dict.fromkeys(("rate_hz", "idle_s", "arrival_s"), (0.01, inf)),
+        "rate_hz": (1, 1e6),
+        **dict.fromkeys(("idle_s", "arrival_s"), (0.01, 1e6)),
     }
 
 
@@ -60,11 +62,22 @@ class Bucket:
         self._most = self._tokens = max(1.0, rate_hz)
         self._seen = clock()
 
-    def take(self) -> None:
-        """Refused where it is too often."""
+    @property
+    def due_s(self) -> float:
+        """Until the next may pass."""
         now = self._clock()
         self._tokens = min(self._most, self._tokens + (now - self._seen) * self._rate)
         self._seen = now
-        if self._tokens < 1:
+        return max(0.0, (1 - self._tokens) / self._rate)
+
+    async def wait(self) -> None:
+        """Until the next may pass, which it then does."""
+        while due_s := self.due_s:
+            await asyncio.sleep(due_s)
+        self._tokens -= 1
+
+    def take(self) -> None:
+        """Refused where it is too often."""
+        if self.due_s:
             raise Refused(f"over {self._rate:g} messages a second", "send fewer", 429)
         self._tokens -= 1

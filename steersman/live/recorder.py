@@ -47,7 +47,10 @@ class Recorder:
         tell: Tell,
         say: Callable[[str], None] = print,
     ):
-        """Pages are told that something went wrong; what, and in which file, is said to who runs the server."""
+        """Pages are told that something went wrong; what, and in which file, is said to who runs the server.
+
+        UserError where the folder is there already, but nothing can be recorded into it.
+        """
         self.folder, self.rate_hz, self.tell, self.say = folder, rate_hz, tell, say
         self.about = {"world": to_json(world), "driver": "a person, and a model before and after"}
         numbers: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, WEIGHT), ("float32", ()))
@@ -56,6 +59,9 @@ class Recorder:
         self._journal: Journal | None = None
         self._idle, self._failed = 0, False
         self._whole: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        if folder.exists():
+            with locked(folder):
+                self._writer()
         for path in journal.left_behind(folder):
             self._keep(path)
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -130,20 +136,22 @@ class Recorder:
                 self._add(path.stem, streams)
             else:
                 self._trouble(f"{path.name} holds no step of a person's; its {len(streams[WEIGHT])} steps are left out")
+            if lost:
+                path.rename(path.with_suffix(".damaged"))
+                self._trouble(f"{lost} bytes at the end of {path.name} can't be read; the steps before them are kept")
+            else:
+                path.unlink(missing_ok=True)
         except Exception as error:  # Whatever it was, the journal stays, and the next start tries again.
             self._trouble(f"the drive in {path.name} is not among the recordings yet ({error})")
-            return
-        if lost:
-            path.rename(path.with_suffix(".damaged"))
-            self._trouble(f"{lost} bytes at the end of {path.name} can't be read; the steps before them are kept")
-        else:
-            path.unlink()
 
     def _add(self, name: str, streams: Mapping[str, Any]) -> None:
         with locked(self.folder):
-            writer = lerobot.Writer(self.folder, self.rate_hz, self.kinds, "drive by hand", self.about)
+            writer = self._writer()
             if name not in writer.names:
                 writer.add(streams, name)
+
+    def _writer(self) -> lerobot.Writer:
+        return lerobot.Writer(self.folder, self.rate_hz, self.kinds, "drive by hand", self.about)
 
     def _trouble(self, what: str) -> None:
         self.say(what)

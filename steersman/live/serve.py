@@ -5,7 +5,7 @@ import errno
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,10 +18,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from ..errors import UserError
 from .app import Live
-from .guards import EVERYWHERE, Guard
+from .guards import EVERYWHERE, Guard, origin
 from .limits import Limits, Refused
 from .stage import Stage
 
+HERE = "127.0.0.1"
 FAREWELL_S = 2.0
 """In which clients have to be gone once they were told."""
 
@@ -57,11 +58,18 @@ class Server(uvicorn.Server):
 
 
 class Answering(WebSocketsSansIOProtocol):
-    """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer."""
+    """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer.
+
+    A connection that the app is done with ends soon, where uvicorn waits for ever for a client to take what is left.
+    """
 
     async def send(self, message: Any) -> None:
         await super().send(message)
         self.handshake_complete = self.handshake_complete or self.close_sent
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
 def bounded(limits: Limits) -> type[H11Protocol]:
@@ -125,26 +133,28 @@ def bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def address(guard: Guard) -> str:
-    """Where a browser on this machine finds the page, with its token."""
+def address(guard: Guard, token: str = "") -> str:
+    """Where a browser on this machine finds the page, with the server's token, or another in its place."""
     host = "127.0.0.1" if guard.host in EVERYWHERE else f"[{guard.host}]" if ":" in guard.host else guard.host
-    return f"http://{host}:{guard.port}/?token={guard.token}"
+    return f"http://{host}:{guard.port}/?token={token or guard.token}"
 
 
-def prepared(
-    stage: Stage, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
-) -> tuple[Server, socket.socket]:
-    """A server and the socket it is to run on; its token is drawn anew every time."""
-    listening = bound(host, port)
-    guard = Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24))
+def guarding(listening: socket.socket, host: str = HERE, origins: Sequence[str] = ()) -> Guard:
+    """Of a server on a socket; the token is drawn anew every time."""
+    found = tuple(origin(one) for one in origins)
+    return Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24), found)
+
+
+def prepared(stage: Stage, guard: Guard, limits: Limits | None = None) -> Server:
     torch.set_num_threads(1)  # One step of a small network is quickest on one thread.
-    return Server(Live(stage, guard, limits)), listening
+    return Server(Live(stage, guard, limits))
 
 
 @contextmanager
 def running(stage: Stage, limits: Limits | None = None) -> Iterator[Live]:
     """A server on a free port of this machine, in a thread, as long as the block lasts."""
-    server, listening = prepared(stage, limits=limits)
+    listening = bound(HERE, 0)
+    server = prepared(stage, guarding(listening), limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
     thread.start()
     while not server.started and thread.is_alive():

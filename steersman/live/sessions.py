@@ -14,6 +14,7 @@ import numpy as np
 
 from ..model import Model
 from ..serving import Stepping
+from .api import stepped
 from .limits import Bucket, Limits, Refused, finite
 from .pictures import decode, fitted
 
@@ -29,7 +30,7 @@ class Session:
     def __init__(self, number: str, stepping: Stepping, limits: Limits, pool: ThreadPoolExecutor):
         self.id, self._sequence, self._limits, self._pool = number, stepping.session(), limits, pool
         self._model = stepping.model
-        self.bucket, self.used, self.steps = Bucket(limits.rate_hz), time.monotonic(), 0
+        self.bucket, self.used, self.answered = Bucket(limits.rate_hz), time.monotonic(), 0
         self.busy = asyncio.Lock()
 
     async def step(self, data: bytes | str) -> dict[str, Any]:
@@ -48,15 +49,16 @@ class Session:
         if len(shape) == 3 and isinstance(data, bytes):
             raw = fitted(decode(data, self._limits.pixels), shape)
         else:
-            message = parsed(data, MOST_BYTES * (int(np.prod(shape)) if len(shape) < 3 else 1))
-            if message.get("type") == "reset":
+            message = stepped(parsed(data, MOST_BYTES * (int(np.prod(shape)) if len(shape) < 3 else 1)))
+            if "type" in message:
                 self._sequence.reset()
+                self.answered += 1
                 return {"type": "reset"}
             raw = numbers(message, self._model)
         began = time.perf_counter()
         prediction = self._sequence.step(raw)
         latency_ms = 1e3 * (time.perf_counter() - began)
-        self.steps += 1
+        self.answered += 1
         finite(prediction)
         return {"prediction": prediction, "latency_ms": round(latency_ms, 3)}
 
@@ -83,7 +85,7 @@ def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
     shape = model.encoder.raw
     if len(shape) == 3:
         raise Refused("this model takes pictures", "send a JPEG or PNG")
-    x = message.get("x")
+    x = message["x"]
     tokens = hasattr(model.encoder, "symbols")
     if tokens and isinstance(x, str) and len(x) == 1:
         x = ord(x)
@@ -110,27 +112,33 @@ class Sessions:
         self._stepping, self._limits = stepping, limits
         self._pool = ThreadPoolExecutor(threads, "step")
         self._open: dict[str, Session] = {}
+        self._connected: set[Session] = set()
         self._ended: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._open) + len(self._connected)
 
-    def open(self) -> Session:
-        if len(self._open) >= self._limits.sessions:
+    def _new(self) -> Session:
+        if len(self) >= self._limits.sessions:
             do = "end one, or start the server with a higher --limits.sessions"
             raise Refused(f"{self._limits.sessions} sessions are open already", do, 503)
-        session = Session(secrets.token_urlsafe(12), self._stepping, self._limits, self._pool)
+        return Session(secrets.token_urlsafe(12), self._stepping, self._limits, self._pool)
+
+    def open(self) -> Session:
+        """One that lasts until it is ended or idle."""
+        session = self._new()
         self._open[session.id] = session
         return session
 
     @contextmanager
     def opened(self) -> Iterator[Session]:
-        """One that lasts as long as its connection."""
-        session = self.open()
+        """One that lasts as long as its connection, which knows by itself when it is idle."""
+        session = self._new()
+        self._connected.add(session)
         try:
             yield session
         finally:
-            self._open.pop(session.id, None)
+            self._connected.discard(session)
 
     def __getitem__(self, number: str) -> Session:
         if number in self._open:

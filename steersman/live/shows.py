@@ -34,7 +34,8 @@ class Shot:
     time_s: float
     first: bool
     """The state starts anew."""
-    truth: dict[str, float] | None = None
+    truth: dict[str, float | None] | None = None
+    """Of each target that is known, what it should be; None where the record has no number at this step."""
     facts: tuple[tuple[str, Any], ...] = ()
     """Of the drive, by name: speed_mps, score, lap."""
 
@@ -139,7 +140,7 @@ class Logged(Show):
     def shot(self) -> Shot:
         step = self._step
         raw = np.reshape(np.asarray(self._values[step]), self._raw)
-        truth = {name: float(values[step]) for name, values in self._truth.items()}
+        truth = {name: float(v[step]) if np.isfinite(v[step]) else None for name, v in self._truth.items()}
         scene = raw if len(self._raw) == 3 else None
         time_s = float(self._clock[step] - self._clock[0])
         return Shot(raw, scene, self._records[self._place].name, time_s, step == 0, truth or None)

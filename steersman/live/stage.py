@@ -32,6 +32,8 @@ LATENCIES = 500
 """Steps over which median and 99th percentile are taken."""
 MOST_EVENTS = 500
 """That wait for one viewer; who takes none of them for so long is gone."""
+MOST_COMMANDS = 500
+"""That wait for the next step."""
 BEHIND_S = 0.25
 """A show that is later than this does not catch up."""
 
@@ -65,7 +67,8 @@ class Moment:
 
     def message(self, dropped: int) -> bytes:
         sizes = {"picture_bytes": len(self.picture), "look_bytes": len(self.look)}
-        header = json.dumps(self.header | sizes | {"dropped": self.header["dropped"] + dropped}).encode()
+        header = self.header | sizes | {"dropped": self.header["dropped"] + dropped}
+        header = json.dumps(header, allow_nan=False).encode()
         return struct.pack("<I", len(header)) + header + self.picture + self.look
 
 
@@ -129,7 +132,7 @@ class Stage:
         """Events that a page which comes later is told first."""
         self._viewers: set[Viewer] = set()
         self._watched, self._stopping = threading.Event(), threading.Event()
-        self._commands: queue.SimpleQueue[tuple[dict[str, Any], Viewer | None]] = queue.SimpleQueue()
+        self._commands: queue.Queue[tuple[dict[str, Any], Viewer | None]] = queue.Queue(MOST_COMMANDS)
         self.paused, self._record, self._steps = False, "", 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._latency = {"now": 0.0, "median": 0.0, "p99": 0.0}
@@ -175,7 +178,12 @@ class Stage:
         """Obeyed before the next step; the viewer is told where that is refused."""
         if message["type"] not in self.on:
             raise Refused(f"{message['type']} is not for this source", "watch, or start the server with another")
-        self._commands.put((message, viewer))
+        if self._fault:
+            raise BROKEN
+        try:
+            self._commands.put_nowait((message, viewer))
+        except queue.Full:
+            raise Refused(f"{MOST_COMMANDS} commands wait already", "wait until the show goes on", 429) from None
 
     def swap(self, model: Model, version: int) -> None:
         """Goes on with other weights from the very state it is in."""
@@ -224,7 +232,7 @@ class Stage:
                 elif wait < -BEHIND_S:
                     due = time.perf_counter()
         except Exception as error:
-            self.say(str(error) if isinstance(error, UserError) else traceback.format_exc())
+            self._trouble(error)
             self._fault = {"type": "error", **BROKEN.json()}
             self.publish(self._fault)
         finally:
@@ -240,12 +248,15 @@ class Stage:
                     self.on[message["type"]](message)
                 except Refused as refused:
                     self._refuse(refused, viewer)
-                except UserError as error:
-                    self.say(str(error))
+                except Exception as error:  # Whatever it was, the show goes on as it was.
+                    self._trouble(error)
                     self._refuse(BROKEN, viewer)
                 message, viewer = self._commands.get_nowait()
         except queue.Empty:
             pass
+
+    def _trouble(self, error: Exception) -> None:
+        self.say(str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error)))
 
     def _refuse(self, refused: Refused, viewer: Viewer | None) -> None:
         event = {"type": "error", **refused.json()}

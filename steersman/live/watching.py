@@ -28,7 +28,7 @@ from ..model import Model
 from ..records import Record
 from ..runs import OWN, Run
 from .beside import failures_sent, heard, send, stand_back
-from .serve import address, prepared
+from .serve import HERE, address, bound, guarding, prepared
 from .shows import Logged, Shot, Show, Simulated, Source
 from .stage import Stage
 
@@ -42,22 +42,22 @@ PAST = 200
 
 @contextmanager
 def watched(
-    folder: Path, say: Callable[[str], None], found: Callable[[str], None], lap_s: float = LAP_S
+    folder: Path, say: Callable[[str], None], found: Callable[[str, str], None], lap_s: float = LAP_S, port: int = 0
 ) -> Iterator[None]:
-    """A page for the training that is about to begin in a folder, as long as the block lasts; `found` gets its address.
+    """A page for the training that is about to begin in a folder, as long as the block lasts.
 
-    Where something of it fails that is said, and the training goes on.
+    `found` gets its address, and one that opens it once. Where something fails that is said, and the training goes on.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(there, str(folder), lap_s, tuple(OWN)))
+    process = context.Process(target=_serve, args=(there, str(folder), lap_s, port, tuple(OWN)))
     process.start()
     there.close()
 
     def listen() -> None:
         for message in heard(here):
             if message["type"] == "address":
-                found(message["text"])
+                found(message["text"], message["once"])
             else:
                 say(f"--watch: {message['text']}" + "; training goes on" * (message["type"] == "failed"))
 
@@ -70,10 +70,11 @@ def watched(
         process.kill()
 
 
-def _serve(there: Connection, folder: str, lap_s: float, own: Sequence[str]) -> None:
+def _serve(there: Connection, folder: str, lap_s: float, port: int, own: Sequence[str]) -> None:
     """What the process does: waits for the first checkpoint, then serves until it is ended."""
     stand_back(NICE, own)
     with failures_sent(there):
+        listening = bound(HERE, port)
         run, model, step = first_weights(Path(folder))
         records = run.records()
         held = records["validation"] or records["train"]
@@ -82,8 +83,9 @@ def _serve(there: Connection, folder: str, lap_s: float, own: Sequence[str]) -> 
         stage.version = step
         follower = Follower(Path(folder), stage, show, run, run.recipe.examples(model, held), lap_s)
         threading.Thread(target=follower.follow, name="follower", daemon=True).start()
-        server, listening = prepared(stage)
-        send(there, "address", text=address(server.live.guard))
+        guard = guarding(listening)
+        server = prepared(stage, guard)
+        send(there, "address", text=address(guard), once=address(guard, guard.ticket()))
         server.run(sockets=[listening])
 
 
@@ -192,10 +194,16 @@ class Follower:
 
     def follow(self) -> None:
         """For ever, in a thread of its own."""
+        told = ""
         while True:
             time.sleep(POLL_S)
-            with suppress(UserError):  # A checkpoint that was taken away while it was read: there is a newer one.
+            try:
                 self.look()
+            except UserError:
+                continue  # A checkpoint that was taken away while it was read: there is a newer one.
+            except Exception as error:  # The next look may do better.
+                if told != (told := f"{type(error).__name__}: {error}"):
+                    self.stage.say(told)
 
     def look(self) -> None:
         run, step = newest_weights(self.folder) or (self.run, self.stage.version)
