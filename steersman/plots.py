@@ -224,6 +224,13 @@ def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]])
     )
 
 
+def _marked(axes: Axes, lag: np.ndarray, values: np.ndarray, best: int) -> None:
+    """A line over lag with one point of it marked, and where there is no lag."""
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.plot(lag, values, color=MODEL)
+    axes.plot(lag[best], values[best], "o", color=MODEL, markersize=9, markeredgecolor=PAPER)
+
+
 def lag_curve(rows: Sequence[Mapping[str, float]], best_lag_s: float) -> Plot:
     """RMSE over lag, rows {lag_s, rmse} of evaluate.lag_curve."""
     lag = np.array([row["lag_s"] for row in rows])
@@ -232,9 +239,7 @@ def lag_curve(rows: Sequence[Mapping[str, float]], best_lag_s: float) -> Plot:
 
     def paint(drawing: Figure, is_wide: bool) -> None:
         axes = drawing.subplots()
-        axes.axvline(0, color=MUTED, linewidth=1)
-        axes.plot(lag, error, color=MODEL)
-        axes.plot(lag[best], error[best], "o", color=MODEL, markersize=9, markeredgecolor=PAPER)
+        _marked(axes, lag, error, best)
         axes.annotate(
             f"best at {lag[best]:+.2f} s".replace("-", MINUS),
             (lag[best], error[best]),
@@ -291,9 +296,7 @@ def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float,
 
     def paint(drawing: Figure, is_wide: bool) -> None:
         axes = drawing.subplots()
-        axes.axvline(0, color=MUTED, linewidth=1)
-        axes.plot(lag, value, color=MODEL)
-        axes.plot(lag[best], value[best], "o", color=MODEL, markersize=9, markeredgecolor=PAPER)
+        _marked(axes, lag, value, best)
         axes.set_ylim(-1.05, 1.05)
         axes.set_title("correlation of the scene's motion with the label")
         axes.set_xlabel("lag (s); right of zero the camera is late" if is_wide else "lag (s)")

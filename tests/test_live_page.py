@@ -146,19 +146,24 @@ def test_a_gamepad_takes_the_wheel(opened):
     expect(page.locator("#hands")).to_have_text("The model drives")
 
 
-def test_how_learning_goes_is_shown_until_new_weights_drive(opened):
-    sockets = []
+def opened_between(opened):
+    """A page, and the two ends of each of its sockets: the page's and the server's."""
+    ends = []
 
     def between(socket):
-        socket.connect_to_server()
-        sockets.append(socket)
+        ends.append((socket, socket.connect_to_server()))
 
-    page = opened(prepare=lambda page: page.route_web_socket("**/api/stage", between))
+    return opened(prepare=lambda page: page.route_web_socket("**/api/stage", between)), ends
+
+
+def test_how_learning_goes_is_shown_until_new_weights_drive(opened):
+    page, ends = opened_between(opened)
+    to_page, _ = ends[0]
     for loss, text in ((None, "Getting ready"), (0.02, "step 120 of 400, loss 0.0200")):
-        sockets[0].send(json.dumps({"type": "learning", "step": 120, "steps": 400, "loss": loss}))
+        to_page.send(json.dumps({"type": "learning", "step": 120, "steps": 400, "loss": loss}))
         expect(page.locator("#learned-text")).to_have_text(text)
     expect(page.locator("#learn")).to_be_disabled()
-    sockets[0].send('{"type": "swapped", "version": 2}')
+    to_page.send('{"type": "swapped", "version": 2}')
     expect(page.locator("#learning")).to_be_hidden()
     expect(page.locator("#said")).to_have_text("New weights drive: version 2")
 
@@ -275,35 +280,26 @@ def test_who_wants_little_motion_sees_little(opened):
 
 
 def test_a_lost_connection_is_told_with_its_reason_and_comes_back(opened):
-    sockets = []
-
-    def between(socket):
-        socket.connect_to_server()
-        sockets.append(socket)
-
-    page = opened(prepare=lambda page: page.route_web_socket("**/api/stage", between))
+    page, ends = opened_between(opened)
+    to_page, _ = ends[0]
     before = frame(page)
     page.evaluate("""() => {
       window.told = [];
       const header = document.querySelector("header"), all = { subtree: true, childList: true };
       new MutationObserver(() => told.push(header.innerText)).observe(header, all);
     }""")
-    sockets[0].send('{"type": "goodbye", "why": "a test"}')
-    sockets[0].close()
+    to_page.send('{"type": "goodbye", "why": "a test"}')
+    to_page.close()
     page.wait_for_function("() => told.some((text) => /A test\\s+trying again in \\d s/.test(text))")
     expect(page.locator("#link")).to_have_text("Live")
     frame_after(page, before)
-    assert len(sockets) == 2
+    assert len(ends) == 2
 
 
 def test_what_the_server_refuses_is_shown(opened):
-    sockets = []
-
-    def between(socket):
-        sockets.append(socket.connect_to_server())
-
-    page = opened(prepare=lambda page: page.route_web_socket("**/api/stage", between))
-    sockets[0].send('{"type": "record", "name": "x"}')
+    page, ends = opened_between(opened)
+    _, to_server = ends[0]
+    to_server.send('{"type": "record", "name": "x"}')
     expect(page.get_by_role("alert")).to_contain_text("no records to choose from: choose another")
     page.click("#notice-close")
     expect(page.get_by_role("alert")).to_be_hidden()

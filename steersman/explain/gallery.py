@@ -12,7 +12,7 @@ from ..worlds import CarRacing
 from .circuits import circuit, draw
 from .gates import draw_gates
 from .saliency import draw_saliency, film_saliency
-from .samples import open_sample
+from .samples import Sample, open_sample
 from .surface import draw_relu, draw_saddle, draw_surface
 from .unrolled import draw_unrolled
 
@@ -22,13 +22,17 @@ MOST = {"unrolled": 12, "other": 400}
 """Steps that a picture can show and be read."""
 
 
+def _sample(run: Run, number: int, data: Sequence[str], steps: int, watch: Watch) -> Sample:
+    if not 0 <= steps <= MOST["other"]:
+        raise UserError(f"--steps must be from 0 to {MOST['other']}, found {steps}")
+    return open_sample(run, number, data, watch)
+
+
 def draw_run(
     run: Run, number: int, data: Sequence[str], at: int, steps: int, folder: Path, watch: Watch = silent
 ) -> list[str]:
     """The model unrolled, and its gates over time; what was written and found, a line each."""
-    if not 0 <= steps <= MOST["other"]:
-        raise UserError(f"--steps must be from 0 to {MOST['other']}, found {steps}")
-    sample = open_sample(run, number, data, watch)
+    sample = _sample(run, number, data, steps, watch)
     at = sample.last(at, GATES)
     path, found = draw_unrolled(sample, at, min(steps or UNROLLED, MOST["unrolled"]), folder / "unrolled.png")
     lines = [f"unrolled: {path}"]
@@ -50,9 +54,7 @@ def draw_run_saliency(
     run: Run, number: int, data: Sequence[str], at: int, steps: int, folder: Path, watch: Watch = silent
 ) -> list[str]:
     """Integrated gradients, and of a drive a film; what was written and found, a line each."""
-    if not 0 <= steps <= MOST["other"]:
-        raise UserError(f"--steps must be from 0 to {MOST['other']}, found {steps}")
-    sample = open_sample(run, number, data, watch)
+    sample = _sample(run, number, data, steps, watch)
     at, steps = sample.last(at, GATES), steps or SALIENCY
     path, found = draw_saliency(sample, at, steps, folder / "saliency.png")
     lines = [f"saliency: {path}"]

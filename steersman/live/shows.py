@@ -53,7 +53,7 @@ class Show:
 
     def shot(self) -> Shot | None:
         """The present step; None where none has come yet."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} has no shot")
 
     def advance(self, action: np.ndarray | None) -> float:
         """Goes on to the next step; how many seconds the last one stands."""
