@@ -64,14 +64,24 @@ Buffer mask_of(int64_t gates, int64_t width) {
 // What turns x into (x - mean) / sqrt(variance + epsilon), over `count` floats of `size`; 0 in padding.
 struct Normal {
   Normal(const float *x, const float *mask, int64_t size, int64_t count, float epsilon) {
-    Floats total{}, squares{};
-    for (int64_t j = 0; j < size; j += WIDTH) total += load(x + j);
-    mean = all(sum(total) / count);
-    for (int64_t j = 0; j < size; j += WIDTH) {
+    mean = all(summed(size, [&](int64_t j) { return load(x + j); }) / count);
+    auto square = [&](int64_t j) {
       Floats d = (load(x + j) - mean) * load(mask + j);
-      squares += d * d;
-    }
-    scale = 1.0f / std::sqrt(sum(squares) / count + epsilon);
+      return d * d;
+    };
+    scale = 1.0f / std::sqrt(summed(size, square) / count + epsilon);
+  }
+
+  // In four sums that do not wait for one another.
+  template <class At>
+  static float summed(int64_t size, At at) {
+    Floats sums[4] = {};
+    int64_t j = 0;
+    for (; j + 4 * WIDTH <= size; j += 4 * WIDTH)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sums[i] += at(j + i * WIDTH);
+    for (; j < size; j += WIDTH) sums[0] += at(j);
+    return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   }
 
   Floats of(const float *x, const float *mask, int64_t j) const { return (load(x + j) - mean) * all(scale) * load(mask + j); }
@@ -156,18 +166,18 @@ template <class Number>
 class Projection {
  public:
   Projection(const Inputs &given, int64_t gates, int64_t width, bool with_bias = true)
-      : given_(given), wide_(gates * padded(width)), bias_(spread_copy(with_bias ? given.bias : nullptr, gates, width)),
+      : given_(given), wide_(gates * padded(width)), with_bias_(with_bias), bias_(spread_copy(given.bias, gates, width)),
         packed_(pack_transposed<Number>(given.weight, gates, width, given.features)) {}
 
   void run(const Chunk &chunk, float *out) const {
-    for (int64_t i = 0; i < chunk.rows(); ++i) std::memcpy(out + i * apart(wide_), bias_, wide_ * sizeof(float));
     auto row = [&](int64_t i) { return chunk.there(i) ? given_.x + chunk.at(i) * given_.features : nullptr; };
-    packed_.multiply_rows(row, chunk.rows(), out, apart(wide_), true);
+    packed_.multiply_rows(row, chunk.rows(), out, apart(wide_), with_bias_ ? Begin{bias_, 0} : Begin{});
   }
 
  private:
   const Inputs &given_;
   int64_t wide_;
+  bool with_bias_;
   Buffer bias_;
   Packed<Number> packed_;
 };
@@ -176,16 +186,14 @@ class Projection {
 template <class Number>
 class Gradient {
  public:
-  Gradient(float *to, int64_t gates, int64_t width, int64_t columns, int64_t most)
+  Gradient(float *to, int64_t gates, int64_t width, int64_t columns)
       : to_(to), gates_(gates), width_(width), columns_(columns), wide_(padded(columns)),
-        direct_(padded(width) == width && wide_ == columns), outer_(0, gates * padded(width), most),
-        own_(direct_ ? 0 : gates * padded(width) * wide_), sums_(direct_ ? to : static_cast<float *>(own_)) {}
+        direct_(padded(width) == width && wide_ == columns), own_(direct_ ? 0 : gates * padded(width) * wide_), sums_(direct_ ? to : static_cast<float *>(own_)) {}
 
-  // `d(i)` and `x(i)` point at what belongs to row i; x may be null for padding, where d is nought.
-  template <class Left, class Right>
-  void add(const Chunk &chunk, Left d, Right x) {
-    outer_.turn(chunk.rows(), d);
-    outer_.add(columns_, x, sums_, wide_, true);
+  // `x(i)` points at what belongs to row i of the left side; it may be null for padding, where that is nought.
+  template <class Right>
+  void add(const Outer<Number> &left, Right x) {
+    left.add(gates_ * padded(width_), columns_, x, sums_, wide_, true);
   }
 
   void finish() const {
@@ -200,7 +208,6 @@ class Gradient {
   float *to_;
   int64_t gates_, width_, columns_, wide_;
   bool direct_;
-  Outer<Number> outer_;
   Buffer own_;
   float *sums_;
 };
@@ -211,15 +218,15 @@ class InputGradient {
  public:
   InputGradient(const Inputs &given, const InputGradients &to, int64_t gates, int64_t width, int64_t most)
       : given_(given), to_(to), wide_(gates * padded(width)), columns_(padded(given.features)),
-        weight_(to.dweight, gates, width, given.features, most), dx_(to.dx ? most * columns_ : 0, false) {
+        weight_(to.dweight, gates, width, given.features), dx_(to.dx ? most * columns_ : 0, false) {
     if (to.dx) packed_.reset(new Packed<Number>(pack<Number>(given.weight, gates, width, given.features)));
   }
 
-  void add(const Chunk &chunk, const float *d) {
-    auto left = [&](int64_t i) { return d + i * apart(wide_); };
-    weight_.add(chunk, left, [&](int64_t i) { return chunk.there(i) ? given_.x + chunk.at(i) * given_.features : nullptr; });
+  // Of a chunk's rows in `d`, and in `left` for products from the right.
+  void add(const Chunk &chunk, const float *d, const Outer<Number> &left) {
+    weight_.add(left, [&](int64_t i) { return chunk.there(i) ? given_.x + chunk.at(i) * given_.features : nullptr; });
     if (!packed_) return;
-    packed_->multiply_rows(left, chunk.rows(), dx_, columns_, false);
+    packed_->multiply(d, apart(wide_), chunk.rows(), dx_, columns_);
     for (int64_t i = 0; i < chunk.rows(); ++i)
       if (chunk.there(i))
         std::memcpy(to_.dx + chunk.at(i) * given_.features, dx_ + i * columns_, given_.features * sizeof(float));
@@ -333,7 +340,7 @@ struct LstmGates {
   };
 
   // The gates from their sums and the cell before; the new cell.
-  Four gates(Floats in, Floats forget, Floats update, Floats out, Floats before, int64_t j) const {
+  __attribute__((always_inline)) Four gates(Floats in, Floats forget, Floats update, Floats out, Floats before, int64_t j) const {
     if (peeps) in += load(peep + j) * before, forget += load(peep + wide + j) * before;
     in = sigmoid(in), forget = sigmoid(forget), update = tanh(update);
     Floats cell = forget * before + in * update;
@@ -369,13 +376,13 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
       for (int64_t t = chunk.from; t < chunk.to; ++t) {
         const int64_t number = chunk.running(t);
         float *ut = u + chunk.first(t) * G;
-        recurrent.multiply(h, PW, number, normal ? v : ut, G, !normal);
+        recurrent.multiply(h, PW, number, normal ? v : ut, G, {normal ? nullptr : ut, G});
         for (int64_t r = 0; r < number; ++r) {
           auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
           if (normal) gates.template normalised<Number>(ut + r * G, v + r * G, own);
           gates.template apply<Number>(ut + r * G, c + r * W, projection ? m + r * W : h + r * PW, own);
         }
-        if (projection) projection->multiply(m, W, number, h, PW, false);
+        if (projection) projection->multiply(m, W, number, h, PW);
         for (int64_t r = 0; r < number; ++r) {
           std::memcpy(to.y + (tile[r] * T + t) * P, h + r * PW, P * sizeof(float));
           if (t + 1 < p.lengths[tile[r]]) continue;
@@ -400,12 +407,15 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
   auto recurrent = pack<Number>(p.recurrent, 4, H, P);
   std::unique_ptr<Packed<Number>> projection;
   std::unique_ptr<Gradient<Number>> dprojection;
+  std::unique_ptr<Outer<Number>> turned_projection;
   if (p.projection) {
     projection.reset(new Packed<Number>(pack<Number>(p.projection, 1, P, H)));
-    dprojection.reset(new Gradient<Number>(to.dprojection, 1, P, H, most));
+    dprojection.reset(new Gradient<Number>(to.dprojection, 1, P, H));
+    turned_projection.reset(new Outer<Number>(0, PW, most));
   }
   InputGradient<Number> inputs(p.inputs, to.inputs, 4, H, most);
-  Gradient<Number> drecurrent(to.drecurrent, 4, H, P, most);
+  Gradient<Number> drecurrent(to.drecurrent, 4, H, P);
+  Outer<Number> turned(0, 4 * W, most);
   const LstmGates weights(p);
   const Buffer &peep = weights.peep, &mask = weights.mask;
   const int64_t AP = apart(PW), AW = apart(W);
@@ -431,7 +441,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
           for (int64_t j = 0; j < P; ++j) dr[j] += given[j];
           if (projection) std::memcpy(dp + (first + r) * AP, dr, PW * sizeof(float));
         }
-        if (projection) projection->multiply(dh, PW, number, dm, W, false);
+        if (projection) projection->multiply(dh, PW, number, dm, W);
         for (int64_t r = 0; r < number; ++r) {
           const auto *own = kept + (tile[r] * T + t) * S, *past = own - S;
           float *dr = d + (first + r) * G, *dcr = dc + r * W, *dmr = projection ? dm + r * W : dh + r * PW;
@@ -495,15 +505,15 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
             store(dr + j, of_w.before(load(dr + j), Number::kept(own + 5 * W + j), mask, j));
           }
         }
-        recurrent.multiply((normal ? e : d) + first * G, G, number, dh, PW, false);
+        recurrent.multiply((normal ? e : d) + first * G, G, number, dh, PW);
       }
-      inputs.add(chunk, d);
-      const float *left = normal ? e : d;
-      drecurrent.add(chunk, [&](int64_t i) { return left + i * G; },
-                     [&](int64_t i) { return before(chunk, i, to.y, p.h0, P); });
-      if (projection)
-        dprojection->add(chunk, [&](int64_t i) { return dp + i * AP; },
-                         [&](int64_t i) { return chunk.there(i) ? cells + i * AW : nullptr; });
+      turned.turn(chunk.rows(), [&](int64_t i) { return d + i * G; });
+      inputs.add(chunk, d, turned);
+      if (normal) turned.turn(chunk.rows(), [&](int64_t i) { return e + i * G; });
+      drecurrent.add(turned, [&](int64_t i) { return before(chunk, i, to.y, p.h0, P); });
+      if (!projection) return;
+      turned_projection->turn(chunk.rows(), [&](int64_t i) { return dp + i * AP; });
+      dprojection->add(*turned_projection, [&](int64_t i) { return chunk.there(i) ? cells + i * AW : nullptr; });
     });
     for (int64_t r = 0; r < whole; ++r) {
       give_row(dh + r * PW, to.dh0, tile[r], P), give_row(dc + r * W, to.dc0, tile[r], H);
@@ -540,8 +550,7 @@ void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_
       inputs.run(chunk, x);
       for (int64_t t = chunk.from; t < chunk.to; ++t) {
         const int64_t number = chunk.running(t);
-        for (int64_t r = 0; r < number; ++r) std::memcpy(u + r * G, bias, 3 * W * sizeof(float));
-        recurrent.multiply(h, W, number, u, G, true);
+        recurrent.multiply(h, W, number, u, G, {bias, 0});
         for (int64_t r = 0; r < number; ++r) {
           auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
           float *xr = x + (chunk.first(t) + r) * G, *ur = u + r * G, *hr = h + r * W;
@@ -560,7 +569,7 @@ void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_
           }
         }
         if (!after) {
-          candidate->multiply(rh, W, number, u + 2 * W, G, true);
+          candidate->multiply(rh, W, number, u + 2 * W, G, {bias + 2 * W, 0});
           for (int64_t r = 0; r < number; ++r) {
             auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
             float *xr = x + (chunk.first(t) + r) * G, *ur = u + r * G, *hr = h + r * W;
@@ -588,13 +597,11 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
   const bool after = p.reset_after;
   auto recurrent = pack<Number>(p.recurrent, after ? 3 : 2, H, H);
   std::unique_ptr<Packed<Number>> candidate;
-  std::unique_ptr<Gradient<Number>> dcandidate;
-  if (!after) {
-    candidate.reset(new Packed<Number>(pack<Number>(p.recurrent + 2 * H * H, 1, H, H)));
-    dcandidate.reset(new Gradient<Number>(to.drecurrent + 2 * H * H, 1, H, H, most));
-  }
+  if (!after) candidate.reset(new Packed<Number>(pack<Number>(p.recurrent + 2 * H * H, 1, H, H)));
   InputGradient<Number> inputs(p.inputs, to.inputs, 3, H, most);
-  Gradient<Number> drecurrent(to.drecurrent, after ? 3 : 2, H, H, most);
+  // Of r and z both sides' gradients are the same; n's of U h, or of U (r h), is its own.
+  Gradient<Number> drecurrent(to.drecurrent, 2, H, H), dcandidate(to.drecurrent + 2 * H * H, 1, H, H);
+  Outer<Number> turned(0, 3 * W, most), turned_candidate(2 * W, 3 * W, most);
   // Of the sums with W x, and with U h; r h where it is multiplied.
   Buffer d(most * G, false), du(most * G, false), rh(after ? 0 : most * apart(W));
   Buffer dh(TILE * W), drh(TILE * W), past(W), dbias(3 * W), dproduct(3 * W);
@@ -632,7 +639,7 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
           }
         }
         if (!after) {
-          candidate->multiply(d + first * G + 2 * W, G, number, drh, W, false);
+          candidate->multiply(d + first * G + 2 * W, G, number, drh, W);
           for (int64_t r = 0; r < number; ++r) {
             const int64_t at = tile[r] * T + t;
             const auto *own = kept + at * S;
@@ -647,21 +654,22 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
             }
           }
         }
-        recurrent.multiply(du + first * G, G, number, dh, W, true);
+        recurrent.multiply(du + first * G, G, number, dh, W, {dh, W});
       }
-      inputs.add(chunk, d);
-      drecurrent.add(chunk, [&](int64_t i) { return du + i * G; },
-                     [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); });
-      if (!after)
-        dcandidate->add(chunk, [&](int64_t i) { return du + i * G + 2 * W; },
-                        [&](int64_t i) { return chunk.there(i) ? rh + i * apart(W) : nullptr; });
+      auto state = [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); };
+      turned.turn(chunk.rows(), [&](int64_t i) { return d + i * G; });
+      inputs.add(chunk, d, turned);
+      drecurrent.add(turned, state);
+      turned_candidate.turn(chunk.rows(), [&](int64_t i) { return du + i * G; });
+      if (after) dcandidate.add(turned_candidate, state);
+      else dcandidate.add(turned_candidate, [&](int64_t i) { return chunk.there(i) ? rh + i * apart(W) : nullptr; });
     });
     for (int64_t r = 0; r < whole; ++r) give_row(dh + r * W, to.dh0, tile[r], H);
   });
   for (int64_t j = 0; j < 2 * W; ++j) dproduct[j] = dbias[j];
   inputs.finish(rows, num_rows, p.lengths, T);
   drecurrent.finish();
-  if (!after) dcandidate->finish();
+  dcandidate.finish();
   gather_added(dbias, to.inputs.dbias, 3, H), gather_added(dproduct, to.dbias, 3, H);
 }
 
@@ -680,7 +688,7 @@ void rnn_forward(const Rnn &p, const RnnForward &to, const int64_t *rows, int64_
       for (int64_t t = chunk.from; t < chunk.to; ++t) {
         const int64_t number = chunk.running(t);
         float *ut = u + chunk.first(t) * G;
-        recurrent.multiply(h, W, number, ut, G, true);
+        recurrent.multiply(h, W, number, ut, G, {ut, G});
         for (int64_t r = 0; r < number; ++r) {
           for (int64_t j = 0; j < W; j += WIDTH) {
             Floats x = load(ut + r * G + j);
@@ -700,7 +708,8 @@ void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int6
   const int64_t H = p.hidden, T = p.steps, W = padded(H), G = apart(W), most = chunk_rows(num_rows, T);
   auto recurrent = pack<Number>(p.recurrent, 1, H, H);
   InputGradient<Number> inputs(p.inputs, to.inputs, 1, H, most);
-  Gradient<Number> drecurrent(to.drecurrent, 1, H, H, most);
+  Gradient<Number> drecurrent(to.drecurrent, 1, H, H);
+  Outer<Number> turned(0, W, most);
   Buffer dh(TILE * W), d(most * G, false), now(W), dbias(W);
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) take_row(to.dh, tile[r], H, dh + r * W);
@@ -719,11 +728,11 @@ void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int6
             store(dr + j, grad), store(dbias + j, load(dbias + j) + grad);
           }
         }
-        recurrent.multiply(d + first * G, G, number, dh, W, false);
+        recurrent.multiply(d + first * G, G, number, dh, W);
       }
-      inputs.add(chunk, d);
-      drecurrent.add(chunk, [&](int64_t i) { return d + i * G; },
-                     [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); });
+      turned.turn(chunk.rows(), [&](int64_t i) { return d + i * G; });
+      inputs.add(chunk, d, turned);
+      drecurrent.add(turned, [&](int64_t i) { return before(chunk, i, to.y, p.h0, H); });
     });
     for (int64_t r = 0; r < whole; ++r) give_row(dh + r * W, to.dh0, tile[r], H);
   });
@@ -950,7 +959,7 @@ class StepWeights {
   }
   void add_product(const float *a, float *out) const {
     if (half_) half_->multiply(a, out);
-    else whole_->multiply(a, 0, 1, out, 0, true);
+    else whole_->multiply(a, 0, 1, out, 0, {out, 0});
   }
 
  private:

@@ -81,9 +81,13 @@ struct Whole {
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return sums + all(a) * load(w); }
   // From rows of `columns` floats, either of which may be null for zeros.
   static void join(const float *row, const float *, int64_t columns, Unit *to) {
-    if (row) std::memcpy(to, row, columns * sizeof(float));
-    else std::memset(to, 0, columns * sizeof(float));
+    if (!row) return void(std::memset(to, 0, columns * sizeof(float)));
+    int64_t j = 0;  // Not by a call for every few numbers.
+    for (; j + WIDTH <= columns; j += WIDTH) store(to + j, load(row + j));
+    if (j < columns) std::memcpy(to + j, row + j, (columns - j) * sizeof(float));
   }
+  // The same, where it need not be copied.
+  static const Unit *joined(const float *row, const float *, int64_t, Unit *) { return row; }
 };
 
 // Two numbers of the depth in one word, in bfloat16: those at k and at k + units.
@@ -107,6 +111,16 @@ struct Half {
       std::memcpy(to + j, words, (columns - j) * sizeof(Unit));
     }
   }
+  static const Unit *joined(const float *row, const float *other, int64_t columns, Unit *to) {
+    join(row, other, columns, to);
+    return to;
+  }
+};
+
+// What the sums of a product begin with: rows `apart` floats from one another, 0 for the same in all; null for zeros.
+struct Begin {
+  const float *row = nullptr;
+  int64_t apart = 0;
 };
 
 // `depth` numbers that follow one another.
@@ -161,16 +175,17 @@ class Packed {
     return to;
   }
 
-  // out (rows, columns) = a (rows, depth) times this; with `add`, added to what is there.
-  void multiply(const float *a, int64_t stride, int64_t rows, float *out, int64_t so, bool add) const {
-    if (std::is_same<Number, Whole>::value && rows <= HEIGHT)
-      return over_panels(reinterpret_cast<const Unit *>(a), stride, stride, 1, rows, out, so, add);
-    multiply_rows([=](int64_t i) { return a + i * stride; }, rows, out, so, add);
+  // out (rows, columns) = begin + a (rows, depth) times this.
+  void multiply(const float *a, int64_t stride, int64_t rows, float *out, int64_t so, Begin begin = {}) const {
+    // A few rows, or such as stand apart, are multiplied where they are.
+    if (std::is_same<Number, Whole>::value && (rows <= HEIGHT || (stride > depth_ && rows <= BLOCK)))
+      return over_panels(reinterpret_cast<const Unit *>(a), stride, stride, 1, rows, out, so, begin);
+    multiply_rows([=](int64_t i) { return a + i * stride; }, rows, out, so, begin);
   }
 
   // The same of rows wherever they are: `row(i)` points at one, or is null for zeros.
   template <class Row>
-  void multiply_rows(Row row, int64_t rows, float *out, int64_t so, bool add) const {
+  void multiply_rows(Row row, int64_t rows, float *out, int64_t so, Begin begin = {}) const {
     // A block's rows lie together, and their beginnings not all in one set of the cache.
     const int64_t apart = (units_ + 15) / 16 * 16 + 16, most = std::max<int64_t>(HEIGHT, std::min(BLOCK, rows));
     if (block_.size() < most * apart) block_ = Memory<Unit>(most * apart, false);
@@ -180,13 +195,13 @@ class Packed {
         if (const float *from = row(r + i)) join_row<Number>(from, depth_, block_ + i * apart);
         else std::memset(block_ + i * apart, 0, units_ * sizeof(Unit));
       }
-      over_panels(block_, apart, apart, 1, number, out + r * so, so, add);
+      over_panels(block_, apart, apart, 1, number, out + r * so, so, {begin.row ? begin.row + r * begin.apart : nullptr, begin.apart});
     }
   }
 
   // The same where `a` is laid out in units and tiles, [tile][unit][HEIGHT].
-  void multiply_tiles(const Unit *a, int64_t rows, float *out, int64_t so, bool add) const {
-    over_panels(a, units_, 1, HEIGHT, rows, out, so, add);
+  void multiply_tiles(const Unit *a, int64_t rows, float *out, int64_t so, Begin begin) const {
+    over_panels(a, units_, 1, HEIGHT, rows, out, so, begin);
   }
 
  private:
@@ -197,7 +212,7 @@ class Packed {
 
   // Row r's tile begins at a + r * tile_stride; in it rows are `sa` apart, and units `next`.
   void over_panels(const Unit *a, int64_t tile_stride, int64_t sa, int64_t next, int64_t rows, float *out, int64_t so,
-                   bool add) const {
+                   Begin begin) const {
     const int64_t pieces = rows <= HEIGHT ? 1 : std::max<int64_t>(1, (units_ + DEPTH - 1) / DEPTH);
     const int64_t panels = (vectors_ + PANEL - 1) / PANEL;
     // A single tile comes again soon: going by the panels to and fro finds the last ones still in the nearest cache.
@@ -207,31 +222,33 @@ class Packed {
       const Unit *w = data_ + first * WIDTH * units_;
       for (int64_t piece = 0; piece < pieces; ++piece) {
         int64_t from = units_ * piece / pieces, to = units_ * (piece + 1) / pieces;
+        const Begin sums = piece ? Begin{out, so} : begin;
         for (int64_t r = 0; r < rows; r += HEIGHT)
           panel(wide, a + r * tile_stride + from * next, sa, std::min<int64_t>(HEIGHT, rows - r),
-                w + from * wide * WIDTH, to - from, out + r * so + first * WIDTH, so, add || piece, next);
+                w + from * wide * WIDTH, to - from, out + r * so + first * WIDTH, so,
+                {sums.row ? sums.row + r * sums.apart + first * WIDTH : nullptr, sums.apart}, next);
       }
     }
   }
 
   template <int V = PANEL>
   static void panel(int64_t wide, const Unit *a, int64_t sa, int64_t rows, const Unit *w, int64_t depth, float *out,
-                    int64_t so, bool add, int64_t next) {
+                    int64_t so, Begin begin, int64_t next) {
     if constexpr (V > 1)
-      if (wide < V) return panel<V - 1>(wide, a, sa, rows, w, depth, out, so, add, next);
-    by_height<V, HEIGHT>(a, sa, rows, w, depth, out, so, add, next);
+      if (wide < V) return panel<V - 1>(wide, a, sa, rows, w, depth, out, so, begin, next);
+    by_height<V, HEIGHT>(a, sa, rows, w, depth, out, so, begin, next);
   }
 
   template <int V, int R>
   static void by_height(const Unit *a, int64_t sa, int64_t rows, const Unit *w, int64_t depth, float *out, int64_t so,
-                        bool add, int64_t next) {
+                        Begin begin, int64_t next) {
     if constexpr (R > 1)
-      if (rows < R) return by_height<V, R - 1>(a, sa, rows, w, depth, out, so, add, next);
-    product<R, V>(a, sa, w, depth, out, so, add, next);
+      if (rows < R) return by_height<V, R - 1>(a, sa, rows, w, depth, out, so, begin, next);
+    product<R, V>(a, sa, w, depth, out, so, begin, next);
   }
 
   template <int R, int V>
-  static void product(const Unit *a, int64_t sa, const Unit *w, int64_t depth, float *out, int64_t so, bool add,
+  static void product(const Unit *a, int64_t sa, const Unit *w, int64_t depth, float *out, int64_t so, Begin begin,
                       int64_t next) {
     // Few rows leave the multipliers waiting for one another: then depths in turn are summed apart.
     constexpr int WAYS = R * V <= 2 ? 4 : R * V <= 8 ? 2 : 1;
@@ -240,7 +257,7 @@ class Packed {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        sums[0][r][v] = add ? load(out + r * so + v * WIDTH) : Floats{};
+        sums[0][r][v] = begin.row ? load(begin.row + r * begin.apart + v * WIDTH) : Floats{};
 #pragma GCC unroll 4
         for (int way = 1; way < WAYS; ++way) sums[way][r][v] = Floats{};
       }
@@ -326,11 +343,11 @@ class Sums {
 template <class Number>
 void multiply_transposed(const Product &p, int64_t from, int64_t to) {
   Sums sums(p.out + from * p.columns, to - from, p.columns);
-  for (int64_t r = 0; p.bias && r < to - from; ++r)
-    std::memcpy(sums.data + r * sums.wide, p.bias, p.columns * sizeof(float));
+  Buffer bias(p.bias ? sums.wide : 0);
+  if (p.bias) std::memcpy(bias, p.bias, p.columns * sizeof(float));
   auto packed = Packed<Number>::by_columns(
       p.depth, sums.wide, [&](int64_t n) { return n < p.columns ? p.b + n * p.depth : nullptr; });
-  packed.multiply(p.a + from * p.depth, p.depth, to - from, sums.data, sums.wide, p.bias);
+  packed.multiply(p.a + from * p.depth, p.depth, to - from, sums.data, sums.wide, p.bias ? Begin{bias, 0} : Begin{});
   sums.finish();
 }
 
@@ -339,7 +356,7 @@ template <class Number>
 void multiply_plain(const Product &p, int64_t from, int64_t to) {
   Sums sums(p.out + from * p.columns, to - from, p.columns);
   auto packed = Packed<Number>::by_rows(p.depth, sums.wide, p.columns, [&](int64_t k) { return p.b + k * p.columns; });
-  packed.multiply(p.a + from * p.depth, p.depth, to - from, sums.data, sums.wide, false);
+  packed.multiply(p.a + from * p.depth, p.depth, to - from, sums.data, sums.wide);
   sums.finish();
 }
 
@@ -352,7 +369,7 @@ class Outer {
 
   // Columns `from` to `to` of the left side's rows are the rows of the result; it is of no more than `most` depth at a time.
   Outer(int64_t from, int64_t to, int64_t most = MOST)
-      : from_(from), number_(to - from), line_(number_ + TILE), turned_((number_ + TILE - 1) / TILE * TILE * most, false) {}
+      : from_(from), number_(to - from), line_(number_, false), turned_((number_ + TILE - 1) / TILE * TILE * most, false) {}
 
   // `row(k)` points at the left side's floats.
   template <class Row>
@@ -361,22 +378,25 @@ class Outer {
     const int64_t units = Number::units(depth);
     for (int64_t k = 0; k < units; ++k) {
       const float *a = row(k) + from_, *b = k + units < depth ? row(k + units) + from_ : nullptr;
-      Number::join(a, b, number_, line_);
-      for (int64_t r = 0; r < number_; r += TILE)
-        std::memcpy(turned_ + r * units + k * TILE, line_ + r, TILE * sizeof(Unit));
+      const Unit *line = Number::joined(a, b, number_, line_);
+      int64_t r = 0;
+      for (; r + TILE <= number_; r += TILE)
+        std::memcpy(turned_ + r * units + k * TILE, line + r, TILE * sizeof(Unit));
+      if (r < number_) std::memcpy(turned_ + r * units + k * TILE, line + r, (number_ - r) * sizeof(Unit));
     }
   }
 
-  // Adds the products with the right side, whose `row(k)` points at `columns` floats, or is null for zeros.
+  // Adds the products with the right side, whose `row(k)` points at `columns` floats, or is null for zeros; of the first
+  // `number` rows of the result.
   template <class Row>
-  void add(int64_t columns, Row row, float *sums, int64_t wide, bool begun) const {
+  void add(int64_t number, int64_t columns, Row row, float *sums, int64_t wide, bool begun) const {
     auto packed = Packed<Number>::by_rows(depth_, wide, columns, row);
-    packed.multiply_tiles(turned_, number_, sums, wide, begun);
+    packed.multiply_tiles(turned_, number, sums, wide, {begun ? sums : nullptr, wide});
   }
 
  private:
   int64_t from_, number_, depth_ = 0;
-  Memory<Unit> line_, turned_;  // line_ is longer than a row: its end stays nought.
+  Memory<Unit> line_, turned_;
 };
 
 // Rows of out (rows, columns) = a^T b; a (depth, rows), b (depth, columns): a weight's gradient.
@@ -386,7 +406,7 @@ void multiply_turned(const Product &p, int64_t from, int64_t to) {
   Sums sums(p.out + from * p.columns, to - from, p.columns);
   for (int64_t k = 0; k < p.depth; k += outer.MOST) {
     outer.turn(std::min(outer.MOST, p.depth - k), [&](int64_t i) { return p.a + (k + i) * p.rows; });
-    outer.add(p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; }, sums.data, sums.wide, k > 0);
+    outer.add(to - from, p.columns, [&](int64_t i) { return p.b + (k + i) * p.columns; }, sums.data, sums.wide, k > 0);
   }
   sums.finish();
 }

@@ -112,7 +112,7 @@ inline Floats added_pairs(Floats sums, uint32_t a, const uint32_t *w) {
 }
 
 // e^x - 1, near nought too: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; x is held in [-87, 87]. NaN stays NaN.
-inline Floats exponential_less_one(Floats x) {
+__attribute__((always_inline)) inline Floats exponential_less_one(Floats x) {
   const Floats magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer.
   Floats held = larger(smaller(x, all(87.0f)), all(-87.0f));
   Floats n = (held * 1.44269504f + magic) - magic;
@@ -131,7 +131,7 @@ inline Floats exponential_less_one(Floats x) {
 }
 
 // 1 / x for x from 1 to 2^126, to a unit or two in the last place.
-inline Floats reciprocal(Floats x) {
+__attribute__((always_inline)) inline Floats reciprocal(Floats x) {
 #if defined(__AVX512F__)
   Floats guess = reinterpret_cast<Floats>(_mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<__m512>(x)));
   return guess * (2.0f - x * guess);
@@ -140,17 +140,22 @@ inline Floats reciprocal(Floats x) {
 #endif
 }
 
-inline Floats sigmoid(Floats x) { return reciprocal(2.0f + exponential_less_one(-x)); }
+__attribute__((always_inline)) inline Floats sigmoid(Floats x) { return reciprocal(2.0f + exponential_less_one(-x)); }
 
-inline Floats tanh(Floats x) {
+__attribute__((always_inline)) inline Floats tanh(Floats x) {
   Floats e = exponential_less_one(x + x);
   return e * reciprocal(e + 2.0f);
 }
 
+// By halves: each sum waits for few others.
 inline float sum(Floats v) {
-  float total = 0;
-  for (int i = 0; i < WIDTH; ++i) total += v[i];
-  return total;
+  float some[WIDTH];
+  std::memcpy(some, &v, sizeof some);
+#pragma GCC unroll 4
+  for (int half = WIDTH / 2; half; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) some[i] += some[i + half];
+  return some[0];
 }
 
 }  // namespace LEVEL
