@@ -142,6 +142,7 @@ struct Chunk {
 int64_t apart(int64_t wide) { return wide + 16; }
 
 constexpr int64_t CHUNK = 400000;
+constexpr int64_t FAR = 1000000;  // Numbers kept that no near cache holds until the way back.
 
 int64_t chunk_steps(int64_t wide, int64_t number) {
   return std::max<int64_t>(1, std::min<int64_t>(BLOCK, std::max<int64_t>(48, CHUNK / std::max<int64_t>(wide, 1))) / number);
@@ -292,14 +293,15 @@ struct LstmGates {
 
   // sums, W x, to the sum of W x and U h, each normalised.
   template <class Number>
-  void normalised(float *sums, const float *product, typename Number::Kept *kept) const {
+  void normalised(float *sums, const float *product, typename Number::Kept *kept, bool far = false) const {
     const int64_t W = wide;
     float scales[WIDTH] = {};
     const Normal u(product, mask, 4 * W, 4 * hidden, epsilon), w(sums, mask, 4 * W, 4 * hidden, epsilon);
     scales[0] = u.scale, scales[1] = w.scale;
     for (int64_t j = 0; j < 4 * W; j += WIDTH) {
       Floats of_u = u.of(product, mask, j), of_w = w.of(sums, mask, j);
-      if (kept) Number::keep(kept + W + j, of_u), Number::keep(kept + 5 * W + j, of_w);
+      if (kept && far) Number::keep_far(kept + W + j, of_u), Number::keep_far(kept + 5 * W + j, of_w);
+      else if (kept) Number::keep(kept + W + j, of_u), Number::keep(kept + 5 * W + j, of_w);
       store(sums + j, gated(of_u, of_w, j));
     }
     if (kept) Number::keep(kept + 9 * W, load(scales));
@@ -365,6 +367,7 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
   LstmGates gates(p);
   Buffer h(TILE * PW), c(TILE * W), u(chunk_rows(num_rows, T) * G, false), v(normal ? TILE * G : 0), m(projection ? TILE * W : 0);
   auto *kept = static_cast<typename Number::Kept *>(to.kept);
+  const bool far = num_rows * T * S > FAR;
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
     for (int64_t r = 0; r < whole; ++r) {
@@ -379,7 +382,7 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
         recurrent.multiply(h, PW, number, normal ? v : ut, G, {normal ? nullptr : ut, G});
         for (int64_t r = 0; r < number; ++r) {
           auto *own = kept ? kept + (tile[r] * T + t) * S : nullptr;
-          if (normal) gates.template normalised<Number>(ut + r * G, v + r * G, own);
+          if (normal) gates.template normalised<Number>(ut + r * G, v + r * G, own, far);
           gates.template apply<Number>(ut + r * G, c + r * W, projection ? m + r * W : h + r * PW, own);
         }
         if (projection) projection->multiply(m, W, number, h, PW);
@@ -397,6 +400,7 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
     finish_row(to.y, to.h, p.h0, row, length, T, P);
     if (length == 0) std::memcpy(to.c + row * H, p.c0 + row * H, H * sizeof(float));
   }
+  arrive();
 }
 
 template <class Number>

@@ -76,6 +76,7 @@ struct Whole {
   using Unit = float;
   using Kept = float;
   static void keep(Kept *to, Floats v) { store(to, v); }
+  static void keep_far(Kept *to, Floats v) { store_far(to, v); }
   static Floats kept(const Kept *from) { return load(from); }
   static int64_t units(int64_t depth) { return depth; }
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return sums + all(a) * load(w); }
@@ -95,6 +96,7 @@ struct Half {
   using Unit = uint32_t;
   using Kept = uint16_t;  // What the way back needs is rounded, too: it is memory that takes the time.
   static void keep(Kept *to, Floats v) { store_halves(to, v); }
+  static void keep_far(Kept *to, Floats v) { keep(to, v); }
   static Floats kept(const Kept *from) { return load_halves(from); }
   static int64_t units(int64_t depth) { return (depth + 1) / 2; }
   static Floats multiplied(Floats sums, Unit a, const Unit *w) { return added_pairs(sums, a, w); }

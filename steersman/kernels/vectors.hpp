@@ -36,6 +36,21 @@ inline Floats load(const float *p) {
 
 inline void store(float *p, Floats v) { std::memcpy(p, &v, sizeof v); }
 
+// Past the caches, to whole lines; `arrive` before others read it.
+inline void store_far(float *p, Floats v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, reinterpret_cast<__m512>(v));
+#else
+  store(p, v);
+#endif
+}
+
+inline void arrive() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
 inline Floats all(float value) { return value - Floats{}; }
 
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
