@@ -61,15 +61,17 @@ Buffer mask_of(int64_t gates, int64_t width) {
   return mask;
 }
 
-// What turns x into (x - mean) / sqrt(variance + epsilon), over `count` floats of `size`; 0 in padding.
+// What turns x into (x - mean) / sqrt(variance + epsilon), over `count` floats of `size`; in padding, where x is 0, into
+// anything: gains and weights are 0 there.
 struct Normal {
   Normal(const float *x, const float *mask, int64_t size, int64_t count, float epsilon) {
     mean = all(summed(size, [&](int64_t j) { return load(x + j); }) / count);
     auto square = [&](int64_t j) {
-      Floats d = (load(x + j) - mean) * load(mask + j);
+      Floats d = load(x + j) - mean;
       return d * d;
     };
-    scale = 1.0f / std::sqrt(summed(size, square) / count + epsilon);
+    const float squares = size == count ? summed(size, square) : summed(size, [&](int64_t j) { return square(j) * load(mask + j); });
+    scale = 1.0f / std::sqrt(squares / count + epsilon);
   }
 
   // In four sums that do not wait for one another.
@@ -84,7 +86,7 @@ struct Normal {
     return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   }
 
-  Floats of(const float *x, const float *mask, int64_t j) const { return (load(x + j) - mean) * all(scale) * load(mask + j); }
+  Floats of(const float *x, int64_t j) const { return (load(x + j) - mean) * all(scale); }
 
   Floats mean;
   float scale;
@@ -100,9 +102,7 @@ struct Normalised {
     return d;
   }
   void finish(int64_t count, float by) { mean = all(sum(total) / count), slope = all(sum(with) / count), scale = all(by); }
-  Floats before(Floats d, Floats unit, const float *mask, int64_t j) const {
-    return (d - mean - unit * slope) * scale * load(mask + j);
-  }
+  Floats before(Floats d, Floats unit) const { return (d - mean - unit * slope) * scale; }
 
   Floats total{}, with{}, mean, slope, scale;
 };
@@ -299,7 +299,7 @@ struct LstmGates {
     const Normal u(product, mask, 4 * W, 4 * hidden, epsilon), w(sums, mask, 4 * W, 4 * hidden, epsilon);
     scales[0] = u.scale, scales[1] = w.scale;
     for (int64_t j = 0; j < 4 * W; j += WIDTH) {
-      Floats of_u = u.of(product, mask, j), of_w = w.of(sums, mask, j);
+      Floats of_u = u.of(product, j), of_w = w.of(sums, j);
       if (kept && far) Number::keep_far(kept + W + j, of_u), Number::keep_far(kept + 5 * W + j, of_w);
       else if (kept) Number::keep(kept + W + j, of_u), Number::keep(kept + 5 * W + j, of_w);
       store(sums + j, gated(of_u, of_w, j));
@@ -332,7 +332,7 @@ struct LstmGates {
     if (!normal) return;
     const Normal c(cell, mask, W, hidden, epsilon);
     for (int64_t j = 0; j < W; j += WIDTH) {
-      Floats shown = c.of(cell, mask, j) * load(cell_gain + j) + load(cell_bias + j);
+      Floats shown = c.of(cell, j) * load(cell_gain + j) + load(cell_bias + j);
       store(out + j, load(sums + 3 * W + j) * tanh(shown));
     }
   }
@@ -460,14 +460,14 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
               auto seen = [&](int64_t at) { return weights.gated(Number::kept(own + W + at), Number::kept(own + 5 * W + at), at); };
               auto now = weights.gates(seen(j), seen(W + j), seen(2 * W + j), seen(3 * W + j), cell_before(j), j);
               store(again + j, now.in), store(again + W + j, now.forget), store(again + 2 * W + j, now.update), store(again + 3 * W + j, now.out);
-              Floats unit = c.of(cell, mask, j), shown = tanh(unit * load(weights.cell_gain + j) + load(weights.cell_bias + j));
-              Floats after = load(dmr + j) * now.out * (1.0f - shown * shown) * load(mask + j);
+              Floats unit = c.of(cell, j), shown = tanh(unit * load(weights.cell_gain + j) + load(weights.cell_bias + j));
+              Floats after = load(dmr + j) * now.out * (1.0f - shown * shown);
               store(bent + j, shown);
               store(dcell_bias + j, load(dcell_bias + j) + after);
               store(dt + j, through.add(after, unit, weights.cell_gain, dcell_gain, j));
             }
             through.finish(H, c.scale);
-            for (int64_t j = 0; j < W; j += WIDTH) store(dt + j, through.before(load(dt + j), c.of(cell, mask, j), mask, j));
+            for (int64_t j = 0; j < W; j += WIDTH) store(dt + j, through.before(load(dt + j), c.of(cell, j)));
           }
           Normalised of_u, of_w;
           for (int64_t j = 0; j < W; j += WIDTH) {
@@ -505,8 +505,8 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
           of_u.finish(4 * H, scales[0]), of_w.finish(4 * H, scales[1]);
           float *er = e + (first + r) * G;
           for (int64_t j = 0; j < 4 * W; j += WIDTH) {
-            store(er + j, of_u.before(load(er + j), Number::kept(own + W + j), mask, j));
-            store(dr + j, of_w.before(load(dr + j), Number::kept(own + 5 * W + j), mask, j));
+            store(er + j, of_u.before(load(er + j), Number::kept(own + W + j)));
+            store(dr + j, of_w.before(load(dr + j), Number::kept(own + 5 * W + j)));
           }
         }
         recurrent.multiply((normal ? e : d) + first * G, G, number, dh, PW);
