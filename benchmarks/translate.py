@@ -57,7 +57,7 @@ def main() -> None:
     for name, recipe in variants(base).items():
         for seed in options.seeds if options.only in name else ():
             place = options.folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            training = replace(recipe.training, steps=options.steps, seed=seed, patience=0, precision="bfloat16")
+            training = replace(recipe.training, steps=options.steps, seed=seed, patience=0)
             began = time.process_time()
             run = fit("translate", replace(recipe, training=training), place, options.data)
             minutes = (time.process_time() - began) / 60
