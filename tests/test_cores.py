@@ -1,5 +1,6 @@
 """The recurrences against their formulas, and the contract of states."""
 
+import shutil
 from dataclasses import fields
 from math import pi
 
@@ -762,3 +763,9 @@ def test_specs_out_of_bounds_are_refused():
     ):
         with pytest.raises(UserError, match="must be"):
             make()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler is here")
+def test_where_a_compiler_is_the_kernels_are_built():
+    """An error in them must not pass for a machine without a compiler, on which their tests are left out."""
+    assert "generic" in kernels.available()
