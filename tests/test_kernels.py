@@ -236,13 +236,55 @@ def test_infinite_inputs_give_what_the_twins_give(case, level, sign):
 
 
 def spoilt(case: str, value: float):
-    """Arguments in which every gate of some units of the first row has this value: of inputs or of a state."""
-    sound = arguments(case, 4, 6, 7, torch.tensor([6, 6, 3, 6]))
-    places = [i for i, t in enumerate(sound) if isinstance(t, torch.Tensor) and len(t) == 4 and t.is_floating_point()]
+    """Arguments in which every gate of some units of the first row has this value: of inputs or of a state.
+
+    There are rows for several tiles, so that one that is over leaves nothing to those that come after it.
+    """
+    sound = arguments(case, 26, 6, 7, torch.tensor([6, 6, 3, 6] * 7)[:26])
+    places = [i for i, t in enumerate(sound) if isinstance(t, torch.Tensor) and len(t) == 26 and t.is_floating_point()]
     for order, i in enumerate(places):
         bad = sound[i].clone()
         bad[0, ..., order % 3 :: 5] = value
         yield (order if bad.ndim == 3 else 3 + order), (*sound[:i], bad, *sound[i + 1 :])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_nan_that_comes_back_stays_in_its_row(case, level):
+    def way_back(weight: float) -> torch.Tensor:
+        given = arguments(case, 26, 6, 7, torch.tensor([6, 6, 3, 6] * 7)[:26])
+        x = given[1 if case == "rotate" else 0].requires_grad_()
+        y, *_ = kernel(case)(*given)
+        scale = torch.ones(len(y), 1, 1)
+        scale[0] = weight
+        return torch.autograd.grad(y, x, scale.expand_as(y) / 2)[0]
+
+    with chosen(level):
+        assert way_back(torch.nan)[0].isnan().any()
+        assert torch.equal(way_back(torch.nan)[1:], way_back(1.0)[1:])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "case", ["lstm_layer", "lstm_layer normal", "gru_layer after", "gru_layer before", "rnn_layer tanh"]
+)
+def test_long_rows_in_many_chunks_equal_the_twins(case, level):
+    """And what is kept goes past the caches."""
+    size = 13, 180, 33
+    wide = changed(arguments(case, *size), lambda t: t / 3 if t.ndim == 2 and len(t) > size[0] else t)
+    with chosen(level):
+        found = results(kernel(case), wide)
+    assert_same(found, results(twin(case), changed(wide, torch.Tensor.double)), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("hidden", [5, 16, 17, 33])
+def test_a_huge_input_is_normalised(hidden, level):
+    given = arguments("lstm_layer normal", 26, 6, hidden, torch.full((26,), 6))
+    given[0][0, 0, 0] = 1e25
+    with chosen(level):
+        found = kernel("lstm_layer normal")(*given)
+    assert all(t.isfinite().all() for t in found)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -2,7 +2,8 @@
 //
 // A tile is a few rows of the batch that go through time together: the recurrent product is a small dense
 // multiplication whose accumulators stay in registers, then the gates are applied to the tile while it is in the
-// nearest cache. Widths are padded to whole vectors inside; padding holds zeros or is masked.
+// nearest cache. Widths are padded to whole vectors inside; weights, gains and biases are 0 in padding, so that whatever
+// finite stands there in a row counts for nothing. What is not finite stays in its row: a tile begins with clean ones.
 
 #include <algorithm>
 #include <cmath>
@@ -47,7 +48,6 @@ void gather_added(const float *from, float *to, int64_t gates, int64_t width) {
 // Row `row` of a state's gradient from where the caller has it, and to there; null for none.
 void take_row(const float *from, int64_t row, int64_t width, float *to) {
   if (from) std::memcpy(to, from + row * width, width * sizeof(float));
-  else clear(to, width);
 }
 
 void give_row(const float *from, float *to, int64_t row, int64_t width) {
@@ -61,17 +61,15 @@ Buffer mask_of(int64_t gates, int64_t width) {
   return mask;
 }
 
-// What turns x into (x - mean) / sqrt(variance + epsilon), over `count` floats of `size`; in padding, where x is 0, into
-// anything: gains and weights are 0 there.
+// What turns x into (x - mean) / sqrt(variance + epsilon), over `count` floats of `size`; 0 in padding.
 struct Normal {
-  Normal(const float *x, const float *mask, int64_t size, int64_t count, float epsilon) {
+  Normal(const float *x, const float *mask, int64_t size, int64_t count, float epsilon) : mask(size == count ? nullptr : mask) {
     mean = all(summed(size, [&](int64_t j) { return load(x + j); }) / count);
     auto square = [&](int64_t j) {
-      Floats d = load(x + j) - mean;
+      Floats d = less_mean(x, j);
       return d * d;
     };
-    const float squares = size == count ? summed(size, square) : summed(size, [&](int64_t j) { return square(j) * load(mask + j); });
-    scale = 1.0f / std::sqrt(squares / count + epsilon);
+    scale = 1.0f / std::sqrt(summed(size, square) / count + epsilon);
   }
 
   // In four sums that do not wait for one another.
@@ -86,8 +84,13 @@ struct Normal {
     return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   }
 
-  Floats of(const float *x, int64_t j) const { return (load(x + j) - mean) * all(scale); }
+  Floats of(const float *x, int64_t j) const { return less_mean(x, j) * all(scale); }
+  Floats less_mean(const float *x, int64_t j) const {
+    Floats d = load(x + j) - mean;
+    return mask ? d * load(mask + j) : d;
+  }
 
+  const float *mask;  // Null where there is no padding.
   Floats mean;
   float scale;
 };
@@ -367,9 +370,10 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
   LstmGates gates(p);
   Buffer h(TILE * PW), c(TILE * W), u(chunk_rows(num_rows, T) * G, false), v(normal ? TILE * G : 0), m(projection ? TILE * W : 0);
   auto *kept = static_cast<typename Number::Kept *>(to.kept);
-  const bool far = num_rows * T * S > FAR;
+  const bool far = num_rows * T * S > FAR && reinterpret_cast<uintptr_t>(kept) % 64 == 0;
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    clear(h, TILE * PW), clear(c, TILE * W);
     for (int64_t r = 0; r < whole; ++r) {
       std::memcpy(h + r * PW, p.h0 + tile[r] * P, P * sizeof(float));
       std::memcpy(c + r * W, p.c0 + tile[r] * H, H * sizeof(float));
@@ -429,6 +433,7 @@ void lstm_backward(const Lstm &p, const LstmBackward &to, const int64_t *rows, i
   const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    clear(dh, TILE * PW), clear(dc, TILE * W);
     for (int64_t r = 0; r < whole; ++r) {
       take_row(to.dh, tile[r], P, dh + r * PW), take_row(to.dc, tile[r], H, dc + r * W);
       std::memcpy(start + r * W, p.c0 + tile[r] * H, H * sizeof(float));
@@ -549,6 +554,7 @@ void gru_forward(const Gru &p, const GruForward &to, const int64_t *rows, int64_
   auto *kept = static_cast<typename Number::Kept *>(to.kept);
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    clear(h, TILE * W);
     for (int64_t r = 0; r < whole; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
     in_chunks(tile, whole, p.lengths, T, 3 * W, false, [&](const Chunk &chunk) {
       inputs.run(chunk, x);
@@ -612,6 +618,7 @@ void gru_backward(const Gru &p, const GruBackward &to, const int64_t *rows, int6
   const auto *kept = static_cast<const typename Number::Kept *>(to.kept);
 
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    clear(dh, TILE * W);
     for (int64_t r = 0; r < whole; ++r) take_row(to.dh, tile[r], H, dh + r * W);
     in_chunks(tile, whole, p.lengths, T, 3 * W, true, [&](const Chunk &chunk) {
       for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
@@ -686,6 +693,7 @@ void rnn_forward(const Rnn &p, const RnnForward &to, const int64_t *rows, int64_
   auto recurrent = pack_transposed<Number>(p.recurrent, 1, H, H);
   Buffer h(TILE * W), u(chunk_rows(num_rows, T) * G, false);
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    clear(h, TILE * W);
     for (int64_t r = 0; r < whole; ++r) std::memcpy(h + r * W, p.h0 + tile[r] * H, H * sizeof(float));
     in_chunks(tile, whole, p.lengths, T, W, false, [&](const Chunk &chunk) {
       inputs.run(chunk, u);
@@ -716,6 +724,7 @@ void rnn_backward(const Rnn &p, const RnnBackward &to, const int64_t *rows, int6
   Outer<Number> turned(0, W, most);
   Buffer dh(TILE * W), d(most * G, false), now(W), dbias(W);
   in_tiles(rows, num_rows, [&](const int64_t *tile, int64_t whole) {
+    clear(dh, TILE * W);
     for (int64_t r = 0; r < whole; ++r) take_row(to.dh, tile[r], H, dh + r * W);
     in_chunks(tile, whole, p.lengths, T, W, true, [&](const Chunk &chunk) {
       for (int64_t t = chunk.to - 1; t >= chunk.from; --t) {
