@@ -2,7 +2,8 @@
 
     python benchmarks/choices.py --data LOG --steps 240 --seeds 0 1
 
-RMSE on the part held out for validation, never on the test part: by these rows defaults are chosen. One thread.
+RMSE on the part held out for validation, never on the test part: by these rows defaults are chosen. All take the same
+steps, and the last weights are scored: that part chooses none of them. One thread.
 """
 
 import argparse
@@ -59,37 +60,33 @@ def error(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", nargs="+", required=True, help="recordings to train on")
-    parser.add_argument("--recipe", default="steer")
     parser.add_argument("--steps", type=int, default=240, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", default="", help="variants with this in their name")
-    parser.add_argument("--folder", type=Path, default=Path("runs/choices"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/choices"), help="a new one, for the runs")
     options = parser.parse_args()
+    if options.folder.exists():
+        parser.error(f"{options.folder} exists; name a new folder for the runs")
     torch.set_num_threads(1)
-    base = RECIPES[options.recipe](options.data)
-    assert isinstance(base, Steering), f"{options.recipe} does not learn from a log"
+    base = RECIPES["steer"](options.data)
+    if not isinstance(base, Steering):
+        parser.error("the data are drives in the simulator; these are choices in learning from a log")
+    fixed = {"steps": options.steps, "validate_every": options.steps, "patience": 0, "precision": options.precision}
     for name, recipe in variants(base).items():
         for seed in options.seeds if options.only in name else ():
-            training = replace(recipe.training, steps=options.steps, seed=seed)
+            training = replace(recipe.training, seed=seed, **fixed)
+            folder = options.folder / f"{name}-{seed}".replace(" ", "-")
             began = time.process_time()
-            run = fit(
-                options.recipe,
-                replace(recipe, training=training),
-                options.folder / f"{name}-{seed}".replace(" ", "-"),
-                options.data,
-            )
+            run = fit("steer", replace(recipe, training=training), folder, options.data)
             minutes = (time.process_time() - began) / 60
             pairs = held_out(run)
-            print(
-                json.dumps({"choice": name, "seed": seed, "rmse": error(pairs), "cpu_minutes": round(minutes, 2)}),
-                flush=True,
-            )
+            row = {"choice": name, "seed": seed, "rmse": error(pairs), "cpu_minutes": round(minutes, 2)}
+            print(json.dumps(row), flush=True)
             for newest in (0.6, 0.3) if recipe is base else ():
                 smooth = error(pairs, lambda said, n=newest: smoothed(said, n))
-                print(
-                    json.dumps({"choice": f"smoothed, the newest counts {newest}", "seed": seed, "rmse": smooth}),
-                    flush=True,
-                )
+                row = {"choice": f"smoothed, the newest counts {newest}", "seed": seed, "rmse": smooth}
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

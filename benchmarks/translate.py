@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", default="", help="variants with this in their name")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="the same in all rows")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--lower", action="store_true", help="lower-case everything")
     parser.add_argument("--folder", type=Path, default=Path("runs/translate-table"))
@@ -57,11 +58,17 @@ def main() -> None:
     for name, recipe in variants(base).items():
         for seed in options.seeds if options.only in name else ():
             place = options.folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            training = replace(recipe.training, steps=options.steps, seed=seed, patience=0)
+            training = replace(recipe.training, steps=options.steps, seed=seed, patience=0, precision=options.precision)
             began = time.process_time()
             run = fit("translate", replace(recipe, training=training), place, options.data)
             minutes = (time.process_time() - began) / 60
-            row = {"variant": name, "seed": seed, "steps": options.steps, "cpu_minutes": round(minutes, 2)}
+            row = {
+                "variant": name,
+                "seed": seed,
+                "steps": options.steps,
+                "precision": options.precision,
+                "cpu_minutes": round(minutes, 2),
+            }
             for beam in options.beams:
                 said = [one.text for one in run.model().translate(sources, beam, recipe.power)]
                 row |= {f"beam {beam}": round((found := bleu(said, truth, options.lower))["bleu"], 2)}

