@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from steersman import kernels
 from steersman.kernels import native, twins
 
-pytestmark = pytest.mark.skipif(native is None, reason="the kernels are not built: no C++ compiler was there")
+pytestmark = pytest.mark.skipif(native is None, reason="the kernels are not built")
 
 LEVELS = kernels.available()
 OPTIONS = ("projection", "peepholes", "normal")

@@ -45,7 +45,7 @@ void gather_added(const float *from, float *to, int64_t gates, int64_t width) {
     for (int64_t j = 0; j < width; ++j) to[g * width + j] += from[g * wide + j];
 }
 
-// Row `row` of a state's gradient from where the caller has it, and to there; null for none.
+// Row `row` of a state's gradient from where the caller has it to a row of zeros, and back to there; null for none.
 void take_row(const float *from, int64_t row, int64_t width, float *to) {
   if (from) std::memcpy(to, from + row * width, width * sizeof(float));
 }
@@ -170,18 +170,17 @@ template <class Number>
 class Projection {
  public:
   Projection(const Inputs &given, int64_t gates, int64_t width, bool with_bias = true)
-      : given_(given), wide_(gates * padded(width)), with_bias_(with_bias), bias_(spread_copy(given.bias, gates, width)),
+      : given_(given), wide_(gates * padded(width)), bias_(spread_copy(with_bias ? given.bias : nullptr, gates, width)),
         packed_(pack_transposed<Number>(given.weight, gates, width, given.features)) {}
 
   void run(const Chunk &chunk, float *out) const {
     auto row = [&](int64_t i) { return chunk.there(i) ? given_.x + chunk.at(i) * given_.features : nullptr; };
-    packed_.multiply_rows(row, chunk.rows(), out, apart(wide_), with_bias_ ? Begin{bias_, 0} : Begin{});
+    packed_.multiply_rows(row, chunk.rows(), out, apart(wide_), {bias_, 0});
   }
 
  private:
   const Inputs &given_;
   int64_t wide_;
-  bool with_bias_;
   Buffer bias_;
   Packed<Number> packed_;
 };
@@ -404,7 +403,7 @@ void lstm_forward(const Lstm &p, const LstmForward &to, const int64_t *rows, int
     finish_row(to.y, to.h, p.h0, row, length, T, P);
     if (length == 0) std::memcpy(to.c + row * H, p.c0 + row * H, H * sizeof(float));
   }
-  arrive();
+  if (far) arrive();
 }
 
 template <class Number>
