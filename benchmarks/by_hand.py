@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from steersman.drive import drive
+from steersman.errors import exit_with_message
 from steersman.evaluate import driving_scores
 from steersman.live.learner import Learning
 from steersman.live.recorder import Recorder
@@ -71,4 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

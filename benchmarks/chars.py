@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from steersman.cores import LSTM
 from steersman.decoding import Sampling
+from steersman.errors import exit_with_message
 from steersman.generate import Speaker, nats_in_blocks
 from steersman.model import Model
 from steersman.recipes import RECIPES
@@ -133,9 +134,9 @@ def scores(options: argparse.Namespace) -> None:
 
 
 def race(options: argparse.Namespace) -> None:
+    recipe = RECIPES["chars"]((options.text,))
     contents = Path(options.text).read_text()
     for seed in range(options.seeds):
-        recipe = RECIPES["chars"]((options.text,))
         training = replace(recipe.training, seed=seed, precision="bfloat16", validate_every=10**6, steps=40)
         folder = Path(tempfile.mkdtemp())
         began = time.process_time()
@@ -214,4 +215,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

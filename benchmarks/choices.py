@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from steersman.data import Light, Mirror, Shift
+from steersman.errors import exit_with_message
 from steersman.evaluate import rmse, smoothed
 from steersman.recipes import RECIPES
 from steersman.runs import Run, fit
@@ -90,4 +91,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

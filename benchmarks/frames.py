@@ -16,6 +16,7 @@ from PIL import Image
 
 from steersman.data import Batches, Lanes, examples
 from steersman.encoders import Picture
+from steersman.errors import exit_with_message
 from steersman.records import Record, Stream
 from steersman.sources.frames import Frames
 
@@ -72,8 +73,10 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as made:
-        found = sorted(options.log.rglob("*.jpg"))[: options.frames] if options.log else []
-        paths = found or write(Path(made), options.frames)
+        if options.log and not any(options.log.rglob("*.jpg")):
+            parser.error(f"there is no .jpg below {options.log}")
+        found = options.log.rglob("*.jpg") if options.log else write(Path(made), options.frames)
+        paths = sorted(found)[: options.frames]
         clock = np.arange(len(paths)) / 20
         steer = np.zeros(len(paths), np.float32)
         record = Record("drive", {"picture": Stream(Frames(paths), clock), "steer": Stream(steer, clock)})
@@ -109,4 +112,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

@@ -35,6 +35,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import steersman as sm
 import steersman.runs
+from steersman.errors import exit_with_message
 from steersman.live.client import Client
 from steersman.live.pictures import png
 from steersman.serving import Stepping
@@ -380,4 +381,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

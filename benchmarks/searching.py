@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from steersman.decoding import normalised
+from steersman.errors import exit_with_message
 from steersman.pairs import padded
 from steersman.runs import load
 from steersman.sources.parallel import lines
@@ -85,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

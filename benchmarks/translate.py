@@ -16,6 +16,7 @@ import torch
 
 from steersman.attention import Additive
 from steersman.cores import GRU
+from steersman.errors import exit_with_message
 from steersman.recipes import RECIPES
 from steersman.runs import fit
 from steersman.sources.parallel import read
@@ -76,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message(Path(__file__).name):
+        main()

@@ -1,5 +1,19 @@
 """The one kind of error a user can mend; everything else is a bug."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """What was wrong, where, and what to do; the command line prints it and exits with 2."""
+
+
+@contextmanager
+def exit_with_message(program: str) -> Iterator[None]:
+    """Ends a program in the message of a UserError and exit code 2, in place of a traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
