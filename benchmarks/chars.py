@@ -1,6 +1,6 @@
 """Characters: a trained run under three protocols, beside a small transformer; and how fast it writes.
 
-    python benchmarks/chars.py scores RUN                      nats a character of a run
+    python benchmarks/chars.py scores RUN [--dynamic]        nats a character of a run; also as it goes on learning
     python benchmarks/chars.py race --text FILE --minutes 4  both trained for the same CPU time, one thread
     python benchmarks/chars.py speed                         characters a second, beside a loop over nn.LSTM
 
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from steersman.cores import LSTM
 from steersman.decoding import Sampling
 from steersman.errors import exit_with_message
-from steersman.generate import Speaker, nats_in_blocks
+from steersman.generate import Dynamic, Speaker, nats_in_blocks, nats_while_learning
 from steersman.model import Model
 from steersman.recipes import RECIPES
 from steersman.runs import Run, fit
@@ -116,9 +116,9 @@ def protocols(model: Model, codes: np.ndarray) -> dict[str, float]:
     }
 
 
-def held_out(run: Run) -> np.ndarray:
-    """The codes of the text kept for the test, with the last one that is only foretold."""
-    (record,) = run.records()["test"]
+def codes_of(run: Run, part: str) -> np.ndarray:
+    """The codes of a part of the text, with the last one that is only foretold."""
+    (record,) = run.records()[part]
     here, after = (np.asarray(record[name].values[:]) for name in (run.recipe.inputs, run.recipe.head.targets[0]))
     return np.concatenate((here, after[-1:]))
 
@@ -130,7 +130,12 @@ def show(name: str, minutes: float | None, found: dict[str, float]) -> None:
 
 def scores(options: argparse.Namespace) -> None:
     run = Run.open(Path(options.run))
-    show(options.run, None, protocols(run.model(), held_out(run)))
+    codes, model = codes_of(run, options.part), run.model()
+    show(options.run, None, protocols(model, codes))
+    rates = () if options.dynamic is None else options.dynamic or (Dynamic().rate,)
+    for rate in rates:
+        found = nats_while_learning(model, codes, codes_of(run, "train"), Dynamic(rate, options.back))
+        show(f"... goes on learning, rate {rate:g}, back {options.back:g}", None, {"carried": found})
 
 
 def race(options: argparse.Namespace) -> None:
@@ -146,11 +151,11 @@ def race(options: argparse.Namespace) -> None:
         began = time.process_time()
         run = fit("chars", replace(recipe, training=training), folder / "run", (options.text,), say=lambda text: None)
         minutes = (time.process_time() - began) / 60
-        show(f"chars, {training.steps} steps, seed {seed}", minutes, protocols(run.model(), held_out(run)))
+        show(f"chars, {training.steps} steps, seed {seed}", minutes, protocols(run.model(), codes_of(run, "test")))
 
         symbols = Symbols(recipe.encoder.symbols)
         classes = torch.from_numpy(symbols.encode(contents)).long()
-        test = torch.from_numpy(symbols.classes(held_out(run))).long()
+        test = torch.from_numpy(symbols.classes(codes_of(run, "test"))).long()
         model, steps, minutes = trained_transformer(
             classes[: int(0.9 * len(classes))], len(symbols), options.minutes, seed
         )
@@ -203,6 +208,9 @@ def main() -> None:
         command.set_defaults(work=work)
         if name == "scores":
             command.add_argument("run")
+            command.add_argument("--part", choices=("test", "validation"), default="test")
+            command.add_argument("--dynamic", type=float, nargs="*", help=f"rates; without any {Dynamic().rate:g}")
+            command.add_argument("--back", type=float, default=Dynamic().back)
         if name == "race":
             command.add_argument("--text", required=True)
             command.add_argument("--minutes", type=float, default=4.0, help="CPU minutes of training for each")

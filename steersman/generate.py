@@ -1,17 +1,25 @@
 """One to many: a model of what comes next, its own words fed back to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from .config import Spec
+from .cores import map_state
 from .decoding import Sampling
 from .encoders import EmbeddingEncoder
 from .errors import UserError
 from .heads import NextSymbolHead
 from .model import Model
 from .stepper import Stepper
+
+SEGMENTS = 400
+"""Segments of the training text by which dynamic evaluation knows how large gradients are."""
 
 
 class Speaker:
@@ -83,3 +91,65 @@ def nats_in_blocks(model: Model, codes: np.ndarray, block: int, rows: int = 256)
         raw, _ = model(part_x, model.initial(len(part_x)))
         total += float(model.head.loss(raw.float(), part_y).double().sum())
     return total / whole
+
+
+@dataclass(frozen=True)
+class Dynamic(Spec):
+    """Dynamic evaluation: a model that goes on learning from the text it is scored on.
+
+    After each segment has been scored, weights move against its gradient, divided by how large that weight's gradients
+    were on the training text, and a little back to where they began (Krause et al. 2018, arXiv 1709.07432, section 4).
+    """
+
+    rate: float = 1e-4
+    """How far a weight moves whose gradient is as large as usual."""
+    back: float = 2e-3
+    """Share of the way back at each segment, for a weight whose gradients are as large as the average; 1 at most."""
+    steps: int = 20
+    """Of a segment."""
+
+    BOUNDS = {"rate": (0, inf), "back": (0, 1), "steps": (1, inf)}
+
+
+def nats_while_learning(model: Model, codes: np.ndarray, known: np.ndarray, dynamic: Dynamic = Dynamic()) -> float:
+    """Mean loss over a text in one pass, every character foretold before it is learned from; the model is left as is.
+
+    `codes` and `known`, a text that was trained on, are as the model's streams hold them. UserError where `known` is
+    shorter than a segment.
+    """
+    if len(known) <= dynamic.steps:
+        raise UserError(f"the training text has {len(known)} characters; dynamic evaluation needs more than a segment")
+    model = deepcopy(model).eval()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    squares = [torch.zeros_like(w) for w in weights]
+    seen = 0
+    for _, gradients in _segments(model, weights, known[: SEGMENTS * dynamic.steps + 1], dynamic.steps):
+        seen += 1
+        for square, gradient in zip(squares, gradients, strict=True):
+            square.addcmul_(gradient, gradient)
+    usual = [(square / seen).sqrt_() for square in squares]
+    mean = torch.cat([u.flatten() for u in usual]).mean()
+    first = [w.detach().clone() for w in weights]
+    back = [(dynamic.back * u / mean).clamp_max_(1) for u in usual]
+    total = 0.0
+    for nats, gradients in _segments(model, weights, codes, dynamic.steps):
+        total += nats
+        with torch.no_grad():
+            for w, gradient, u, b, begun in zip(weights, gradients, usual, back, first, strict=True):
+                # What never had a gradient is left alone.
+                w.sub_(torch.where(u > 0, gradient / u, 0.0), alpha=dynamic.rate).add_(b * (begun - w))
+    return total / (len(codes) - 1)
+
+
+def _segments(
+    model: Model, weights: Sequence[Tensor], codes: np.ndarray, steps: int
+) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+    """Of each segment, the state carried: its summed loss, and the gradients of its mean."""
+    assert isinstance(model.head, NextSymbolHead)
+    state = model.initial(1)
+    x, y = (torch.from_numpy(c.astype(np.int64)[None, :, None]) for c in (codes[:-1], codes[1:]))
+    for part_x, part_y in zip(x.split(steps, 1), y.split(steps, 1), strict=True):
+        raw, state = model(model.encoder.prepare(part_x), state)
+        loss = model.head.loss(raw.float(), part_y)
+        yield float(loss.detach().double().sum()), torch.autograd.grad(loss.mean(), weights)
+        state = map_state(Tensor.detach, state)

@@ -22,7 +22,7 @@ from steersman.decoding import Sampling
 from steersman.encoders import Embedding
 from steersman.errors import UserError
 from steersman.evaluate import confused
-from steersman.generate import Speaker, nats_in_blocks, written
+from steersman.generate import Dynamic, Speaker, nats_in_blocks, nats_while_learning, written
 from steersman.heads import NextSymbol
 from steersman.page import Coloured
 from steersman.reading import cells, judged, read_along, text_scores, trackers
@@ -146,6 +146,26 @@ def test_blocks_are_scored_from_a_zero_state():
         raw, _ = model(x, model.initial(1))
         parts.append(model.head.loss(raw, torch.from_numpy(codes[start + 1 : start + 26, None])[None]).mean().item())
     assert whole == pytest.approx(np.mean(parts), rel=1e-5)
+
+
+def test_dynamic_evaluation_without_a_rate_is_one_carried_pass_and_learns_with_one():
+    model, codes = model_of(), np.array(list(map(ord, (TEXT * 8)[:401])))
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
+    still = nats_in_blocks(model, codes, 400)
+    assert nats_while_learning(model, codes, codes[:90], Dynamic(0.0, steps=7)) == pytest.approx(still, rel=1e-5)
+    learned = nats_while_learning(model, codes, codes[:90], Dynamic(0.01, 0.0, steps=7))
+    held = nats_while_learning(model, codes, codes[:90], Dynamic(0.01, 1.0, steps=7))
+    assert learned < held < still
+    assert all((w == weights[name]).all() for name, w in model.state_dict().items())
+
+
+def test_dynamic_evaluation_foretells_before_it_learns():
+    """However far a segment moves the weights, its own loss and those before are as without."""
+    model, codes = model_of(), np.array(list(map(ord, (TEXT * 2)[:21])))
+    far = nats_while_learning(model, codes, codes, Dynamic(1e6, 0.0, steps=20))
+    assert far == pytest.approx(nats_in_blocks(model, codes, 20), rel=1e-5)
+    with pytest.raises(UserError, match="a segment"):
+        nats_while_learning(model, codes, codes[:20], Dynamic(steps=20))
 
 
 def test_a_trained_run_beats_pairs_of_characters_and_says_so(tmp_path):
