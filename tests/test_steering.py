@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,11 +256,24 @@ def test_pretrained_weights_that_are_not_installed_are_asked_for(monkeypatch):
         Pretrained().build((48, 96, 3)).fit(np.zeros(0))
 
 
-def test_a_torchvision_that_does_not_work_is_told(monkeypatch):
-    monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: True if name == "torchvision" else None)
+def test_packages_that_do_not_work_are_told(monkeypatch):
+    found = {"torchvision": True, "timm": True}
+    monkeypatch.setattr("steersman.pretrained.find_spec", found.get)
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(UserError, match="torchvision does not give"):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"torchvision does not give.*timm does not give.*pip install"):
         Pretrained().build((48, 96, 3)).fit(np.zeros(0))
+
+
+def test_timm_gives_its_weights_by_their_order(monkeypatch):
+    given = Pretrained("none", 17).build((48, 96, 3)).features.state_dict()
+    state = {f"timm.{i}": value + 1 for i, value in enumerate(given.values())} | {"conv_head.weight": torch.zeros(1)}
+    timm = SimpleNamespace(create_model=lambda name, pretrained: SimpleNamespace(state_dict=lambda: state))
+    monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: True if name == "timm" else None)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    encoder = Pretrained().build((48, 96, 3))
+    encoder.fit(np.zeros(0))
+    assert all(torch.equal(value, given[name] + 1) for name, value in encoder.features.state_dict().items())
 
 
 def test_smoothing_is_an_exponential_mean_and_is_scored():
