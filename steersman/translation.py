@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf, log
 from pathlib import Path
@@ -47,10 +47,15 @@ class Vocabularies(Spec):
     """How often the training text must hold a piece."""
     lower: bool = False
     """Lower-case both."""
+    dropout: float = 0.0
+    """Share of merges left out by chance while training, so that a word is cut in other ways each time (Provilkov et
+    al. 2020); of subwords only."""
 
-    BOUNDS = {"source": (5, inf), "target": (5, inf), "min_count": (1, inf)}
+    BOUNDS = {"source": (5, inf), "target": (5, inf), "min_count": (1, inf), "dropout": (0, 1)}
 
     def learn(self, texts: Sequence[tuple[str, str]]) -> tuple[Vocabulary, Vocabulary]:
+        if self.dropout and self.pieces != "subwords":
+            raise UserError(f"--vocabularies.dropout leaves out merges, and {self.pieces} have none; set it to 0")
         kind, (sources, targets) = KINDS[self.pieces], zip(*texts, strict=True)
         source, target = (
             kind(size, self.min_count, self.lower).learn(side)
@@ -208,10 +213,25 @@ class Translation(Recipe):
         """Tokens need no normaliser."""
 
     def batched(self, model: Any, shown: Any, rank: int, ranks: int) -> Any:
-        return PairBatches(self.batches, shown, self.training.seed, rank, ranks)
+        anew = self._cut_anew(model, shown) if self.vocabularies.dropout else None
+        return PairBatches(self.batches, shown, self.training.seed, rank, ranks, anew)
 
     def validation(self, shown: Any) -> Callable[[Any], float]:
         return partial(self._missing, shown=shown[: self.judged])
+
+    def _cut_anew(self, model: Translator, shown: Sequence[Pair]) -> Callable[[int], Sequence[Pair]]:
+        """The pairs of an epoch by its number, their words cut as they are then."""
+        share, seed = self.vocabularies.dropout, self.training.seed
+        source, target = (
+            v.varied([pair.texts[side] for pair in shown], share, f"{seed} {side}")  # pyright: ignore[reportAttributeAccessIssue]
+            for side, v in enumerate(model.vocabularies)
+        )
+
+        def pairs(epoch: int) -> list[Pair]:
+            both = zip(shown, source.encode_all(epoch), target.encode_all(epoch), strict=True)
+            return [replace(p, source=np.array(s), target=np.array([BEGIN, *t, END])) for p, s, t in both]
+
+        return pairs
 
     def _missing(self, model: Translator, shown: Sequence[Pair]) -> float:
         """100 less the BLEU of greedy translations."""

@@ -6,10 +6,12 @@ to a text that has none.
 """
 
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from math import inf
 from typing import Any
 
@@ -20,6 +22,8 @@ from .symbols import SIGN
 PAD, BEGIN, END, UNKNOWN = range(4)
 """Numbers of the marks: padding, where a text begins and ends, and what the vocabulary does not hold."""
 MARKS = ("<pad>", "<begin>", "<end>", "<unknown>")
+CUTS = 16
+"""Ways to cut a word that are drawn beforehand: over and over would take as long as a tenth of the training."""
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 
 
@@ -216,11 +220,49 @@ class Merged(Vocabulary):
     def data(self) -> Any:
         return json.loads(self.tokenizer.to_str())
 
+    def varied(self, texts: Sequence[str], share: float, seed: str) -> "Varied":
+        """These texts, to be cut in other ways each time."""
+        return Varied(self, texts, share, seed)
+
     def _piece(self, number: int) -> str:
         if number < len(MARKS):
             return MARKS[number]
         text = self.tokenizer.decode([number - len(MARKS)])
         return text[1:] if text.startswith(" ") and len(text) > 1 else f"-{text}"  # It goes on the word before.
+
+
+class Varied:
+    """Texts cut in other ways each time: merges are left out by chance (BPE-dropout, Provilkov et al. 2020).
+
+    The library's own has no seed, and a training that is gone on with has to see what it would have seen.
+    """
+
+    def __init__(self, vocabulary: Merged, texts: Sequence[str], share: float, seed: str):
+        model = vocabulary.data()["model"]
+        self.share, self.seed, self.numbers = share, seed, model["vocab"]
+        self.ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
+        split = vocabulary.tokenizer.pre_tokenizer.pre_tokenize_str
+        words: dict[str, int] = {}
+        self.texts = [
+            [words.setdefault(word, len(words)) for word, _ in split(vocabulary.prepared(text))] for text in texts
+        ]
+        chance = random.Random(seed)
+        self.cuts = [[self._cut(word, chance) for _ in range(CUTS)] for word in words]
+
+    def encode_all(self, time: int) -> list[list[int]]:
+        """The numbers of all texts' pieces, as `Vocabulary.encode_all` gives them, cut as they are the n-th time."""
+        chance = random.Random(f"{self.seed} {time}")
+        return [list(chain.from_iterable(chance.choice(self.cuts[word]) for word in text)) for text in self.texts]
+
+    def _cut(self, word: str, chance: random.Random) -> list[int]:
+        pieces = list(word)
+        while True:
+            pairs = ((self.ranks.get(pair), i) for i, pair in enumerate(pairwise(pieces)))
+            left = [(rank, i) for rank, i in pairs if rank is not None and chance.random() >= self.share]
+            if not left:
+                return [len(MARKS) + self.numbers[piece] for piece in pieces]
+            _, i = min(left)
+            pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
 
 
 def _most_common(spec: Characters | Words, counts: Counter[str]) -> Listed:

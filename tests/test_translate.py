@@ -137,6 +137,7 @@ def test_a_reversed_copy_is_learned_to_the_last_digit(tmp_path):
         encoder=Reader(32, Bidirectional(GRU(48)), dropout=0.0),
         core=Decoder(32, GRU(48), upper=GRU(48), dropout=0.0),
         head=Readout(dropout=0.0, smoothing=0.0),
+        vocabularies=Vocabularies("words", min_count=1),
         batches=ByLength(rows=32),
     )
     recipe = replace(recipe, training=replace(recipe.training, steps=500, rate=8e-3, warmup=20, validate_every=100))
@@ -438,6 +439,27 @@ def test_pairs_can_not_be_divided_by_time(tmp_path):
 def test_nothing_above_the_minimum_count_is_said():
     with pytest.raises(UserError, match="no word occurs 5 times"):
         Vocabularies("words", min_count=5).learn([("a b", "c d")])
+
+
+def test_words_are_cut_in_other_ways_in_each_epoch_and_in_the_same_ways_again():
+    recipe = replace(small("translate"), vocabularies=Vocabularies(min_count=1, dropout=0.3))
+    records = recipe.divide(recipe.source.read())["train"]
+    learned = recipe.learned(records)
+
+    def epochs() -> list[list[torch.Tensor]]:
+        model = recipe.with_vocabularies(learned)
+        data = recipe.batched(model, recipe.examples(model, records), 0, 1)
+        return [[t for batch in data.epoch(number) for t in (batch.y, *batch.about)] for number in range(2)]
+
+    (first, second), (first_again, second_again) = epochs(), epochs()
+    assert all(torch.equal(a, b) for a, b in zip(first, first_again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(second, second_again, strict=True))
+    assert len({sum(int(t.count_nonzero()) for t in epoch) for epoch in (first, second)}) == 2
+
+
+def test_only_subwords_have_merges_to_leave_out():
+    with pytest.raises(UserError, match="words have none"):
+        Vocabularies("words", dropout=0.1).learn([("a b", "c d")])
 
 
 def test_two_pairs_are_too_few_and_the_advice_is_one_that_can_be_followed(tmp_path):

@@ -58,6 +58,30 @@ def test_subwords_give_back_any_text(text):
 SUBWORDS = Subwords(300).learn(TEXTS)
 
 
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(TEXTS), max_size=5))
+def test_without_dropout_all_merges_are_made(texts):
+    assert SUBWORDS.varied(texts, 0.0, "0").encode_all(0) == SUBWORDS.encode_all(texts)
+
+
+def test_dropped_merges_cut_a_text_in_other_ways_that_are_the_same_text():
+    varied = SUBWORDS.varied(TEXTS, 0.3, "0")
+    times = [varied.encode_all(time) for time in range(20)]
+    assert times[3] == SUBWORDS.varied(TEXTS, 0.3, "0").encode_all(3)
+    assert len({str(found) for found in times}) == 20
+    assert all(SUBWORDS.decode(n) == text for found in times for n, text in zip(found, TEXTS, strict=True))
+    single = SUBWORDS.varied(TEXTS, 1.0, "0").encode_all(0)
+    assert [len(n) for n in single] == [len(text) + 1 for text in TEXTS]
+
+
+def test_a_merge_is_left_out_by_that_chance():
+    """" ab" takes two merges, the second of which only comes after the first."""
+    learned = Subwords(300).learn(["ab " * 9])
+    whole, drawn = learned.encode("ab"), [learned.varied(["ab"], 0.25, str(seed)).encode_all(0) for seed in range(2000)]
+    assert len(whole) == 1
+    assert sum(cut == [whole] for cut in drawn) / len(drawn) == pytest.approx(0.75**2, abs=0.04)
+
+
 def test_what_is_unknown_is_shown_as_such():
     words = Words().learn(TEXTS)
     assert words.encode("a zebra rides").count(UNKNOWN) == 1
