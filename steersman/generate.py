@@ -103,9 +103,9 @@ class Dynamic(Spec):
     were on the training text, and a little back to where they began (Krause et al. 2018, arXiv 1709.07432, section 4).
     """
 
-    rate: float = 1e-4
+    rate: float = 5e-4
     """How far a weight moves whose gradient is as large as usual."""
-    back: float = 2e-3
+    back: float = 1e-3
     """Share of the way back at each segment, for a weight whose gradients are as large as the average; 1 at most."""
     steps: int = 20
     """Of a segment."""
