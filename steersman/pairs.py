@@ -1,5 +1,6 @@
 """Pairs of sequences, a source and a target, as batches of about equal length."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -69,7 +70,7 @@ class ByLength(Spec):
 class PairBatches:
     """Pairs, and how an epoch of batches is cut from them. One of `ranks` processes gets its share of rows.
 
-    `anew` gives the pairs of an epoch by its number, where they differ from one to the next.
+    `drawn` gives a pair as it is shown this once, where chance changes it; batches are cut by the pairs themselves.
     """
 
     def __init__(
@@ -79,12 +80,12 @@ class PairBatches:
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        anew: Callable[[int], Sequence[Pair]] | None = None,
+        drawn: Callable[[Pair, random.Random], Pair] | None = None,
     ):
         if spec.rows % ranks:
             raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
-        self.spec, self.seed, self.rank, self.ranks = spec, seed, rank, ranks
-        self.anew = anew or (lambda epoch: pairs)
+        self.spec, self.pairs, self.seed, self.rank, self.ranks, self.drawn = spec, pairs, seed, rank, ranks, drawn
+        self.lengths = np.array([(len(p.source), len(p)) for p in pairs])
 
     @property
     def rows(self) -> int:
@@ -92,23 +93,27 @@ class PairBatches:
         return self.spec.rows // self.ranks
 
     def epoch(self, number: int) -> "PairEpoch":
-        pairs = self.anew(number)
-        lengths = np.array([(len(p.source), len(p)) for p in pairs])
-        return PairEpoch(self.spec.cut(lengths, np.random.default_rng((self.seed, number))), pairs, self, number)
+        cut = self.spec.cut(self.lengths, np.random.default_rng((self.seed, number)))
+        return PairEpoch(cut, self, number)
+
+    def pair(self, index: int, epoch: int) -> Pair:
+        """As it is shown in an epoch, whichever process shows it."""
+        pair = self.pairs[index]
+        return self.drawn(pair, random.Random(f"{self.seed} {epoch} {index}")) if self.drawn else pair
 
 
 class PairEpoch(Sequence[Batch]):
     """The batches of one pass over the pairs, each made when asked for."""
 
-    def __init__(self, cut: list[np.ndarray], pairs: Sequence[Pair], data: PairBatches, epoch: int):
-        self.cut, self.pairs, self.data, self.epoch = cut, pairs, data, epoch
+    def __init__(self, cut: list[np.ndarray], data: PairBatches, epoch: int):
+        self.cut, self.data, self.epoch = cut, data, epoch
 
     def __len__(self) -> int:
         return len(self.cut)
 
     def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         rank, ranks = self.data.rank, self.data.ranks
-        shown = [self.pairs[i] for i in self.cut[index][rank::ranks]]
+        shown = [self.data.pair(i, self.epoch) for i in self.cut[index][rank::ranks]]
         # Every process has as many rows as the first: an empty one counts for nothing.
         return batch_of(shown, -(-len(self.cut[index]) // ranks))
 

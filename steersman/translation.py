@@ -1,5 +1,6 @@
 """From pairs of texts to a model that translates, and to what is said of it."""
 
+import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from .progress import Watch, silent
 from .records import Record
 from .runs import Recipe, Run, read_records
 from .sources.parallel import read, text_of
-from .vocabulary import BEGIN, END, UNKNOWN, Characters, Subwords, Text, Vocabulary, Words, vocabulary_from_json
+from .vocabulary import BEGIN, END, UNKNOWN, Characters, Merged, Subwords, Text, Vocabulary, Words, vocabulary_from_json
 
 Scores = dict[str, Any]
 KINDS: dict[str, type[Text]] = {"subwords": Subwords, "words": Words, "characters": Characters}
@@ -48,14 +49,16 @@ class Vocabularies(Spec):
     lower: bool = False
     """Lower-case both."""
     dropout: float = 0.0
-    """Share of merges left out by chance while training, so that a word is cut in other ways each time (Provilkov et
-    al. 2020); of subwords only."""
+    """BPE-dropout: share of merges of subwords left out by chance while training (Provilkov et al. 2020)."""
 
     BOUNDS = {"source": (5, inf), "target": (5, inf), "min_count": (1, inf), "dropout": (0, 1)}
 
-    def learn(self, texts: Sequence[tuple[str, str]]) -> tuple[Vocabulary, Vocabulary]:
+    def __post_init__(self):
+        super().__post_init__()
         if self.dropout and self.pieces != "subwords":
             raise UserError(f"--vocabularies.dropout leaves out merges, and {self.pieces} have none; set it to 0")
+
+    def learn(self, texts: Sequence[tuple[str, str]]) -> tuple[Vocabulary, Vocabulary]:
         kind, (sources, targets) = KINDS[self.pieces], zip(*texts, strict=True)
         source, target = (
             kind(size, self.min_count, self.lower).learn(side)
@@ -213,25 +216,18 @@ class Translation(Recipe):
         """Tokens need no normaliser."""
 
     def batched(self, model: Any, shown: Any, rank: int, ranks: int) -> Any:
-        anew = self._cut_anew(model, shown) if self.vocabularies.dropout else None
-        return PairBatches(self.batches, shown, self.training.seed, rank, ranks, anew)
+        drawn = partial(self._dropped, model.vocabularies) if self.vocabularies.dropout else None
+        return PairBatches(self.batches, shown, self.training.seed, rank, ranks, drawn)
 
     def validation(self, shown: Any) -> Callable[[Any], float]:
         return partial(self._missing, shown=shown[: self.judged])
 
-    def _cut_anew(self, model: Translator, shown: Sequence[Pair]) -> Callable[[int], Sequence[Pair]]:
-        """The pairs of an epoch by its number, their words cut as they are then."""
-        share, seed = self.vocabularies.dropout, self.training.seed
+    def _dropped(self, both: tuple[Merged, Merged], pair: Pair, chance: random.Random) -> Pair:
+        """The pair with merges left out."""
         source, target = (
-            v.varied([pair.texts[side] for pair in shown], share, f"{seed} {side}")  # pyright: ignore[reportAttributeAccessIssue]
-            for side, v in enumerate(model.vocabularies)
+            v.encode_dropped(text, self.vocabularies.dropout, chance) for v, text in zip(both, pair.texts, strict=True)
         )
-
-        def pairs(epoch: int) -> list[Pair]:
-            both = zip(shown, source.encode_all(epoch), target.encode_all(epoch), strict=True)
-            return [replace(p, source=np.array(s), target=np.array([BEGIN, *t, END])) for p, s, t in both]
-
-        return pairs
+        return replace(pair, source=np.array(source, int), target=np.array([BEGIN, *target, END]))
 
     def _missing(self, model: Translator, shown: Sequence[Pair]) -> float:
         """100 less the BLEU of greedy translations."""

@@ -9,9 +9,11 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -22,8 +24,6 @@ from .symbols import SIGN
 PAD, BEGIN, END, UNKNOWN = range(4)
 """Numbers of the marks: padding, where a text begins and ends, and what the vocabulary does not hold."""
 MARKS = ("<pad>", "<begin>", "<end>", "<unknown>")
-CUTS = 16
-"""Ways to cut a word that are drawn beforehand: over and over would take as long as a tenth of the training."""
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 
 
@@ -220,49 +220,51 @@ class Merged(Vocabulary):
     def data(self) -> Any:
         return json.loads(self.tokenizer.to_str())
 
-    def varied(self, texts: Sequence[str], share: float, seed: str) -> "Varied":
-        """These texts, to be cut in other ways each time."""
-        return Varied(self, texts, share, seed)
+    def encode_dropped(self, text: str, dropout: float, chance: random.Random) -> list[int]:
+        """As `encode`, but each merge is left out by that chance: BPE-dropout (Provilkov et al. 2020, section 3).
+
+        The library's own has no seed, and a training that is gone on with has to see what it would have seen.
+        """
+        words = self.tokenizer.pre_tokenizer.pre_tokenize_str(self.prepared(text))
+        return [len(MARKS) + n for word, _ in words for n in self._merged(word, dropout, chance)]
+
+    @cached_property
+    def _merges(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+        """The numbers of the pieces, and the order in which neighbours are merged."""
+        model = self.data()["model"]
+        return model["vocab"], {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
+
+    def _merged(self, word: str, dropout: float, chance: random.Random) -> Iterator[int]:
+        numbers, ranks = self._merges
+        pieces: list[str] = list(word)  # A piece stands where it begins; where it was merged into is an empty one.
+        after, before = list(range(1, len(pieces) + 1)), list(range(-1, len(pieces) - 1))
+        queue = [(ranks[pair], i, *pair) for i, pair in enumerate(pairwise(pieces)) if pair in ranks]
+        heapify(queue)
+        left_out = []
+        while queue:
+            _, i, left, right = merge = heappop(queue)
+            j = after[i]
+            if pieces[i] != left or j == len(pieces) or pieces[j] != right:
+                continue
+            if chance.random() < dropout:
+                left_out.append(merge)
+                continue
+            pieces[i], pieces[j], after[i] = left + right, "", after[j]
+            if after[i] < len(pieces):
+                before[after[i]] = i
+            for first in (before[i], i):
+                second = after[first] if first >= 0 else len(pieces)
+                if second < len(pieces) and (rank := ranks.get(pair := (pieces[first], pieces[second]))) is not None:
+                    heappush(queue, (rank, first, *pair))
+            while left_out:  # Each merge draws anew for what could come next.
+                heappush(queue, left_out.pop())
+        return (numbers[piece] for piece in pieces if piece)
 
     def _piece(self, number: int) -> str:
         if number < len(MARKS):
             return MARKS[number]
         text = self.tokenizer.decode([number - len(MARKS)])
         return text[1:] if text.startswith(" ") and len(text) > 1 else f"-{text}"  # It goes on the word before.
-
-
-class Varied:
-    """Texts cut in other ways each time: merges are left out by chance (BPE-dropout, Provilkov et al. 2020).
-
-    The library's own has no seed, and a training that is gone on with has to see what it would have seen.
-    """
-
-    def __init__(self, vocabulary: Merged, texts: Sequence[str], share: float, seed: str):
-        model = vocabulary.data()["model"]
-        self.share, self.seed, self.numbers = share, seed, model["vocab"]
-        self.ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
-        split = vocabulary.tokenizer.pre_tokenizer.pre_tokenize_str
-        words: dict[str, int] = {}
-        self.texts = [
-            [words.setdefault(word, len(words)) for word, _ in split(vocabulary.prepared(text))] for text in texts
-        ]
-        chance = random.Random(seed)
-        self.cuts = [[self._cut(word, chance) for _ in range(CUTS)] for word in words]
-
-    def encode_all(self, time: int) -> list[list[int]]:
-        """The numbers of all texts' pieces, as `Vocabulary.encode_all` gives them, cut as they are the n-th time."""
-        chance = random.Random(f"{self.seed} {time}")
-        return [list(chain.from_iterable(chance.choice(self.cuts[word]) for word in text)) for text in self.texts]
-
-    def _cut(self, word: str, chance: random.Random) -> list[int]:
-        pieces = list(word)
-        while True:
-            pairs = ((self.ranks.get(pair), i) for i, pair in enumerate(pairwise(pieces)))
-            left = [(rank, i) for rank, i in pairs if rank is not None and chance.random() >= self.share]
-            if not left:
-                return [len(MARKS) + self.numbers[piece] for piece in pieces]
-            _, i = min(left)
-            pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
 
 
 def _most_common(spec: Characters | Words, counts: Counter[str]) -> Listed:
