@@ -1,6 +1,6 @@
 """Characters: a trained run under three protocols, beside a small transformer; and how fast it writes.
 
-    python benchmarks/chars.py scores RUN [--dynamic]        nats a character of a run; also as it goes on learning
+    python benchmarks/chars.py scores RUN [--dynamic RATE]   nats a character of a run; also as it goes on learning
     python benchmarks/chars.py race --text FILE --minutes 4  both trained for the same CPU time, one thread
     python benchmarks/chars.py speed                         characters a second, beside a loop over nn.LSTM
 
@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from steersman.cores import LSTM
 from steersman.decoding import Sampling
-from steersman.errors import exit_with_message
-from steersman.generate import Dynamic, Speaker, nats_in_blocks, nats_while_learning
+from steersman.errors import UserError, exit_with_message
+from steersman.generate import Dynamic, Speaker, dynamic_evaluation, nats_in_blocks
 from steersman.model import Model
 from steersman.recipes import RECIPES
 from steersman.runs import Run, fit
@@ -118,7 +118,10 @@ def protocols(model: Model, codes: np.ndarray) -> dict[str, float]:
 
 def codes_of(run: Run, part: str) -> np.ndarray:
     """The codes of a part of the text, with the last one that is only foretold."""
-    (record,) = run.records()[part]
+    records = run.records()[part]
+    if len(records) != 1:
+        raise UserError(f"{run.folder} has {len(records)} texts in its {part} part; a run of one text is scored here")
+    (record,) = records
     here, after = (np.asarray(record[name].values[:]) for name in (run.recipe.inputs, run.recipe.head.targets[0]))
     return np.concatenate((here, after[-1:]))
 
@@ -132,10 +135,9 @@ def scores(options: argparse.Namespace) -> None:
     run = Run.open(Path(options.run))
     codes, model = codes_of(run, options.part), run.model()
     show(options.run, None, protocols(model, codes))
-    rates = () if options.dynamic is None else options.dynamic or (Dynamic().rate,)
-    for rate in rates:
-        found = nats_while_learning(model, codes, codes_of(run, "train"), Dynamic(rate, options.back))
-        show(f"... goes on learning, rate {rate:g}, back {options.back:g}", None, {"carried": found})
+    for rate in options.dynamic:
+        found = dynamic_evaluation(model, codes, codes_of(run, "train"), Dynamic(rate, options.decay))
+        show(f"... goes on learning, rate {rate:g}, decay {options.decay:g}", None, {"carried": found})
 
 
 def race(options: argparse.Namespace) -> None:
@@ -209,8 +211,8 @@ def main() -> None:
         if name == "scores":
             command.add_argument("run")
             command.add_argument("--part", choices=("test", "validation"), default="test")
-            command.add_argument("--dynamic", type=float, nargs="*", help=f"rates; without any {Dynamic().rate:g}")
-            command.add_argument("--back", type=float, default=Dynamic().back)
+            command.add_argument("--dynamic", type=float, nargs="+", default=[], metavar="RATE", help="behind RUN")
+            command.add_argument("--decay", type=float, default=Dynamic().decay, help="back to the trained weights")
         if name == "race":
             command.add_argument("--text", required=True)
             command.add_argument("--minutes", type=float, default=4.0, help="CPU minutes of training for each")

@@ -68,7 +68,7 @@ def record(folder: Path, episodes: int, left_m: float) -> None:
     kinds |= dict.fromkeys(LABELS, ("float32", ()))
     about = {"beside_m": left_m}
     writer = lerobot.Writer(folder, world.metadata["render_fps"], kinds, "drive one lap undisturbed", about)
-    for episode in range(writer.num_episodes, episodes):
+    for episode in range(episodes):
         writer.add(recorded(TRAINED + episode, left_m))
 
 
@@ -85,8 +85,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--tracks", type=int, default=10, help="driven for a score")
-    parser.add_argument("--folder", type=Path, default=Path("runs/side-cameras"), help="for drives and runs")
+    parser.add_argument("--folder", type=Path, default=Path("runs/side-cameras"), help="a new one, for drives and runs")
     options = parser.parse_args()
+    if options.folder.exists():
+        parser.error(f"{options.folder} exists; name a new folder for drives and runs")
     torch.set_num_threads(1)
     data = options.folder / "drives"
     record(data, options.episodes, options.beside)

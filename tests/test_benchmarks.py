@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -30,3 +32,23 @@ def test_what_is_not_there_ends_in_a_message(given: str, tmp_path: Path) -> None
     assert "nowhere" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_a_camera_beside_the_car_sees_the_road_moved_and_leaves_the_world_as_it_is():
+    pytest.importorskip("gymnasium")
+    found = spec_from_file_location("side_cameras", FOLDER / "side_cameras.py")
+    side_cameras = module_from_spec(found)
+    found.loader.exec_module(side_cameras)
+    world = side_cameras.CarRacing().build()
+    picture, _ = world.reset(seed=3)
+    for _ in range(60):  # Until it has zoomed in.
+        picture, *_ = world.step(np.zeros(3, np.float32))
+
+    def road(seen: np.ndarray) -> float:
+        """The middle column of the grey pixels of a row ahead of the car."""
+        row = seen[40].astype(int)
+        return float(np.flatnonzero(np.ptp(row, 1) < 8).mean())
+
+    left, right = (side_cameras.beside(world, metres) for metres in (2.0, -2.0))
+    assert road(left) > road(picture) + 1 > road(right) + 2
+    np.testing.assert_array_equal(side_cameras.beside(world, 0.0), picture)

@@ -265,15 +265,47 @@ def test_packages_that_do_not_work_are_told(monkeypatch):
         Pretrained().build((48, 96, 3)).fit(np.zeros(0))
 
 
+def timm_names() -> list[str]:
+    """Of the convolutions and normalisations of its mobilenetv2_100, in the order in which they stand there."""
+    blocks = [f"blocks.{stage}.{i}" for stage, n in enumerate((1, 2, 3, 4, 3, 3, 1)) for i in range(n)]
+    names = ["conv_stem", "bn1"]
+    for block in blocks:
+        parts = ("conv_dw", "bn1", "conv_pw", "bn2") if block == "blocks.0.0" else ()
+        names += [f"{block}.{part}" for part in parts or ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")]
+    return [*names, "conv_head", "bn2"]
+
+
 def test_timm_gives_its_weights_by_their_order(monkeypatch):
-    given = Pretrained("none", 17).build((48, 96, 3)).features.state_dict()
-    state = {f"timm.{i}": value + 1 for i, value in enumerate(given.values())} | {"conv_head.weight": torch.zeros(1)}
-    timm = SimpleNamespace(create_model=lambda name, pretrained: SimpleNamespace(state_dict=lambda: state))
+    """By hand, with timm 1.0.31 itself: what its first 17 blocks give is the same to the last bit."""
+    state = {}
+    for number, name in enumerate(timm_names()):
+        for part in ("weight", "bias", "running_mean") if "bn" in name else ("weight",):
+            state[f"{name}.{part}"] = number
+    layers = Pretrained("none", 17).build((32, 32, 3)).features
+    given = {name: v for name, v in layers.state_dict().items() if "running_var" not in name and "num_" not in name}
+    for (name, number), value in zip(list(state.items()), [*given.values(), *[torch.zeros(1)] * 4], strict=True):
+        state[name] = torch.full_like(value, number)
+    whole = {}
+    for name, value in state.items():
+        whole[name] = value
+        if "running_mean" in name:
+            whole[name.replace("mean", "var")] = torch.ones_like(value)
+            whole[name.replace("running_mean", "num_batches_tracked")] = torch.tensor(0)
+    timm = SimpleNamespace(create_model=lambda name, pretrained: SimpleNamespace(state_dict=lambda: whole))
     monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: True if name == "timm" else None)
     monkeypatch.setitem(sys.modules, "timm", timm)
     encoder = Pretrained().build((48, 96, 3))
     encoder.fit(np.zeros(0))
-    assert all(torch.equal(value, given[name] + 1) for name, value in encoder.features.state_dict().items())
+    first, second = encoder.features[1].conv, encoder.features[2].conv
+    names = timm_names()
+    assert first[0][0].weight[0, 0, 0, 0] == names.index("blocks.0.0.conv_dw")
+    assert first[1].weight[0, 0, 0, 0] == names.index("blocks.0.0.conv_pw")
+    assert second[0][0].weight[0, 0, 0, 0] == names.index("blocks.1.0.conv_pw")
+    assert second[1][1].running_mean[0] == names.index("blocks.1.0.bn2")
+    assert second[2].weight[0, 0, 0, 0] == names.index("blocks.1.0.conv_pwl")
+    whole["conv_stem.weight"] = torch.zeros(1)
+    with pytest.raises(UserError, match="not MobileNetV2's"):
+        encoder.fit(np.zeros(0))
 
 
 def test_smoothing_is_an_exponential_mean_and_is_scored():

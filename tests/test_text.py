@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from math import log
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 from small import TEXT, small, write_text
 
 from steersman.config import from_json, to_json
-from steersman.cores import LSTM, Stack
+from steersman.cores import LSTM, Stack, map_state
 from steersman.data import Example, Lanes
 from steersman.decoding import Sampling
 from steersman.encoders import Embedding
 from steersman.errors import UserError
 from steersman.evaluate import confused
-from steersman.generate import Dynamic, Speaker, nats_in_blocks, nats_while_learning, written
+from steersman.generate import Dynamic, Speaker, dynamic_evaluation, nats_in_blocks, written
 from steersman.heads import NextSymbol
 from steersman.page import Coloured
 from steersman.reading import cells, judged, read_along, text_scores, trackers
@@ -152,20 +153,56 @@ def test_dynamic_evaluation_without_a_rate_is_one_carried_pass_and_learns_with_o
     model, codes = model_of(), np.array(list(map(ord, (TEXT * 8)[:401])))
     weights = {name: w.clone() for name, w in model.state_dict().items()}
     still = nats_in_blocks(model, codes, 400)
-    assert nats_while_learning(model, codes, codes[:90], Dynamic(0.0, steps=7)) == pytest.approx(still, rel=1e-5)
-    learned = nats_while_learning(model, codes, codes[:90], Dynamic(0.01, 0.0, steps=7))
-    held = nats_while_learning(model, codes, codes[:90], Dynamic(0.01, 1.0, steps=7))
+    assert dynamic_evaluation(model, codes, codes[:90], Dynamic(0.0, steps=7)) == pytest.approx(still, rel=1e-5)
+    learned = dynamic_evaluation(model, codes, codes[:90], Dynamic(0.01, 0.0, steps=7))
+    held = dynamic_evaluation(model, codes, codes[:90], Dynamic(0.01, 1.0, steps=7))
     assert learned < held < still
     assert all((w == weights[name]).all() for name, w in model.state_dict().items())
 
 
-def test_dynamic_evaluation_foretells_before_it_learns():
-    """However far a segment moves the weights, its own loss and those before are as without."""
+def test_dynamic_evaluation_is_that_of_the_paper():
+    """Two segments by hand: the first is foretold by the trained weights, the second after one step against its loss.
+
+    How large gradients usually are is known from the text that was trained on.
+    """
     model, codes = model_of(), np.array(list(map(ord, (TEXT * 2)[:21])))
-    far = nats_while_learning(model, codes, codes, Dynamic(1e6, 0.0, steps=20))
-    assert far == pytest.approx(nats_in_blocks(model, codes, 20), rel=1e-5)
+    known, steps, rate = np.array(list(map(ord, "seven seas" * 3)))[:21], 10, 0.01
+
+    def segment(network, codes, state):
+        x, y = (torch.from_numpy(c[None, :, None]) for c in (codes[:-1], codes[1:]))
+        raw, state = network(network.encoder.prepare(x), state)
+        loss = network.head.loss(raw, y).mean()
+        return loss, torch.autograd.grad(loss, list(network.parameters())), state
+
+    _, first, state = segment(model, known[:11], model.initial(1))
+    _, second, _ = segment(model, known[10:], map_state(torch.Tensor.detach, state))
+    usual = [((a**2 + b**2) / 2) ** 0.5 for a, b in zip(first, second, strict=True)]
+    floor = 0.1 * torch.cat([u.flatten() for u in usual]).mean()
+    loss, gradients, state = segment(model, codes[:11], model.initial(1))
+    moved = deepcopy(model)
+    with torch.no_grad():
+        for weight, gradient, u in zip(moved.parameters(), gradients, usual, strict=True):
+            weight -= rate * gradient / u.maximum(floor)
+    after, _, _ = segment(moved, codes[10:], map_state(torch.Tensor.detach, state))
+    found = dynamic_evaluation(model, codes, known, Dynamic(rate, 0.3, steps))
+    assert found == pytest.approx((loss.item() + after.item()) / 2, rel=1e-5)
+
+
+def test_dynamic_evaluation_of_what_is_too_little():
+    model, codes = model_of(), np.array(list(map(ord, TEXT[:21])))
     with pytest.raises(UserError, match="a segment"):
-        nats_while_learning(model, codes, codes[:20], Dynamic(steps=20))
+        dynamic_evaluation(model, codes, codes[:20], Dynamic(steps=20))
+    with pytest.raises(UserError, match="no character"):
+        dynamic_evaluation(model, codes[:1], codes)
+    with torch.no_grad():
+        model.head.linear.weight.zero_()
+        model.head.linear.bias.copy_(torch.tensor([-1e9] + [0.0] * (len(model.head.symbols) - 1)))
+        still = dynamic_evaluation(model, codes, codes, Dynamic(0.0, steps=5))
+    assert still == pytest.approx(nats_in_blocks(model, codes, 20), rel=1e-5)
+    with torch.inference_mode():
+        assert np.isfinite(dynamic_evaluation(model, codes, codes, Dynamic(steps=5)))
+    with pytest.raises(UserError, match="no weight"):
+        dynamic_evaluation(model.requires_grad_(False), codes, codes, Dynamic(steps=5))
 
 
 def test_a_trained_run_beats_pairs_of_characters_and_says_so(tmp_path):
