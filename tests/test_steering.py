@@ -256,6 +256,13 @@ def test_pretrained_weights_that_are_not_installed_are_asked_for(monkeypatch):
         Pretrained().build((48, 96, 3)).fit(np.zeros(0))
 
 
+def test_a_torchvision_that_does_not_work_is_told(monkeypatch):
+    monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: True if name == "torchvision" else None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(UserError, match="torchvision does not give"):
+        Pretrained().build((48, 96, 3)).fit(np.zeros(0))
+
+
 def test_packages_that_do_not_work_are_told(monkeypatch):
     found = {"torchvision": True, "timm": True}
     monkeypatch.setattr("steersman.pretrained.find_spec", found.get)

@@ -101,6 +101,25 @@ def test_merges_are_left_out_as_the_paper_has_it():
         assert found[cut] / draws == pytest.approx(wanted[cut] / draws, abs=0.03)
 
 
+def test_what_is_unknown_is_shown_as_such():
+    words = Words().learn(TEXTS)
+    assert words.encode("a zebra rides").count(UNKNOWN) == 1
+    assert words.decode(words.encode("a zebra rides")) == "a \ufffd rides"
+    assert Characters().learn(TEXTS).encode("ä") == [UNKNOWN]
+
+
+def test_the_commonest_are_kept():
+    words = Words(size=len(MARKS) + 2).learn(["b b b c c a", "b c a a a a"])
+    assert words.data() == [" a", " b"]
+    assert Words(min_count=4).learn(["b b b b c c c"]).data() == [" b"]
+
+
+def test_lower_case_if_asked():
+    assert Words(lower=True).learn(["The the"]).data() == [" the"]
+    subwords = Subwords(300, lower=True).learn(["The man"] * 5)
+    assert subwords.decode(subwords.encode("THE MAN")) == "the man"
+
+
 @pytest.mark.parametrize("spec", [Characters(min_count=9), Words(min_count=9), Subwords(min_count=9)])
 def test_nothing_above_the_minimum_count_is_said(spec):
     with pytest.raises(UserError, match="occurs 9 times in the training text"):
