@@ -135,8 +135,9 @@ def scores(options: argparse.Namespace) -> None:
     run = Run.open(Path(options.run))
     codes, model = codes_of(run, options.part), run.model()
     show(options.run, None, protocols(model, codes))
+    known = codes_of(run, "train") if options.dynamic else codes
     for rate in options.dynamic:
-        found = dynamic_evaluation(model, codes, codes_of(run, "train"), Dynamic(rate, options.decay))
+        found = dynamic_evaluation(model, codes, known, Dynamic(rate, options.decay))
         show(f"... goes on learning, rate {rate:g}, decay {options.decay:g}", None, {"carried": found})
 
 
@@ -153,11 +154,12 @@ def race(options: argparse.Namespace) -> None:
         began = time.process_time()
         run = fit("chars", replace(recipe, training=training), folder / "run", (options.text,), say=lambda text: None)
         minutes = (time.process_time() - began) / 60
-        show(f"chars, {training.steps} steps, seed {seed}", minutes, protocols(run.model(), codes_of(run, "test")))
+        held_out = codes_of(run, "test")
+        show(f"chars, {training.steps} steps, seed {seed}", minutes, protocols(run.model(), held_out))
 
         symbols = Symbols(recipe.encoder.symbols)
         classes = torch.from_numpy(symbols.encode(contents)).long()
-        test = torch.from_numpy(symbols.classes(codes_of(run, "test"))).long()
+        test = torch.from_numpy(symbols.classes(held_out)).long()
         model, steps, minutes = trained_transformer(
             classes[: int(0.9 * len(classes))], len(symbols), options.minutes, seed
         )

@@ -73,10 +73,10 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as made:
-        if options.log and not any(options.log.rglob("*.jpg")):
+        paths = sorted(options.log.rglob("*.jpg")) if options.log else write(Path(made), options.frames)
+        if options.log and not paths:
             parser.error(f"there is no .jpg below {options.log}")
-        found = options.log.rglob("*.jpg") if options.log else write(Path(made), options.frames)
-        paths = sorted(found)[: options.frames]
+        paths = paths[: options.frames]
         clock = np.arange(len(paths)) / 20
         steer = np.zeros(len(paths), np.float32)
         record = Record("drive", {"picture": Stream(Frames(paths), clock), "steer": Stream(steer, clock)})

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steersman.drive import EXPERT, LABELS, driver, drives
+from steersman.drive import EXPERT, LABELS, drive, drives
 from steersman.errors import exit_with_message
 from steersman.evaluate import driving_scores
 from steersman.recipes import RECIPES
@@ -30,6 +30,7 @@ from steersman.worlds import CarRacing
 TRACKS = 700_000
 """The first that is driven for a score; those trained on are numbered from 600,000."""
 TRAINED = 600_000
+PICTURES = ("picture", "picture_left", "picture_right")
 
 
 def beside(world, left_m: float) -> np.ndarray:
@@ -46,25 +47,20 @@ def beside(world, left_m: float) -> np.ndarray:
 
 def recorded(seed: int, left_m: float) -> dict[str, np.ndarray]:
     """One undisturbed drive of the expert."""
-    world = CarRacing().build()
-    act = driver(EXPERT, world)
-    picture, _ = world.reset(seed=seed)
-    streams = {name: [] for name in ("picture", "picture_left", "picture_right", *LABELS)}
-    done = False
-    while not done:
-        labels, _ = act(picture, None)
+    streams = {name: [] for name in (*PICTURES, *LABELS)}
+
+    def look(world, picture, labels, info, score) -> None:
         pictures = picture, beside(world, left_m), beside(world, -left_m)
         for name, value in zip(streams, (*pictures, *(labels[n] for n in LABELS)), strict=True):
             streams[name].append(value)
-        picture, _, terminated, truncated, _ = world.step(world.controls(labels))
-        done = terminated or truncated
-    return {n: np.array(v, np.uint8 if n.startswith("picture") else np.float32) for n, v in streams.items()}
+
+    drive(CarRacing(), EXPERT, seed, look)
+    return {n: np.array(v, np.uint8 if n in PICTURES else np.float32) for n, v in streams.items()}
 
 
 def record(folder: Path, episodes: int, left_m: float) -> None:
     world = CarRacing().build(render=False)
-    pictures = ("uint8", world.observation_space.shape)
-    kinds = {name: pictures for name in ("picture", "picture_left", "picture_right")}
+    kinds = dict.fromkeys(PICTURES, ("uint8", world.observation_space.shape))
     kinds |= dict.fromkeys(LABELS, ("float32", ()))
     about = {"beside_m": left_m}
     writer = lerobot.Writer(folder, world.metadata["render_fps"], kinds, "drive one lap undisturbed", about)

@@ -1,10 +1,13 @@
 """The package's recipes made small enough to be trained in a test, and what tests do with them."""
 
 import json
+import sys
 import tempfile
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -25,7 +28,18 @@ from steersman.sources.synthetic import Reversed, Road
 from steersman.train import Trainer, read_log
 from steersman.translation import Translation, Vocabularies
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TEXT = 'three mice ran (slowly) up\nthe old stairs, and "seven" came down\n'
+
+
+def benchmark(name: str) -> ModuleType:
+    """A benchmark's functions, without running it."""
+    found = spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert found
+    assert found.loader
+    module = sys.modules[name] = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 def write_text(file: Path, length: int, seed: int = 0) -> Path:

@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+from small import BENCHMARKS, benchmark
 
 
 @pytest.mark.parametrize(
@@ -27,7 +25,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 )
 def test_what_is_not_there_ends_in_a_message(given: str, tmp_path: Path) -> None:
     name, *rest = given.split()
-    ended = subprocess.run([sys.executable, FOLDER / name, *rest], cwd=tmp_path, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, BENCHMARKS / name, *rest], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
     assert "nowhere" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -36,9 +34,7 @@ def test_what_is_not_there_ends_in_a_message(given: str, tmp_path: Path) -> None
 
 def test_a_camera_beside_the_car_sees_the_road_moved_and_leaves_the_world_as_it_is():
     pytest.importorskip("gymnasium")
-    found = spec_from_file_location("side_cameras", FOLDER / "side_cameras.py")
-    side_cameras = module_from_spec(found)
-    found.loader.exec_module(side_cameras)
+    side_cameras = benchmark("side_cameras")
     world = side_cameras.CarRacing().build()
     picture, _ = world.reset(seed=3)
     for _ in range(60):  # Until it has zoomed in.

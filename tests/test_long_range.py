@@ -1,19 +1,11 @@
 """Cores learn over many steps: the tasks of benchmarks/long_range.py, shorter."""
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from small import benchmark
 
-FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "long_range.py"
-found = spec_from_file_location("long_range", FILE)
-assert found
-assert found.loader
-long_range = sys.modules["long_range"] = module_from_spec(found)
-found.loader.exec_module(long_range)
+long_range = benchmark("long_range")
 adding, copy, digits, learned, lstm, rnn = (
     getattr(long_range, name) for name in ("adding", "copy", "digits", "learned", "lstm", "rnn")
 )

@@ -284,20 +284,16 @@ def timm_names() -> list[str]:
 
 def test_timm_gives_its_weights_by_their_order(monkeypatch):
     """By hand, with timm 1.0.31 itself: what its first 17 blocks give is the same to the last bit."""
-    state = {}
-    for number, name in enumerate(timm_names()):
-        for part in ("weight", "bias", "running_mean") if "bn" in name else ("weight",):
-            state[f"{name}.{part}"] = number
-    layers = Pretrained("none", 17).build((32, 32, 3)).features
-    given = {name: v for name, v in layers.state_dict().items() if "running_var" not in name and "num_" not in name}
-    for (name, number), value in zip(list(state.items()), [*given.values(), *[torch.zeros(1)] * 4], strict=True):
-        state[name] = torch.full_like(value, number)
-    whole = {}
-    for name, value in state.items():
-        whole[name] = value
-        if "running_mean" in name:
-            whole[name.replace("mean", "var")] = torch.ones_like(value)
-            whole[name.replace("running_mean", "num_batches_tracked")] = torch.tensor(0)
+    layers = [
+        layer
+        for layer in Pretrained("none", 17).build((32, 32, 3)).features.modules()
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.BatchNorm2d)
+    ]
+    whole = {
+        f"{name}.{part}": torch.full_like(value, number)
+        for number, (name, layer) in enumerate(zip(timm_names()[:-2], layers, strict=True))
+        for part, value in layer.state_dict().items()
+    } | {"conv_head.weight": torch.zeros(1)}
     timm = SimpleNamespace(create_model=lambda name, pretrained: SimpleNamespace(state_dict=lambda: whole))
     monkeypatch.setattr("steersman.pretrained.find_spec", lambda name: True if name == "timm" else None)
     monkeypatch.setitem(sys.modules, "timm", timm)

@@ -137,7 +137,6 @@ def test_a_reversed_copy_is_learned_to_the_last_digit(tmp_path):
         encoder=Reader(32, Bidirectional(GRU(48)), dropout=0.0),
         core=Decoder(32, GRU(48), upper=GRU(48), dropout=0.0),
         head=Readout(dropout=0.0, smoothing=0.0),
-        vocabularies=Vocabularies("words", min_count=1),
         batches=ByLength(rows=32),
     )
     recipe = replace(recipe, training=replace(recipe.training, steps=500, rate=8e-3, warmup=20, validate_every=100))
