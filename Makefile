@@ -31,7 +31,7 @@ sanitize: .venv/installed-dev
 clean:
 	rm -rf .venv build dist
 
-.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard steersman/kernels/*pp)
+.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard steersman/nn/kernels/*pp)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make install PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,digits]"

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import torch
 
-from steersman.drive import drive
 from steersman.errors import exit_with_message
-from steersman.evaluate import driving_scores
 from steersman.live.learner import Learning
 from steersman.live.recorder import Recorder
 from steersman.live.wheel import Wheel
 from steersman.progress import silent
-from steersman.runs import Run, find
 from steersman.sources import read
+from steersman.training.run import Run, find
+from steersman.worlds.rollout import drive
+from steersman.worlds.scores import driving_scores
 
 
 def drive_by_hand(run: Run, folder: Path, speed_mps: float, seed: int) -> None:

@@ -22,14 +22,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steersman.cores import LSTM
-from steersman.decoding import Sampling
+from steersman.data.symbols import Symbols
 from steersman.errors import UserError, exit_with_message
-from steersman.generate import Dynamic, Speaker, dynamic_evaluation, nats_in_blocks
-from steersman.model import Model
+from steersman.nn.cores import LSTM
+from steersman.nn.decoding import Sampling
+from steersman.nn.model import Model
 from steersman.recipes import RECIPES
-from steersman.runs import Run, fit
-from steersman.symbols import Symbols
+from steersman.recipes.text.dynamic import Dynamic, dynamic_evaluation
+from steersman.recipes.text.generate import Speaker, nats_in_blocks
+from steersman.training.fit import fit
+from steersman.training.run import Run
 
 BLOCKS = (256, 64)
 CONTEXT, SLIDE = 64, 16

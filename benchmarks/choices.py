@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steersman.data import Light, Mirror, Shift
+from steersman.data.augment import Light, Mirror, Shift
 from steersman.errors import exit_with_message
-from steersman.evaluate import rmse, smoothed
+from steersman.evaluation.metrics import rmse, smoothed
 from steersman.recipes import RECIPES
-from steersman.runs import Run, fit
-from steersman.steering import Balance, Lag, Steering
+from steersman.recipes.steer.labels import Balance, Lag, Steering
+from steersman.training.fit import fit
+from steersman.training.run import Run
 
 
 def without(base: Steering, *kinds: type) -> Steering:

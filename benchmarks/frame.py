@@ -3,8 +3,8 @@
     python benchmarks/frame.py [--repeats 100] [--records 8] [--steps 100] [--folder runs/frame]
 
 Trains PilotNet with an LSTM of 128 units on the synthetic road, exports it in float32 and in int8 (whose error on
-held-out drives stands beside that in float32), then steps it on one thread: `steersman.serving`, plain onnxruntime on
-the same graph, torch eager, int8. The ways take turns, frame after frame of a held-out drive, a block each; prints the
+held-out drives stands beside that in float32), then steps it on one thread: `steersman.export.session`, plain
+onnxruntime on the same graph, torch eager, int8. The ways take turns, frame after frame of a held-out drive, a block each; prints the
 median CPU time of each and ratios of neighbouring blocks: median [lower and upper quartile].
 """
 
@@ -17,16 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from steersman.cores import LSTM
-from steersman.data import Lanes, Split
-from steersman.encoders import Conv
-from steersman.export import MODEL, QUANTISED, Carried, export
-from steersman.heads import Regression
-from steersman.model import Model
-from steersman.runs import Recipe, Run, fit
-from steersman.serving import Stepping
+from steersman.data.batches import Lanes
+from steersman.data.splits import Split
+from steersman.export.folder import export
+from steersman.export.runtime import MODEL, QUANTISED, Carried
+from steersman.export.session import Stepping
+from steersman.nn.cores import LSTM
+from steersman.nn.heads import Regression
+from steersman.nn.model import Model
+from steersman.nn.pictures import Conv
 from steersman.sources.synthetic import Road
-from steersman.train import Training
+from steersman.training.fit import fit
+from steersman.training.recipe import Recipe
+from steersman.training.run import Run
+from steersman.training.trainer import Training
 
 BLOCK = 10
 """Frames in a row before the next way takes its turn."""
@@ -87,7 +91,7 @@ def main() -> None:
     frames = np.asarray(run.records()["test"][0][run.recipe.inputs].values)
     whole, small = ((done.folder / name).read_bytes() for name in (MODEL, QUANTISED))
     ways = {
-        "steersman.serving": Stepping(model, whole).step,
+        "steersman.export.session": Stepping(model, whole).step,
         "onnxruntime": plain(whole, model),
         "torch eager": eager(model),
         "int8": Stepping(model, small).step,
@@ -95,7 +99,7 @@ def main() -> None:
     taken = measure(ways, frames, given.repeats)
     for name, seconds in taken.items():
         print(f"{name:<20}{1e6 * np.median(seconds):8.0f} CPU microseconds a frame")
-    ours = "steersman.serving"
+    ours = "steersman.export.session"
     for title, slow, fast in (
         ("over onnxruntime", "onnxruntime", ours),
         ("over torch eager", "torch eager", ours),

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from steersman.data import Batches, Lanes, examples
-from steersman.encoders import Picture
+from steersman.data.batches import Batches, Lanes
+from steersman.data.examples import examples
+from steersman.data.frames import Frames
+from steersman.data.records import Record, Stream
 from steersman.errors import exit_with_message
-from steersman.records import Record, Stream
-from steersman.sources.frames import Frames
+from steersman.nn.pictures import Picture
 
 SIZE = (160, 120)
 """Of the pictures of a donkeycar."""

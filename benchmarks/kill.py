@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from steersman.train import read_log
+from steersman.training.trainer import read_log
 
 RECORD = "record car-racing --episodes 24 --max-steps 80 --workers 2 --folder {folder}"
 TRAIN = (

@@ -34,11 +34,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import steersman as sm
-import steersman.runs
+import steersman.training.fit
 from steersman.errors import exit_with_message
+from steersman.export.session import Stepping
 from steersman.live.client import Client
 from steersman.live.pictures import png
-from steersman.serving import Stepping
 from steersman.worlds import CarRacing
 
 STEPS = 150

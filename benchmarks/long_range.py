@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steersman.cores import LSTM, RNN, Core, from_torch
+from steersman.nn.cores import LSTM, RNN, Core, from_torch
 
 Batch = tuple[Tensor, Tensor]
 """Input (batch time feature) and what is asked for at the last steps (batch asked)."""

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from steersman import RECIPES
-from steersman.data import Batches
-from steersman.drive import Recorded
-from steersman.runs import fit_normalisers
-from steersman.train import Trainer
+from steersman.data.batches import Batches
+from steersman.training.recipe import fit_normalisers
+from steersman.training.trainer import Trainer
+from steersman.worlds.recording import Recorded
 
 
 def made(options: argparse.Namespace, folder: Path) -> tuple[Trainer, np.ndarray]:

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steersman.drive import Recorded, drives
-from steersman.evaluate import driving_scores
 from steersman.recipes import RECIPES
-from steersman.runs import fit
+from steersman.training.fit import fit
 from steersman.worlds import CarRacing
+from steersman.worlds.recording import Recorded
+from steersman.worlds.rollout import drives
+from steersman.worlds.scores import driving_scores
 
 NAMES = ("steer", "steer-stack", "steer-frame")
 WORLDS = {

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steersman.decoding import normalised
+from steersman.data.pairs import padded
+from steersman.data.vocabulary import BEGIN, END, PAD, UNKNOWN
 from steersman.errors import exit_with_message
-from steersman.pairs import padded
-from steersman.runs import load
+from steersman.nn.decoding import normalised
+from steersman.recipes.translate.translator import Translator
 from steersman.sources.parallel import lines
-from steersman.translation import Translator
-from steersman.vocabulary import BEGIN, END, PAD, UNKNOWN
+from steersman.training.run import load
 
 
 @torch.no_grad()

@@ -18,14 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steersman.drive import EXPERT, LABELS, drive, drives
 from steersman.errors import exit_with_message
-from steersman.evaluate import driving_scores
 from steersman.recipes import RECIPES
-from steersman.runs import Recipe, fit
+from steersman.recipes.steer.labels import SideCameras, Steering
 from steersman.sources import lerobot
-from steersman.steering import SideCameras, Steering
+from steersman.training.fit import fit
+from steersman.training.recipe import Recipe
 from steersman.worlds import CarRacing
+from steersman.worlds.recording import LABELS
+from steersman.worlds.rollout import EXPERT, drive, drives
+from steersman.worlds.scores import driving_scores
 
 TRACKS = 700_000
 """The first that is driven for a score; those trained on are numbered from 600,000."""

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 
-from steersman.attention import Additive
-from steersman.cores import GRU
 from steersman.errors import exit_with_message
+from steersman.evaluation.sequences import Nearest, bleu
+from steersman.nn.attention import Additive
+from steersman.nn.cores import GRU
 from steersman.recipes import RECIPES
-from steersman.runs import fit
+from steersman.recipes.translate.recipe import Translation, texts
 from steersman.sources.parallel import read
-from steersman.translation import Nearest, Translation, bleu, texts
+from steersman.training.fit import fit
 
 
 def variants(base: Translation) -> dict[str, Translation]:

@@ -24,8 +24,8 @@ from websockets.sync.client import connect
 
 from steersman.live.watching import watched
 from steersman.recipes import RECIPES
-from steersman.runs import fit
-from steersman.train import read_log
+from steersman.training.fit import fit
+from steersman.training.trainer import read_log
 
 
 def look_on(address: str, found: multiprocessing.Queue) -> None:

@@ -1,12 +1,14 @@
 """Recurrent networks that steer through time."""
 
 from .config import Spec
+from .data.records import Record, Stream
 from .errors import UserError
-from .model import Model
+from .nn.model import Model
 from .recipes import RECIPES
-from .records import Record, Stream
-from .runs import Recipe, Run, fit, load
 from .sources import read
+from .training.fit import fit
+from .training.recipe import Recipe
+from .training.run import Run, load
 
 __all__ = [
     "RECIPES",

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steersman import runs
+from steersman.training import recipe as recipes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -25,7 +25,7 @@ def shared_data():
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
     """Prepared pictures of tests are kept out of the user's own cache."""
-    folder, before = tmp_path_factory.mktemp("cache"), runs.cache_folder
-    runs.cache_folder = lambda: folder
+    folder, before = tmp_path_factory.mktemp("cache"), recipes.cache_folder
+    recipes.cache_folder = lambda: folder
     yield
-    runs.cache_folder = before
+    recipes.cache_folder = before

@@ -12,21 +12,23 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from steersman.checkpoints import Checkpoints, read_tensors
 from steersman.config import Spec
-from steersman.cores import GRU, LSTM, RNN, Bidirectional, Stack, Window
-from steersman.data import Batches, Example, Lanes, Mirror, Windows
-from steersman.drive import Recorded
-from steersman.encoder_decoder import Decoder, EncoderDecoder, Reader, Readout
-from steersman.encoders import Conv
-from steersman.pairs import ByLength, padded
-from steersman.pretrained import Pretrained
+from steersman.data.augment import Mirror
+from steersman.data.batches import Batches, Lanes, Windows
+from steersman.data.examples import Example
+from steersman.data.pairs import ByLength, padded
+from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Stack, Window
+from steersman.nn.encoder_decoder import Decoder, EncoderDecoder, Reader, Readout
+from steersman.nn.pictures import Conv
+from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
-from steersman.runs import Recipe
+from steersman.recipes.translate.recipe import Translation, Vocabularies
 from steersman.sources import lerobot, read
 from steersman.sources.synthetic import Reversed, Road
-from steersman.train import Trainer, read_log
-from steersman.translation import Translation, Vocabularies
+from steersman.training.checkpoints import Checkpoints, read_tensors
+from steersman.training.recipe import Recipe
+from steersman.training.trainer import Trainer, read_log
+from steersman.worlds.recording import Recorded
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TEXT = 'three mice ran (slowly) up\nthe old stairs, and "seven" came down\n'

@@ -19,8 +19,8 @@ from small import outcome, write_log
 
 from steersman.__main__ import COMMANDS, main
 from steersman.recipes import RECIPES
-from steersman.runs import FORMAT
-from steersman.train import read_log
+from steersman.training.run import FORMAT
+from steersman.training.trainer import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = "--training.steps 6 --training.validate-every 3 --training.warmup 2"
@@ -253,7 +253,7 @@ def test_a_full_disk_while_training_is_a_short_message(steersman, monkeypatch, t
 
 
 def test_a_bug_shows_its_traceback_and_where_to_report_it(steersman, monkeypatch):
-    monkeypatch.setattr("steersman.__main__.report_run", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("steersman.evaluation.command.report_run", lambda *a, **k: 1 / 0)
     code, out, err = steersman("evaluate runs/echo")
     assert (code, out) == (1, "")
     assert "ZeroDivisionError" in err
@@ -352,5 +352,5 @@ def test_processes_of_torchrun_share_one_run(tmp_path):
 
 
 def test_processes_of_torchrun_must_name_their_folder(steersman, monkeypatch):
-    monkeypatch.setattr("steersman.__main__.join_processes", lambda: (1, 2))
+    monkeypatch.setattr("steersman.recipes.command.join_processes", lambda: (1, 2))
     refused(*steersman("train echo"), "torchrun.*--run FOLDER")

@@ -9,12 +9,12 @@ import pytest
 
 import steersman as sm
 from steersman.config import Spec
-from steersman.data import Split
+from steersman.data.cache import cache_folder, locked
+from steersman.data.records import Record, Stream
+from steersman.data.splits import Split
 from steersman.errors import UserError
 from steersman.recipes import RECIPES
-from steersman.records import Record, Stream
-from steersman.runs import cache_folder, faults, fit
-from steersman.sources.frames import locked
+from steersman.training.fit import faults, fit
 from steersman.worlds import CarRacing
 
 
@@ -114,7 +114,7 @@ class Ramp(Spec):
 
 
 def test_plain_numbers_in_and_one_number_out_are_trained_and_scored(tmp_path):
-    from steersman.scoring import report_run
+    from steersman.evaluation.report import report_run
 
     recipe = RECIPES["echo"]([])
     recipe = replace(

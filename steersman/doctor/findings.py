@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cores import MemorylessCore
-from ..data import Batches, Example
-from ..encoder_decoder import EncoderDecoder
-from ..model import Model
+from ..data.batches import Batches
+from ..data.examples import Example
+from ..nn.cores import MemorylessCore
+from ..nn.encoder_decoder import EncoderDecoder
+from ..nn.model import Model
 
 ROWS, STEPS = 16, 64
 """Sequences and steps looked at: enough for a steady figure, few enough for a CPU."""

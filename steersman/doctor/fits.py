@@ -1,7 +1,7 @@
 """The first loss beside what is to be expected, and training beside held-out loss."""
 
-from ..encoder_decoder import EncoderDecoder
-from ..heads import ClassificationHead
+from ..nn.encoder_decoder import EncoderDecoder
+from ..nn.heads import ClassificationHead
 from .findings import Curve, Finding, Patient, above
 from .surface import blank_loss
 

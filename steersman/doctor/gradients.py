@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cores import StackCore, state_tensors
-from ..model import Model
+from ..nn.cores import StackCore, state_tensors
+from ..nn.model import Model
 from .findings import Curve, Finding, Patient, Stretch, above, below, losses
 
 FALLEN = 0.01

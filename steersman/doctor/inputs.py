@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..data import Epoch, Example, Piece
-from ..heads import ClassificationHead
+from ..data.batches import Epoch, Piece
+from ..data.examples import Example
+from ..nn.heads import ClassificationHead
 from .findings import Finding, Patient, Skipped, above
 from .probes import MOST, flat, lagged, regression_rows, single
 

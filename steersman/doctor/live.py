@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..cores import MemorylessCore
-from ..data import Batch
-from ..encoder_decoder import EncoderDecoder
-from ..train import Trainer
+from ..data.batches import Batch
+from ..nn.cores import MemorylessCore
+from ..nn.encoder_decoder import EncoderDecoder
+from ..training.trainer import Trainer
 from .findings import Finding, Stretch
 from .gradients import flow_findings
 from .surface import update_findings, update_sizes

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..model import Model
+from ..nn.model import Model
 from .findings import Curve, Finding, Patient, Stretch, above, below, losses
 from .probes import fitted, lagged, regression_rows
 from .surface import blank_loss
@@ -89,4 +89,3 @@ def examine_windows(patient: Patient) -> list[Finding]:
         f"{far:.0%} of the target's variance instead of {near:.0%}"
     )
     return above("window-too-short", gain, OLDER, evidence)
-

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..heads import ClassificationHead, RegressionHead
+from ..nn.heads import ClassificationHead, RegressionHead
 from .findings import Patient, Skipped
 
 MOST = 20_000

@@ -16,18 +16,20 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from ..checkpoints import Checkpoints, load_weights
-from ..cores import GRU, LSTM, RNN, LSTMCore
-from ..data import Example, Lanes, Piece, Windows
-from ..encoders import Conv, Embedding, Identity, Picture
+from ..data.batches import Lanes, Piece, Windows
+from ..data.examples import Example
+from ..data.records import Record, Stream, Values
 from ..errors import UserError
-from ..heads import NextSymbol, Regression
+from ..nn.cores import GRU, LSTM, RNN, LSTMCore
+from ..nn.encoders import Embedding, Identity
+from ..nn.heads import NextSymbol, Regression
+from ..nn.pictures import Conv, Picture
 from ..progress import Watch, silent
-from ..records import Record, Stream, Values
-from ..runs import Recipe
 from ..sources.synthetic import Echo, Road
 from ..sources.text import text_record
-from ..train import Trainer, Training, read_log
+from ..training.checkpoints import Checkpoints, load_weights
+from ..training.recipe import Recipe
+from ..training.trainer import Trainer, Training, read_log
 from .findings import Patient
 from .surface import checkpoint_updates
 from .visit import examine
@@ -546,4 +548,3 @@ def selftest_table(scores: dict[str, Any]) -> Table:
         )
     table.add_row("all", "", str(scores["faulty"]), f"{scores['recall']:.1%}", f"{scores['false_alarms']:.1%}")
     return table
-

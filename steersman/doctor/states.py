@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cores import State, state_tensors
-from ..model import Model
+from ..nn.cores import State, state_tensors
+from ..nn.model import Model
 from .findings import Curve, Finding, Patient, Stretch, above
 
 DRIFTED = 3.0

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
-from ..heads import ClassificationHead
-from ..model import Model
-from ..train import Trainer, Training
+from ..data.batches import Batch
+from ..nn.heads import ClassificationHead
+from ..nn.model import Model
+from ..training.trainer import Trainer, Training
 from .findings import Curve, Finding, Patient, Stretch, above, below
 
 FLAT = 0.15

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..evaluate import lag_curve, rmse
-from ..heads import RegressionHead
+from ..evaluation.metrics import lag_curve, rmse
+from ..nn.heads import RegressionHead
 from .findings import Curve, Finding, Patient, Skipped, above, below
 from .probes import fitted, lagged, regression_rows
 

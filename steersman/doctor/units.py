@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..cores import Core, GRUCore, LSTMCore, RNNCore
-from ..encoders import ConvEncoder
-from ..model import Model
+from ..nn.cores import Core, GRUCore, LSTMCore, RNNCore
+from ..nn.model import Model
+from ..nn.pictures import ConvEncoder
 from .findings import Finding, Patient, Skipped, Stretch, above
 
 LOW, HIGH = 0.05, 0.95

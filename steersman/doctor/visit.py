@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..checkpoints import Checkpoints
-from ..cores import NotFinite
 from ..errors import UserError
-from ..page import Fact, Report, Section
-from ..plots import INK, MODEL, draw
+from ..evaluation.page import Fact, Report, Section
+from ..evaluation.plots import INK, MODEL, draw
+from ..nn.cores import NotFinite
 from ..progress import Watch, silent
-from ..runs import Run
-from ..train import read_log
+from ..training.checkpoints import Checkpoints
+from ..training.run import Run
+from ..training.trainer import read_log
 from .findings import Curve, Finding, Patient, Skipped
 from .fits import examine_gap, examine_start
 from .gradients import examine_gradients
@@ -149,4 +149,3 @@ def _plot(curve: Curve):
         axes.set_xlabel(curve.x_label)
 
     return draw(f"{curve.y_label.capitalize()} over {curve.x_label}: the evidence for this finding.", paint, 250, 250)
-

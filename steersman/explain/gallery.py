@@ -4,11 +4,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..drive import Recorded
 from ..errors import UserError
 from ..progress import Watch, silent
-from ..runs import Run, find
+from ..training.run import Run, find
 from ..worlds import CarRacing
+from ..worlds.recording import Recorded
 from .circuits import circuit, draw
 from .gates import draw_gates
 from .saliency import draw_saliency, film_saliency

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cores import Core, GRUCore, LSTMCore, MinGRUCore, MinLSTMCore, State, state_tensors
-from ..kernels.twins import positive
+from ..nn.cores import Core, GRUCore, LSTMCore, MinGRUCore, MinLSTMCore, State, state_tensors
+from ..nn.kernels.twins import positive
 from .pictures import INK, MODEL, MUTED, SHARE, SIGNED, THIRD, TRUTH, picture
 from .samples import Sample, layers
 

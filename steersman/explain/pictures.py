@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
+from ..evaluation.plots import COLOURS, MARKER, STYLE
 from ..files import written_whole
-from ..plots import COLOURS, MARKER, STYLE
 
 WIDTH = 1200
 """Pixels."""

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..cores import State, map_state
-from ..encoders import EmbeddingEncoder
-from ..heads import ClassificationHead
-from ..model import Model
+from ..nn.cores import State, map_state
+from ..nn.encoders import EmbeddingEncoder
+from ..nn.heads import ClassificationHead
+from ..nn.model import Model
 from ..progress import Watch, silent
-from ..video import DriveVideo
+from ..worlds.film import DriveVideo
 from .pictures import INK, MODEL, SIGNED, TRUTH, picture
 from .samples import Sample
 from .unrolled import spoken

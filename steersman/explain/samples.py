@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cores import BidirectionalCore, Core, StackCore, State
-from ..data import Example
-from ..encoders import EmbeddingEncoder
+from ..data.examples import Example
+from ..data.records import Record
 from ..errors import UserError
-from ..model import FeedbackModel, Model
+from ..nn.cores import BidirectionalCore, Core, StackCore, State
+from ..nn.encoders import EmbeddingEncoder
+from ..nn.model import FeedbackModel, Model
 from ..progress import Watch, silent
-from ..records import Record
-from ..runs import Run, read_records
+from ..training.recipe import read_records
+from ..training.run import Run
 
 
 @dataclass(frozen=True)

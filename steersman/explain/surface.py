@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..plots import smoothed
+from ..evaluation.plots import smoothed
 from ..sources.digits import Digits
 from .pictures import ALARM, FAINT, FOURTH, INK, MODEL, MUTED, PAPER, THIRD, TRUTH, picture
 

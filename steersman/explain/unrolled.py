@@ -14,9 +14,9 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from ..cores import LSTMCore, StackCore, State, map_state, state_tensors
-from ..heads import ClassificationHead
-from ..model import Model
+from ..nn.cores import LSTMCore, StackCore, State, map_state, state_tensors
+from ..nn.heads import ClassificationHead
+from ..nn.model import Model
 from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
 from .samples import Sample, layers
 
@@ -150,9 +150,7 @@ def _caption(sample: Sample, found: Unrolled, shown: range) -> str:
         first, last = (found.through_time(t) for t in (0, found.target))
         end = f"On its way back over {found.target} steps it goes from {last:.2g} to {first:.2g} at the states."
         if not sample.model.causal:
-            end = (
-                "A core that reads both ways is shown as if these steps were the record: gradient goes both ways."
-            )
+            end = "A core that reads both ways is shown as if these steps were the record: gradient goes both ways."
         if any(row.parts == ("h", "c") for row in found.rows):
             end += " The upper of an LSTM's two edges is its cell, c, the conveyor belt; the lower its output, h."
     else:

@@ -18,9 +18,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .. import __version__
-from ..drive import num_cores
-from ..export import unit
-from ..serving import Stepping
+from ..export.folder import unit
+from ..export.session import Stepping
+from ..processes import num_cores
 from . import api
 from .guards import Guard, Guarded
 from .limits import Bucket, Limits, Refused

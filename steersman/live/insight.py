@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..cores import State, map_state, state_tensors
-from ..encoders import PictureEncoder
 from ..explain.gates import CANDIDATE, Belt, belts
 from ..explain.saliency import integrated_gradients, last_output
-from ..model import FeedbackModel, Model
+from ..nn.cores import State, map_state, state_tensors
+from ..nn.model import FeedbackModel, Model
+from ..nn.pictures import PictureEncoder
 
 MOST_UNITS = 64
 """Shown of a layer, evenly chosen."""

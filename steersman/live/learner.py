@@ -15,16 +15,20 @@ from typing import Any
 import numpy as np
 
 from ..config import Spec, from_json, to_json
-from ..data import WEIGHT, Batch
-from ..drive import LABELS
+from ..data.batches import Batch
+from ..data.examples import WEIGHT
+from ..data.records import Record
 from ..errors import UserError
-from ..model import Model
+from ..nn.model import Model
+from ..plugins import OWN
+from ..processes import failures_sent, heard, send, stand_back
 from ..progress import Watch
-from ..records import Record
-from ..runs import OWN, Run, fit, new_folder, read_records
 from ..sources import read
-from ..train import Look, Trainer
-from .beside import failures_sent, heard, send, stand_back
+from ..training.fit import fit
+from ..training.recipe import read_records
+from ..training.run import Run, new_folder
+from ..training.trainer import Look, Trainer
+from ..worlds.recording import LABELS
 from .limits import Refused
 from .recorder import Tell
 

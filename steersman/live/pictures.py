@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..encoders import Picture
+from ..nn.pictures import Picture
 from .limits import Refused
 
 FORMATS = ("JPEG", "PNG")

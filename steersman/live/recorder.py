@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..config import Spec, to_json
-from ..data import WEIGHT
-from ..drive import LABELS
+from ..data.cache import locked
+from ..data.examples import WEIGHT
 from ..errors import UserError
 from ..sources import lerobot
-from ..sources.frames import locked
+from ..worlds.recording import LABELS
 from . import journal
 from .journal import Journal
 

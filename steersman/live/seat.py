@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..drive import world_name
-from ..runs import Run
+from ..training.run import Run
+from ..worlds.recording import world_name
 from .learner import Learner, Learning
 from .recorder import Recorder
 from .stage import Stage

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..model import Model
-from ..serving import Stepping
+from ..export.session import Stepping
+from ..nn.model import Model
 from .api import stepped
 from .limits import Bucket, Limits, Refused, finite
 from .pictures import decode, fitted

@@ -11,13 +11,14 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from ..drive import Recorded
+from ..data.records import Record
 from ..errors import UserError
-from ..model import Model
+from ..nn.model import Model
 from ..progress import Watch, silent
-from ..records import Record
-from ..runs import Run, read_records
+from ..training.recipe import read_records
+from ..training.run import Run
 from ..worlds import CarRacing
+from ..worlds.recording import Recorded
 from .limits import Limits, Refused
 from .pictures import cut, decode, fitted
 

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import UserError
-from ..export import unit
-from ..heads import RegressionHead
-from ..model import Model
-from ..onnx_graph import check_steps
+from ..export.folder import unit
+from ..export.graph import check_steps
+from ..export.session import Stepping
+from ..nn.heads import RegressionHead
+from ..nn.model import Model
 from ..progress import Watch, silent
-from ..runs import Run
-from ..serving import Stepping
+from ..training.run import Run
 from .insight import Insight
 from .limits import Limits, Refused, finite
 from .pictures import jpeg, png

@@ -18,16 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints import Checkpoints, load_weights
-from ..data import Example
+from ..data.examples import Example
+from ..data.records import Record
 from ..doctor.findings import Patient, Skipped
 from ..doctor.gradients import flow
-from ..drive import Recorded
 from ..errors import UserError
-from ..model import Model
-from ..records import Record
-from ..runs import OWN, Run
-from .beside import failures_sent, heard, send, stand_back
+from ..nn.model import Model
+from ..plugins import OWN
+from ..processes import failures_sent, heard, send, stand_back
+from ..training.checkpoints import Checkpoints, load_weights
+from ..training.run import Run
+from ..worlds.recording import Recorded
 from .serve import HERE, address, bound, guarding, prepared
 from .shows import Logged, Shot, Show, Simulated, Source
 from .stage import Stage

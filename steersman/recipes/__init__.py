@@ -7,11 +7,10 @@ A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py
 
 from collections.abc import Callable, Sequence
 
-from ..runs import Recipe
-from .chars import bytes_, chars
-from .digits import digits
-from .echo import echo
-from .steer import (
+from ..training.recipe import Recipe
+from .digits.recipes import digits
+from .echo.recipes import echo
+from .steer.recipes import (
     steer,
     steer_cfc,
     steer_flow,
@@ -21,7 +20,8 @@ from .steer import (
     steer_stack,
     steer_window,
 )
-from .translate import translate
+from .text.recipes import bytes_, chars
+from .translate.recipes import translate
 
 RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
     "steer": steer,

@@ -6,9 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import parse_qsl
 
-from steersman.errors import UserError
-from steersman.records import Record
-
+from ..data.records import Record
+from ..errors import UserError
 from . import (
     comma2k19,
     comma2016,

@@ -13,9 +13,9 @@ from math import inf
 from pathlib import Path
 
 from ..config import Spec
+from ..data.records import Record
 from ..errors import UserError
 from ..progress import Watch, silent
-from ..records import Record
 from .parallel import noted, record
 
 FOLDERS = ("/usr/share", "/usr/local/share", "/opt/homebrew/share", "/opt/local/share")

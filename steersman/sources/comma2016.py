@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
+from ..data.frames import MOST_PIXELS, Chosen, stamp
+from ..data.records import Record, Stream
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
-from .frames import MOST_PIXELS, Chosen, own, stamp
 from .lerobot_layout import reading
+from .safety import own
 
 LAYOUT = "comma.ai 2016: camera/*.h5 and log/*.h5"
 RAD_PER_UNIT = -np.radians(0.1)

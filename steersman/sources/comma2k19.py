@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
+from ..data.frames import Chosen
+from ..data.records import Record, Stream
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .films import Film
-from .frames import Chosen, own
+from .safety import own
 
 LAYOUT = "comma2k19: processed_log/CAN/steering_angle/ and global_pose/"
 ANGLE = "processed_log/CAN/steering_angle"

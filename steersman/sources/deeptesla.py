@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record
-
+from ..data.frames import Chosen
+from ..data.records import Record
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, header, number, rate_hz, records, table, wheel
 from .films import DEMUXERS, Film
-from .frames import Chosen
 
 LAYOUT = "DeepTesla or DeepPicar: epoch01_front.mkv and epoch01_steering.csv, or out-video-1.avi and out-key-1.csv"
 UNITS_S = {"microseconds": 1e-6, "milliseconds": 1e-3}

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..config import Spec
+from ..data.records import Record, Stream
 from ..errors import UserError
 from ..progress import Watch, silent
-from ..records import Record, Stream
 
 
 @dataclass(frozen=True)

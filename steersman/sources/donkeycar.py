@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record
-
+from ..data.frames import Frames
+from ..data.records import Record
+from ..errors import UserError
 from .drives import Faults, number, rate_hz, records
-from .frames import Frames, damage, own, own_folder
+from .safety import damage, own, own_folder
 
 RATE_HZ = 20.0
 """Of donkeycar's loop, unless its owner changed it."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
-from .frames import Chosen, own, strays
+from ..data.frames import Chosen
+from ..data.records import Record, Stream
+from ..errors import UserError
+from .safety import own, strays
 
 GAP_S = 1.0
 """A longer pause ends a record, so that no window crosses it."""

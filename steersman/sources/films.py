@@ -10,10 +10,10 @@ import av
 import av.error
 import numpy as np
 
-from steersman.errors import UserError
-
-from .frames import MOST_PIXELS, own, stamp
+from ..data.frames import MOST_PIXELS, stamp
+from ..errors import UserError
 from .lerobot_layout import reading
+from .safety import own
 
 REORDERED = 16
 """Frames, the most by which the order in a file differs from that in which they are shown (H.264 and H.265)."""

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record
-
+from ..data.frames import Chosen, Frames
+from ..data.records import Record
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, header, number, own_name, rate_hz, records, table, wheel
 from .films import DEMUXERS, Film
-from .frames import MARKS, Chosen, Frames, damage
+from .safety import MARKS, damage
 
 LAYOUT = "frames or a video: a .csv with a steering column, and the pictures it names or one video beside it"
 NAMES = {
@@ -244,8 +244,7 @@ def _angles(log: Path, columns: Columns, rows: list, given: Mapping[str, str]) -
     unit = named or ("fraction" if largest <= FRACTION else "deg" if largest > DEGREES else "")
     if not unit:
         raise UserError(
-            f"{log}: {reach}, which may be radians or degrees; "
-            f"name its unit with {log}?unit=rad or unit=deg"
+            f"{log}: {reach}, which may be radians or degrees; name its unit with {log}?unit=rad or unit=deg"
         )
     range_rad = WHEEL_RANGE_RAD
     try:

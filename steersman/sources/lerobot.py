@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
-from .frames import Frames, stamp, strays
+from ..data.frames import Frames, stamp
+from ..data.records import Record, Stream
+from ..errors import UserError
 from .lerobot_layout import CHUNK, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_writer import Writer
+from .safety import strays
 
 __all__ = ["Kind", "Writer", "detect", "kinds", "read"]
 

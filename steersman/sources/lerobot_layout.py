@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Values
+from ..data.records import Values
+from ..errors import UserError
 
 VERSION = "v3.0"
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from steersman.errors import UserError
-from steersman.files import write_file, written_whole
-from steersman.records import Values
-
+from ..data.records import Values
+from ..errors import UserError
+from ..files import write_file, written_whole
 from . import lerobot_layout as layout
 from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS, VERSION, VIDEO, Kind
 

@@ -12,12 +12,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from steersman.errors import UserError
-from steersman.records import Record
-
-from .frames import own
+from ..data.records import Record
+from ..errors import UserError
 from .lerobot_layout import reading
 from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
+from .safety import own
 
 __all__ = ["OPTIONS", "detect", "read"]
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
+from ..data.frames import MOST_PIXELS, Chosen, Frames, stamp
+from ..data.records import Record, Stream
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, number, sound, wheel
-from .frames import MOST_PIXELS, Chosen, Frames, encoded_damage, stamp
 from .lerobot_layout import reading
+from .safety import encoded_damage
 
 OPTIONS = ("picture", "steer", "scale", "range_rad")
 """What can be named behind the log's path, as in `LOG.mcap?picture=/camera&steer=/wheel.angle&scale=-0.01745`."""

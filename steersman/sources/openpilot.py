@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
+from ..data.frames import Chosen, stamp
+from ..data.records import Record, Stream
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .films import Film
-from .frames import Chosen, own, stamp
 from .lerobot_layout import reading
+from .safety import own
 
 LAYOUT = "openpilot: rlog or qlog (.bz2, .zst)"
 OPTIONS = ("schema",)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.records import Record, Stream
 from ..errors import UserError
-from ..records import Record, Stream
 
 
 def read(data: Sequence[str]) -> list[Record]:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from steersman.config import Spec
-from steersman.progress import Watch, silent
-from steersman.records import Record, Stream
-
+from ..config import Spec
+from ..data.records import Record, Stream
+from ..progress import Watch, silent
 from .parallel import record
 
 RATE_HZ = 10.0

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from steersman.config import Spec
-from steersman.errors import UserError
-from steersman.progress import Watch, silent
-from steersman.records import Record, Stream
+from ..config import Spec
+from ..data.records import Record, Stream
+from ..errors import UserError
+from ..progress import Watch, silent
 
 LAYOUT = "a text file, or *.txt"
 PLAYS = 4_000

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record, Stream
-
+from ..data.frames import Frames
+from ..data.records import Record, Stream
+from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, header, number, own_name, sound, table, wheel
-from .frames import Frames, damage, own_folder
+from .safety import damage, own_folder
 
 LAYOUT = "Udacity Challenge 2: interpolated.csv and center/, or CH2_final_evaluation.csv"
 INTERPOLATED = {"timestamp", "filename", "angle", "torque", "speed"}

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.errors import UserError
-from steersman.records import Record
-
+from ..data.frames import Frames
+from ..data.records import Record
+from ..errors import UserError
 from .drives import Faults, number, own_name, rate_hz, records
-from .frames import Frames, damage, own, own_folder
+from .safety import damage, own, own_folder
 
 LOG = "driving_log.csv"
 LAYOUT = "Udacity simulator: driving_log.csv and IMG/"

@@ -1,0 +1,198 @@
+"""From examples to batches: lanes or windows, the order a pure function of (seed, epoch)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from math import inf
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..config import Spec
+from ..errors import UserError
+from .augment import Augment
+from .examples import Example
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of sequences. `mask` is each step's weight in the loss, 0 on padding; `fresh` rows begin anew."""
+
+    x: Tensor
+    """Prepared inputs (batch time ...)."""
+    y: Tensor
+    """Targets: (batch time target), or (batch target) where a sequence has one answer."""
+    mask: Float[Tensor, "batch time"]
+    fresh: Bool[Tensor, "batch"]
+    source: Tensor | None = None
+    """What `x` is about, where that is a sequence of another length (batch source ...)."""
+    lengths: Int[Tensor, "batch"] | None = None
+    """Steps of each source."""
+
+    def to(self, device: torch.device) -> "Batch":
+        given = (getattr(self, f.name) for f in fields(self))
+        moved: Any = (t if t is None else t.to(device, non_blocking=True) for t in given)
+        return Batch(*moved)
+
+    @property
+    def about(self) -> tuple[Tensor, ...]:
+        """The source and its lengths, for models that take them."""
+        return () if self.source is None or self.lengths is None else (self.source, self.lengths)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Steps `start` to `stop` of a record, as one row of a batch."""
+
+    record: int
+    start: int
+    stop: int
+    fresh: bool
+    weight: float = 1.0
+
+
+class Epoch(Sequence[Batch]):
+    """The batches of one pass over the data, each made when asked for."""
+
+    def __init__(self, pieces: list[list[Piece | None]], data: "Batches", epoch: int):
+        self.pieces, self.data, self.epoch = pieces, data, epoch
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, shown = self.pieces[index], self.data.examples
+        # Lanes keep one length, so that kernels are chosen once; windows take that of their longest.
+        longest = self.data.spec.steps or max((p.stop - p.start for p in rows if p), default=1)
+        first = shown[0]
+        x = np.zeros((len(rows), longest, *first.x.shape[1:]), first.x.dtype)
+        y = np.zeros((len(rows), longest, first.y.shape[-1]), np.float32)
+        once = first.y.ndim == 1
+        y = y[:, 0] if once else y
+        mask = np.zeros((len(rows), longest), np.float32)
+        for row, piece in enumerate(rows):
+            if piece is not None:
+                steps = piece.stop - piece.start
+                x[row, :steps], target = self._read(piece)
+                y[row, : len(target)] = target
+                counts = self.data.weights[piece.record]
+                mask[row, :steps] = piece.weight * (1.0 if counts is None else counts[piece.start : piece.stop])
+        fresh = np.array([p is None or p.fresh for p in rows])
+        return Batch(*map(torch.from_numpy, (x, y, mask, fresh)))
+
+    def _read(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+        example = self.data.examples[piece.record]
+        x = example.x[piece.start : piece.stop]
+        y = example.y if example.y.ndim == 1 else example.y[piece.start : piece.stop]
+        for place, augment in enumerate(self.data.augment):
+            rng = np.random.default_rng((self.data.seed, self.epoch, piece.record, place + 1))
+            x, y = augment.apply(x, y, self.data.targets, rng)
+        return x, y
+
+
+@dataclass(frozen=True)
+class Lanes(Spec):
+    """Truncated backpropagation through time: each row walks through the records, carrying its state.
+
+    All records in random order make one line, cut into as many equal parts as there are lanes.
+    """
+
+    rows: int = 32
+    """Lanes side by side: the batch size."""
+    steps: int = 32
+    """Steps back in time that a gradient goes."""
+    cold_weight: float = 0.2
+    """What a window counts that begins inside a record, where the state is not known."""
+    shift: bool = False
+    """In each pass lanes begin and cut elsewhere, and up to `steps` of a record's first steps (an eighth at most) are
+    left out: for few long records, whose steps would stand beside the same others every time."""
+
+    BOUNDS = {"rows": (1, inf), "steps": (1, inf), "cold_weight": (0, inf)}
+    carry: ClassVar[bool] = True
+    """State goes on from batch to batch."""
+
+    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
+        line: list[Piece] = []
+        for record in rng.permutation(len(lengths)):
+            # Only the last window may be short: a state carried on from padding would not be the record's.
+            first = int(rng.integers(min(self.steps, lengths[record] // 8 + 1))) if self.shift else 0
+            cuts = [*range(first, lengths[record], self.steps), lengths[record]]
+            pieces = [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
+            line += [replace(pieces[0], weight=self.cold_weight if first else 1.0), *pieces[1:]]
+        if self.shift:
+            turn = int(rng.integers(len(line)))
+            line = line[turn:] + line[:turn]
+        part = -(-len(line) // self.rows)
+        batches: list[list[Piece | None]] = [[None] * self.rows for _ in range(part)]
+        for i, piece in enumerate(line):
+            row, time = divmod(i, part)
+            if time == 0 and not piece.fresh:
+                piece = replace(piece, fresh=True, weight=self.cold_weight)
+            batches[time][row] = piece
+        return batches
+
+
+@dataclass(frozen=True)
+class Windows(Spec):
+    """Windows in random order, each from a zero state."""
+
+    rows: int = 32
+    """Windows in a batch."""
+    steps: int = 0
+    """Length of a window; 0: the whole record."""
+    stride: int = 0
+    """Steps from one window's start to the next; 0: its length."""
+
+    BOUNDS = {"rows": (1, inf), "steps": (0, inf), "stride": (0, inf)}
+    carry: ClassVar[bool] = False
+    """State goes on from batch to batch."""
+
+    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
+        windows: list[Piece | None] = []
+        for record, length in enumerate(lengths):
+            steps = self.steps or length
+            offset = int(rng.integers(min(self.stride or steps, max(1, length - steps + 1)))) if self.steps else 0
+            starts = range(offset, max(offset + 1, length - steps + 1), self.stride or steps)
+            windows += [Piece(record, a, min(a + steps, length), fresh=True) for a in starts]
+        order = [windows[i] for i in rng.permutation(len(windows))]
+        order += [None] * (-len(order) % self.rows)
+        return [order[i : i + self.rows] for i in range(0, len(order), self.rows)]
+
+
+class Batches:
+    """Examples, and how an epoch of batches is cut from them. One of `ranks` processes gets its share of rows."""
+
+    def __init__(
+        self,
+        spec: Lanes | Windows,
+        examples: Sequence[Example],
+        targets: Sequence[str],
+        augment: Sequence[Augment] = (),
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        if spec.rows % ranks:
+            raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
+        self.spec, self.examples, self.targets = spec, examples, targets
+        self.augment, self.seed, self.rank, self.ranks = augment, seed, rank, ranks
+        self.weights: Sequence[np.ndarray | None] = [example.weight for example in examples]
+        """What each step of each example counts in the loss; None: all alike."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of this process's batches."""
+        return self.spec.rows // self.ranks
+
+    def epoch(self, number: int) -> Epoch:
+        rng = np.random.default_rng((self.seed, number))
+        pieces = self.spec.pieces([len(e) for e in self.examples], rng)
+        return Epoch([rows[self.rank :: self.ranks] for rows in pieces], self, number)
+
+
+def mask_of(lengths: Int[Tensor, "batch"], longest: int) -> Bool[Tensor, "batch source"]:
+    """Which steps of ragged rows are no padding."""
+    return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)

@@ -1,0 +1,136 @@
+"""Pairs of sequences, a source and a target, as batches of about equal length."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ..config import Spec
+from ..errors import UserError
+from .batches import Batch, mask_of
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A record as an encoder-decoder sees it."""
+
+    name: str
+    source: np.ndarray
+    """Steps first: tokens, or features of pictures or sound."""
+    target: np.ndarray
+    """Tokens, from the begin mark to the end mark."""
+    texts: tuple[str, str] = ("", "")
+    """Both as they were written, where the source is a text."""
+
+    def __len__(self) -> int:
+        return len(self.target) - 1
+
+
+@dataclass(frozen=True)
+class ByLength(Spec):
+    """Batches of sources of about one length, and within these of targets, so that little of a batch is padding."""
+
+    rows: int = 64
+    """Most pairs in a batch."""
+    steps: int = 4096
+    """Most steps of the longer side in a batch, padding included; a longer pair is alone."""
+    pool: int = 8
+    """Batches whose sources are alike; they are sorted by target length."""
+
+    BOUNDS = {"rows": (1, inf), "steps": (1, inf), "pool": (1, inf)}
+    carry: ClassVar[bool] = False
+    """State goes on from batch to batch."""
+
+    def cut(self, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Indices of each batch's pairs; `lengths` is (pair, side)."""
+        order = np.argsort(lengths[:, 0] + rng.uniform(-0.5, 0.5, len(lengths)))
+        batches = []
+        for start in range(0, len(order), self.rows * self.pool):
+            pool = order[start : start + self.rows * self.pool]
+            batches += self.full(pool[np.argsort(lengths[pool, 1], kind="stable")], lengths)
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def full(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """In this order, as many to a batch as may be; there is at least one."""
+        batches, begin, longest = [], 0, 0
+        for i, longer in enumerate(lengths[order].max(1)):
+            widest = max(longest, int(longer))
+            if i > begin and (i - begin == self.rows or widest * (i - begin + 1) > self.steps):
+                batches.append(order[begin:i])
+                begin, widest = i, int(longer)
+            longest = widest
+        return [*batches, order[begin:]]
+
+
+class PairBatches:
+    """Pairs, and how an epoch of batches is cut from them. One of `ranks` processes gets its share of rows.
+
+    `drawn` gives a pair as it is shown this once, where chance changes it; batches are cut by the pairs themselves.
+    """
+
+    def __init__(
+        self,
+        spec: ByLength,
+        pairs: Sequence[Pair],
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        drawn: Callable[[Pair, random.Random], Pair] | None = None,
+    ):
+        if spec.rows % ranks:
+            raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
+        self.spec, self.pairs, self.seed, self.rank, self.ranks, self.drawn = spec, pairs, seed, rank, ranks, drawn
+        self.lengths = np.array([(len(p.source), len(p)) for p in pairs])
+
+    @property
+    def rows(self) -> int:
+        """Most rows of this process's batches."""
+        return self.spec.rows // self.ranks
+
+    def epoch(self, number: int) -> "PairEpoch":
+        cut = self.spec.cut(self.lengths, np.random.default_rng((self.seed, number)))
+        return PairEpoch(cut, self, number)
+
+    def pair(self, index: int, epoch: int) -> Pair:
+        """As it is shown in an epoch, whichever process shows it."""
+        pair = self.pairs[index]
+        return self.drawn(pair, random.Random(f"{self.seed} {epoch} {index}")) if self.drawn else pair
+
+
+class PairEpoch(Sequence[Batch]):
+    """The batches of one pass over the pairs, each made when asked for."""
+
+    def __init__(self, cut: list[np.ndarray], data: PairBatches, epoch: int):
+        self.cut, self.data, self.epoch = cut, data, epoch
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rank, ranks = self.data.rank, self.data.ranks
+        shown = [self.data.pair(i, self.epoch) for i in self.cut[index][rank::ranks]]
+        # Every process has as many rows as the first: an empty one counts for nothing.
+        return batch_of(shown, -(-len(self.cut[index]) // ranks))
+
+
+def batch_of(pairs: Sequence[Pair], rows: int = 0) -> Batch:
+    """Pairs as a batch; rows beyond them are padding."""
+    x, lengths = padded([p.target[:-1] for p in pairs], rows)
+    y, _ = padded([p.target[1:] for p in pairs], rows)
+    mask, fresh = mask_of(lengths, x.shape[1]).float(), torch.ones(len(x), dtype=torch.bool)
+    return Batch(x, y, mask, fresh, *padded([p.source for p in pairs], rows))
+
+
+def padded(sources: Sequence[np.ndarray], rows: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences side by side, and their lengths; there is at least one step, for an empty one. Padding is 0: PAD."""
+    rows = max(rows, len(sources))
+    longest = max(1, *(len(s) for s in sources)) if sources else 1
+    like = sources[0] if sources else np.zeros(1, np.int64)
+    shown = np.zeros((rows, longest, *like.shape[1:]), like.dtype)
+    for row, source in enumerate(sources):
+        shown[row, : len(source)] = source
+    return torch.from_numpy(shown), torch.tensor([len(s) for s in sources] + [0] * (rows - len(sources)))

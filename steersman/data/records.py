@@ -1,0 +1,63 @@
+"""A Record is one uninterrupted recording: named streams, each with its own clock."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import UserError
+
+
+class Values(Protocol):
+    """What a stream holds: an array, a memory map, or frames decoded when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Values (time first) and the second at which each was taken."""
+
+    values: Values
+    time_s: np.ndarray
+
+    def __post_init__(self):
+        if len(self.values) != len(self.time_s):
+            raise ValueError(
+                f"a stream has {len(self.values)} values but {len(self.time_s)} time stamps; "
+                "give one time stamp a value"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, time_s: np.ndarray) -> np.ndarray:
+        """The last value known at each of `time_s`: never one from the future."""
+        if time_s is self.time_s:
+            return np.asarray(self.values[:])  # One clock: for a long text, places would be wider than the text.
+        index = np.searchsorted(self.time_s, time_s, side="right") - 1
+        return np.asarray(self.values[np.clip(index, 0, len(self) - 1)])
+
+
+@dataclass(frozen=True)
+class Record:
+    """One drive, text, utterance, stay or trading day; never split, never joined to another."""
+
+    name: str
+    streams: dict[str, Stream]
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the source knows of it: units, ranges, rate, faults met while reading (JSON values only)."""
+
+    def __getitem__(self, stream: str) -> Stream:
+        if stream not in self.streams:
+            raise UserError(f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}")
+        return self.streams[stream]
+
+    def __len__(self) -> int:
+        """Steps of the first stream, whose clock the others are read on."""
+        return len(next(iter(self.streams.values())))

@@ -1,0 +1,131 @@
+"""Records divided into training, validation and test, before anything is cut from them."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Literal
+
+import numpy as np
+
+from ..config import Spec
+from ..errors import UserError
+from .records import Record, Stream
+
+
+def unsaid(line: str) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class Split(Spec):
+    """How records are divided, before anything is cut from them."""
+
+    by: Literal["record", "time"] = "record"
+    """record: whole records; time: the later part of each record is held out, behind a gap."""
+    validation: float = 0.1
+    """Share held out to choose the best checkpoint; 0: none, the last weights are kept."""
+    test: float = 0.1
+    """Share held out for the score."""
+    gap_s: float = 2.0
+    """Seconds dropped between the parts of a record."""
+    seed: int = 0
+    """Which records fall where."""
+
+    BOUNDS = {"validation": (0, 1), "test": (0, 1), "gap_s": (0, inf), "seed": (0, inf)}
+
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        """`train`, `validation` and `test`; tells of records that are left out."""
+        if not records:
+            raise UserError("the data holds no record")
+        if not 0 < self.test < 1 - self.validation:
+            raise UserError(
+                f"--split.test {self.test:g} must be above 0 and, with --split.validation {self.validation:g}, "
+                "leave something to train on"
+            )
+        parts = self._by_record(records) if self.by == "record" else self._by_time(records, say)
+        for name, part in parts.items():
+            if not part and (name != "validation" or self.validation):
+                gap = f" and a gap of {self.gap_s:g} s" if self.gap_s else ""
+                raise UserError(
+                    f"no record is left for {name}: all {len(records)} are too short for two steps of its "
+                    f"share{gap}; give longer ones, or raise --split.validation and --split.test"
+                )
+        return parts
+
+    def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:
+        n = len(records)
+        if n < 3:
+            raise UserError(
+                f"training, validation and test need a record each, found {n} in all; "
+                "add recordings, or hold out the later part of each with --split.by time"
+            )
+        order = np.random.default_rng(self.seed).permutation(n)
+        validation, test = (max(1, round(share * n)) if share else 0 for share in (self.validation, self.test))
+        if validation + test >= n:
+            raise UserError(f"--split.validation and --split.test leave none of {n} records to train on")
+        cuts = {"train": n - validation - test, "validation": validation, "test": test}
+        parts, start = {}, 0
+        for name, size in cuts.items():
+            parts[name] = [records[i] for i in sorted(order[start : start + size])]
+            start += size
+        return parts
+
+    def _by_time(self, records: Sequence[Record], say: Callable[[str], None]) -> dict[str, list[Record]]:
+        train = 1 - self.validation - self.test
+        bounds = {"train": (0.0, train), "validation": (train, 1 - self.test), "test": (1 - self.test, 1.0)}
+        parts = {name: [] for name in bounds}
+        for record in records:
+            for name, (start, stop) in bounds.items():
+                if start == stop:
+                    continue
+                part = _between(record, start, stop, self.gap_s if start else 0.0)
+                if part is not None:
+                    parts[name].append(replace(part, name=f"{record.name}[{name}]"))
+        for name, part in parts.items():
+            start, stop = bounds[name]
+            if start < stop and (lost := len(records) - len(part)):
+                say(f"{name}: {lost} of {len(records)} records are too short to give it two steps, and are left out")
+        return parts
+
+
+def _between(record: Record, start: float, stop: float, gap_s: float) -> Record | None:
+    """The share of a record between two shares of its time, without the first `gap_s` seconds."""
+    clock = next(iter(record.streams.values())).time_s
+    first, length = clock[0], clock[-1] - clock[0]
+    low, high = first + start * length + gap_s, first + stop * length
+    last = np.inf if stop >= 1 else high
+    streams, clocks = {}, {}
+    for name, stream in record.streams.items():
+        # Not numpy's search: it would copy a clock of whole numbers.
+        a, b = (bisect_left(stream.time_s, at) for at in (low if start else -np.inf, last))
+        if b - a < 2:
+            return None
+        # Streams of one clock go on sharing it.
+        part = clocks.setdefault(id(stream.time_s), stream.time_s[a:b])
+        streams[name] = Stream(View(stream.values, int(a), int(b)), part)
+    return replace(record, streams=streams)
+
+
+class View:
+    """A stretch of values, decoded no sooner than asked for."""
+
+    def __init__(self, values, start: int, stop: int):
+        self.values, self.start, self.stop = values, start, stop
+        self.shape, self.dtype = (stop - start, *values.shape[1:]), values.dtype
+
+    @property
+    def fingerprint(self) -> str | None:
+        whole = getattr(self.values, "fingerprint", None)
+        return whole and f"{whole}[{self.start}:{self.stop}]"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index) -> np.ndarray:
+        if isinstance(index, slice) and isinstance(self.values, np.ndarray):
+            return self.values[self.start : self.stop][index]
+        return self.values[np.arange(self.start, self.stop)[index]]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)

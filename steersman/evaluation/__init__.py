@@ -1,0 +1,1 @@
+"""Tasks: scores beside baselines, and the page that says so."""

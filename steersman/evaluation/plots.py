@@ -1,0 +1,381 @@
+"""Plots for the page: SVG, drawn once wide and once narrow so that their text keeps its size on a phone.
+
+They are drawn in marker colours that become the page's CSS variables, and so follow the reader's light or dark."""
+
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from .page import DASH, MINUS, Key, Plot, figure
+
+COLOURS = ("ink", "muted", "faint", "rule", "paper", "model", "truth", "third", "fourth", "alarm")
+
+
+INK, MUTED, FAINT, RULE, PAPER, MODEL, TRUTH, THIRD, FOURTH, ALARM = MARKED = [
+    f"#f{i}e{i}d{i}" for i in range(len(COLOURS))
+]
+"""Markers for the page's colours: the model's line is always `model`, truth and expert `truth`."""
+
+
+DOTS = {"model": "o", "truth": "D", "third": "s", "fourth": "^", "muted": "v", "ink": "P"}
+
+
+MARKER: dict[str, str] = dict(zip(COLOURS, MARKED, strict=True))
+
+
+WIDE, NARROW = 744, 350
+"""Widths in CSS pixels at which a plot is drawn."""
+
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "steersman",
+    "font.size": 12,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 12,
+    "axes.labelpad": 8,
+    "axes.titlesize": 12,
+    "axes.titlecolor": MUTED,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.xmargin": 0.01,
+    "grid.color": RULE,
+    "grid.linewidth": 1,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "lines.solid_joinstyle": "round",
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One prediction beside its truth over a record, whose first step is at 0 s; `blind`: no picture."""
+
+    name: str
+    time_s: np.ndarray
+    prediction: np.ndarray
+    truth: np.ndarray
+    blind: np.ndarray | None = None
+
+    def window(self, centre_s: float, width_s: float) -> "Trace":
+        """The part around a moment."""
+        inside = np.abs(self.time_s - centre_s) <= width_s / 2
+        blind = None if self.blind is None else self.blind[inside]
+        return Trace(self.name, self.time_s[inside], self.prediction[inside], self.truth[inside], blind)
+
+
+def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narrow_height: int = 0, keys=()) -> Plot:
+    """Lets `paint(figure, is_wide)` paint both sizes; heights in CSS pixels."""
+    wide = _svg(paint, WIDE, height, is_wide=True)
+    return Plot(caption, wide, _svg(paint, NARROW, narrow_height or height, is_wide=False), keys)
+
+
+def _svg(paint: Callable[[Figure, bool], None], width: int, height: int, is_wide: bool) -> str:
+    with matplotlib.rc_context(STYLE):
+        drawing = Figure(figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(hspace=0.08))
+        paint(drawing, is_wide)
+        text = io.StringIO()
+        drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(text.getvalue(), width, height)
+
+
+def _inline(svg: str, width: int, height: int) -> str:
+    """Only what a page needs of matplotlib's file: page colours, two decimals, ids no other plot has."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|\n", " ", svg, flags=re.DOTALL)
+    svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width} {height}">', svg, count=1)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
+    svg = svg.replace("xlink:href", "href")
+    mark = f"{zlib.crc32(svg.encode()):08x}"
+    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", svg)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>p{mark}", svg)
+    for name, marker in MARKER.items():
+        svg = svg.replace(marker, f"var(--{name})")
+    return re.sub(r"\s+", " ", svg).replace("> <", "><")
+
+
+def thinned(x: np.ndarray, y: np.ndarray, num_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value of each stretch: fewer points, the same picture."""
+    if len(y) <= num_points:
+        return x, y
+    stretches = np.array_split(np.arange(len(y)), num_points // 2)
+    kept = np.unique([pick for s in stretches for pick in (s[y[s].argmin()], s[y[s].argmax()])])
+    return x[kept], y[kept]
+
+
+def smoothed(y: np.ndarray, share: float = 0.02) -> np.ndarray:
+    """A mean over a window of that share of the whole, ends without padding."""
+    half = max(1, int(len(y) * share))
+    total = np.concatenate([[0.0], np.cumsum(y)])
+    at = np.arange(len(y))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(y))
+    return (total[high] - total[low]) / (high - low)
+
+
+def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
+    """Of log rows {step, loss, rate, gradient_norm, validation?}; of a step logged twice the last counts."""
+    rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
+    step = np.array([row["step"] for row in rows])
+    looks = [(row["step"], row["validation"]) for row in rows if row.get("validation") is not None]
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        panels = drawing.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
+        for axes, name in zip(panels, ("loss", "gradient_norm", "rate"), strict=True):
+            value = np.array([row.get(name, np.nan) for row in rows], float)
+            _curve(axes, step, value, is_wide, faint=name != "rate")
+            axes.set_title({"gradient_norm": "norm of the gradient", "rate": "learning rate"}.get(name, name))
+        if looks:
+            panels[0].plot(*zip(*looks, strict=True), color=TRUTH, marker="D", markersize=4)
+        for axes in panels[:2]:
+            _log_scale(axes)
+        panels[2].set_ylim(0, 1.1 * max(row["rate"] for row in rows) or 1)
+        panels[2].ticklabel_format(axis="y", style="plain", useOffset=False)
+        panels[2].locator_params(axis="y", nbins=3)
+        panels[-1].set_xlabel("training step")
+
+    keys = [Key("model", "training loss, smoothed; faint: each step")]
+    keys += [Key("truth", "validation: records kept apart")] if looks else []
+    return draw(
+        "Both curves should fall. Validation that rises while the training loss goes on falling is "
+        "overfitting; a gradient that leaps or dies away is training gone wrong.",
+        paint,
+        470,
+        470,
+        keys,
+    )
+
+
+def prediction_over_truth(
+    traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth"
+) -> Plot:
+    """Steering over time, one panel a trace, left up; stretches without a picture are shaded."""
+    blind = any(trace.blind is not None and trace.blind.any() for trace in traces)
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        panels = drawing.subplots(len(traces), 1, squeeze=False)[:, 0]
+        for axes, trace in zip(panels, traces, strict=True):
+            for value, colour, weight in ((trace.truth, TRUTH, 2.6), (trace.prediction, MODEL, 1.5)):
+                x, y = thinned(trace.time_s, value, 1200 if is_wide else 500)
+                axes.plot(x, y, color=colour, linewidth=weight)
+            _shade(axes, trace)
+            axes.set_title(f"{trace.name}, left is up" if is_wide else trace.name)
+            axes.locator_params(axis="y", nbins=5)
+        panels[-1].set_xlabel("time (s)")
+
+    keys = [Key("model", prediction_name), Key("truth", truth_name)]
+    keys += [Key("rule", "no picture")] if blind else []
+    return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
+
+
+def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot:
+    """RMSE in bins of |truth|, a bar for each model; the first model is the one reported on."""
+    series = colours_of(rows_by_model)
+    bins = next(iter(rows_by_model.values()))
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        width = 0.7 / len(series)
+        for index, (name, colour) in enumerate(series.items()):
+            height = [row["rmse"] or 0 for row in rows_by_model[name]]
+            left = np.arange(len(bins)) + (index - (len(series) - 1) / 2) * width
+            axes.bar(left, height, width * 0.9, color=MARKER[colour])
+        labels = [f"{_bin(row)}\n{_count(row['steps'], is_wide)}" for row in bins]
+        axes.set_xticks(range(len(bins)), labels, fontsize=12 if is_wide else 10.5)
+        axes.tick_params(axis="x", length=0)
+        axes.set_title("RMSE, by the size of the true value")
+
+    return draw(
+        "Small values fill most of a drive and are easy; the bins to the right are the bends. Beneath "
+        "each bin stands how many steps fell into it.",
+        paint,
+        270,
+        280,
+        [Key(colour, name) for name, colour in series.items()] if len(series) > 1 else [],
+    )
+
+
+def _marked(axes: Axes, lag: np.ndarray, values: np.ndarray, best: int) -> None:
+    """A line over lag with one point of it marked, and where there is no lag."""
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.plot(lag, values, color=MODEL)
+    axes.plot(lag[best], values[best], "o", color=MODEL, markersize=9, markeredgecolor=PAPER)
+
+
+def lag_curve(rows: Sequence[Mapping[str, float]], best_lag_s: float) -> Plot:
+    """RMSE over lag, rows {lag_s, rmse} of evaluate.lag_curve."""
+    lag = np.array([row["lag_s"] for row in rows])
+    error = np.array([row["rmse"] for row in rows])
+    best = int(np.abs(lag - best_lag_s).argmin())
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        _marked(axes, lag, error, best)
+        axes.annotate(
+            f"best at {lag[best]:+.2f} s".replace("-", MINUS),
+            (lag[best], error[best]),
+            (-6 if lag[best] < 0 else 6, -12),
+            textcoords="offset points",
+            ha="right" if lag[best] < 0 else "left",
+            va="top",
+        )
+        axes.margins(y=0.25)
+        axes.set_title("RMSE after shifting the truth by the lag")
+        axes.set_xlabel("lag (s)" if not is_wide else "lag (s); right of zero the prediction comes late")
+
+    return draw(
+        "How well the prediction fits the truth when the truth is shifted in time. The lowest point is the "
+        "lag: right of zero the model reacts late, at zero it is in step, left of zero it anticipates.",
+        paint,
+        250,
+        250,
+    )
+
+
+def values_over_time(time_s: np.ndarray, values: np.ndarray, title: str, caption: str) -> Plot:
+    """One stream of numbers over time."""
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        axes.plot(*thinned(time_s, values, 1200 if is_wide else 500), color=TRUTH)
+        axes.set_title(title)
+        axes.set_xlabel("time (s)")
+        axes.locator_params(axis="y", nbins=5)
+
+    return draw(caption, paint, 235, 215)
+
+
+def histogram(counts: Sequence[int], edges: Sequence[float], title: str, caption: str) -> Plot:
+    """How many values fall between each two edges, as a share of all."""
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        share = 100 * np.asarray(counts) / max(1, sum(counts))
+        left, width = np.asarray(edges[:-1]), np.diff(edges)
+        axes.bar(left + 0.05 * width, share, 0.9 * width, align="edge", color=TRUTH)
+        axes.set_title("share of the steps (%)")
+        axes.set_xlabel(title)
+
+    return draw(caption, paint, 250, 250)
+
+
+def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float, caption: str) -> Plot:
+    """Rows {lag_s, correlation}, the best lag marked."""
+    lag = np.array([row["lag_s"] for row in rows])
+    value = np.array([row["correlation"] for row in rows])
+    best = int(np.abs(lag - best_lag_s).argmin())
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        _marked(axes, lag, value, best)
+        axes.set_ylim(-1.05, 1.05)
+        axes.set_title("correlation of the scene's motion with the label")
+        axes.set_xlabel("lag (s); right of zero the camera is late" if is_wide else "lag (s)")
+
+    return draw(caption, paint, 250, 250)
+
+
+def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
+    """Bars of RMSE: the model and every baseline, smallest on top."""
+    rows = [(name, scores["rmse"], MODEL)]
+    rows += [(readable(baseline), row["rmse"], FAINT) for baseline, row in scores["baselines"].items()]
+    rows.sort(key=lambda row: -row[1])
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        axes.barh(range(len(rows)), [row[1] for row in rows], 0.62, color=[row[2] for row in rows])
+        for index, row in enumerate(rows):
+            axes.annotate(figure(row[1]), (row[1], index), (7, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.grid(False)
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xlim(0, (rows[0][1] or 1) * (1.12 if is_wide else 1.3))
+
+    height = 26 + 30 * len(rows)
+    return draw(
+        "RMSE, the shorter the better. Zero always steers straight; mean is the training data's average; "
+        "persistence repeats the true value of so many steps ago, which no model is told.",
+        paint,
+        height,
+        height,
+    )
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """A page colour for each of at most six: the first is the model, the expert has the truth's."""
+    first, *others = names
+    rest = iter(("third", "fourth", "muted", "ink"))
+    return {first: "model"} | {name: "truth" if name == "expert" else next(rest) for name in others}
+
+
+def readable(name: str) -> str:
+    """`persistence_10` as a person would write it."""
+    if name.startswith("persistence"):
+        steps = name.removeprefix("persistence").lstrip("_") or "1"
+        return f"persistence, {steps} step{'s' if steps != '1' else ''}"
+    return name
+
+
+def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, is_wide: bool, faint: bool) -> None:
+    num_points = 700 if is_wide else 300
+    if faint:
+        axes.plot(*thinned(x, y, num_points), color=MODEL, alpha=0.28, linewidth=0.9)
+        y = smoothed(y)
+    axes.plot(*thinned(x, y, num_points), color=MODEL)
+
+
+def _log_scale(axes: Axes) -> None:
+    """A logarithmic axis labelled with plain numbers, where the values span enough to need one; else from 0."""
+    low, high = axes.dataLim.intervaly
+    if low > 0 and high > 5 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 60 * low else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    elif low >= 0:
+        axes.set_ylim(0, 1.1 * high or 1)
+
+
+def _shade(axes: Axes, trace: Trace) -> None:
+    if trace.blind is None:
+        return
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], trace.blind.astype(int), [0]])))
+    for start, end in edges.reshape(-1, 2):
+        last = min(end, len(trace.time_s) - 1)
+        axes.axvspan(float(trace.time_s[start]), float(trace.time_s[last]), color=RULE, alpha=0.6, lw=0)
+
+
+def _bin(row: Mapping[str, Any]) -> str:
+    return f"over {row['from']:g}" if row["to"] is None else f"{row['from']:g} {DASH} {row['to']:g}"
+
+
+def _count(steps: int, is_wide: bool) -> str:
+    return f"{steps:,} steps" if is_wide else f"{steps:,}"

@@ -1,0 +1,50 @@
+"""Ridge regression on pixels: what a straight line from the picture to the answer already explains."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..data.examples import Example
+
+HEIGHT, WIDTH = 24, 48
+"""Pictures are averaged down to at most this, in grey."""
+STEPS = 20_000
+"""Of training at most, evenly taken."""
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Times the inputs' mean variance; the one with the lowest error on the validation records is kept."""
+
+
+def ridge(train: Sequence[Example], validation: Sequence[Example], shown: Sequence[Example]) -> list[np.ndarray]:
+    """The first target of each shown example, by the closed form; trained and chosen on the other two.
+
+    Examples with an answer a step only; inputs are as the model's encoder prepares them.
+    """
+    every = max(1, sum(map(len, train)) // STEPS)
+    x, y = _features(train, every), np.concatenate([e.y[::every, 0] for e in train]).astype(np.float64)
+    mean, middle = x.mean(0), y.mean()
+    x -= mean
+    # One decomposition serves all penalties.
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    projected = vectors.T @ (x.T @ (y - middle)) / len(x)
+    scale = max(float(values.mean()), 1e-12)
+    held_x = _features(validation, every) - mean
+    held_y = np.concatenate([e.y[::every, 0] for e in validation])
+    weights = [vectors @ (projected / (values.clip(0) + penalty * scale)) for penalty in PENALTIES]
+    best = min(weights, key=lambda w: float(np.mean((held_x @ w + middle - held_y) ** 2)))
+    return [(_features([e], 1) - mean) @ best + middle for e in shown]
+
+
+def _features(examples: Sequence[Example], every: int) -> np.ndarray:
+    """(steps, features): pictures averaged to a coarse grid, numbers as they are."""
+    return np.concatenate([_coarse(np.asarray(e.x[::every])) for e in examples]).astype(np.float64)
+
+
+def _coarse(x: np.ndarray) -> np.ndarray:
+    if x.ndim != 4:
+        return x.reshape(len(x), -1)
+    if x.shape[3] == 3:
+        x = x.mean(3, keepdims=True, dtype=np.float32)
+    time, height, width, channels = x.shape
+    rows, columns = -(-height // HEIGHT), -(-width // WIDTH)
+    x = x[:, : height // rows * rows, : width // columns * columns].astype(np.float32) / 255
+    return x.reshape(time, height // rows, rows, width // columns, columns, channels).mean((2, 4)).reshape(time, -1)

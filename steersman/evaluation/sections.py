@@ -1,0 +1,200 @@
+"""One HTML file a run: what its scores, its log and its drives say, in words, figures and plots."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .page import (
+    DASH,
+    MINUS,
+    SPACE,
+    Block,
+    Confusion,
+    Fact,
+    Pictures,
+    Report,
+    Section,
+    Settings,
+    Table,
+    figure,
+)
+from .plots import Trace, error_beside_baselines, error_by_curvature, lag_curve, loss_curves, prediction_over_truth
+
+
+def regression_report(
+    title: str,
+    scores: Mapping[str, Any],
+    log: Sequence[Mapping[str, float]] = (),
+    config: Mapping[str, Any] | None = None,
+    traces: Sequence[Trace] = (),
+    others_by_curvature: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    pictures: Pictures | None = None,
+) -> Report:
+    """Of evaluate.regression_scores, the training log's rows and the run's config.
+
+    `traces` carry the records' names; the longest is shown whole, and the worst moments from close by.
+    """
+    sections = regression_sections(scores, traces, others_by_curvature or {}, pictures)
+    return Report(
+        title,
+        regression_summary(scores),
+        regression_facts(scores),
+        [*sections, *run_sections(log, config)],
+    )
+
+
+def classification_report(
+    title: str,
+    scores: Mapping[str, Any],
+    log: Sequence[Mapping[str, float]] = (),
+    config: Mapping[str, Any] | None = None,
+    pictures: Pictures | None = None,
+) -> Report:
+    """Of evaluate.classification_scores, the training log's rows and the run's config."""
+    majority = scores["baselines"]["majority"]
+    facts = [
+        Fact(
+            "Accuracy",
+            percent(scores["accuracy"]),
+            f"always the commonest class: {percent(majority['accuracy'])}",
+        ),
+        Fact("Nats a label", figure(scores["nats"]), f"training frequencies: {figure(majority['nats'])}"),
+        Fact("Items", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
+    ]
+    summary = (
+        f"Of {scores['items']:,} items it never trained on the model names {percent(scores['accuracy'])} "
+        f"rightly; always answering with the commonest class would get {percent(majority['accuracy'])}."
+    )
+    sections = classification_sections(scores, pictures)
+    return Report(title, summary, facts, [*sections, *run_sections(log, config)])
+
+
+def regression_summary(scores: Mapping[str, Any]) -> str:
+    """The outcome in two sentences."""
+    rivals = {n: row["rmse"] for n, row in scores["baselines"].items() if not n.startswith("persistence")}
+    best = min(rivals, key=lambda name: rivals[name])
+    lag, what = scores["best_lag_s"], scores.get("target", "prediction")
+    timing = "in step with the truth" if lag == 0 else f"{abs(lag):.2g}{SPACE}s {'late' if lag > 0 else 'early'}"
+    return (
+        f"Over {scores['steps']:,} steps of {scores.get('data', 'records kept apart')} its {what} is off by "
+        f"{figure(scores['rmse'])} (RMSE); the best of its rivals, {best}, is off by {figure(rivals[best])}. "
+        f"The prediction comes {timing}."
+    )
+
+
+def regression_facts(scores: Mapping[str, Any]) -> list[Fact]:
+    """The figures at the top."""
+    lag, zero = scores["best_lag_s"], scores["baselines"]["zero"]["rmse"]
+    side = "in step" if lag == 0 else "the model reacts late" if lag > 0 else "the model anticipates"
+    return [
+        Fact("RMSE", figure(scores["rmse"]), f"always zero: {figure(zero)}"),
+        Fact("Mean absolute error", figure(scores["mae"])),
+        Fact("Variance explained", percent(scores["r2"]) if scores["r2"] is not None else DASH, "R²"),
+        Fact("Best lag", f"{lag:.2f} s".replace("-", MINUS), side),
+    ]
+
+
+def regression_sections(
+    scores: Mapping[str, Any],
+    traces: Sequence[Trace] = (),
+    others_by_curvature: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    pictures: Pictures | None = None,
+) -> list[Section]:
+    """Open loop: baselines, prediction over time, error by size, lag, records."""
+    curvature = {"model": scores["by_curvature"], **(others_by_curvature or {})}
+    sections = [
+        Section(
+            "Beside the baselines",
+            "A prediction is worth something only if it beats what needs no model. Persistence is told the "
+            "true value of a moment ago, which the model is not; at short range it is hard to beat.",
+            [error_beside_baselines(scores, "model")],
+        )
+    ]
+    if traces:
+        sections.append(_time_section(scores, traces))
+    moments = _worst_section(scores, traces, pictures)
+    return [
+        *sections,
+        Section(
+            "Error by size",
+            "Most of any drive is nearly straight, so one average hides the bends. Here the steps are sorted "
+            "by the size of the true value: of steering, by how sharp the bend is.",
+            [error_by_curvature(curvature)],
+        ),
+        Section(
+            "Timing",
+            "A camera sees the steering only once the car has turned, and a careless model learns to follow "
+            "rather than to lead.",
+            [lag_curve(scores["lag_curve"], scores["best_lag_s"])],
+        ),
+        moments,
+        _records_section(scores),
+    ]
+
+
+def classification_sections(scores: Mapping[str, Any], pictures: Pictures | None = None) -> list[Section]:
+    """Classes and what is taken for what."""
+    columns = ("class", "items", "precision", "recall", "F1")
+    rows = [[row[k] for k in ("name", "items", "precision", "recall", "f1")] for row in scores["classes"]]
+    matrix = Confusion(scores["confusion"], scores["names"], "Items by true and by predicted class")
+    return [
+        Section(
+            "What is taken for what",
+            "Each row is a true class, each column a prediction. The diagonal is right; a strongly coloured "
+            "cell elsewhere is a confusion worth looking at.",
+            [matrix] if pictures is None else [matrix, pictures],
+        ),
+        Section(
+            "Class by class",
+            "Precision: of the items called so, how many are. Recall: of those that are, how many it finds.",
+            [Table(columns, rows)],
+        ),
+    ]
+
+
+def run_sections(log: Sequence[Mapping[str, float]], config: Mapping[str, Any] | None) -> list[Section]:
+    """How it was trained and with what settings."""
+    sections = []
+    if log:
+        text = "The training loss is the error on what the model learns from, validation on records kept apart."
+        sections.append(Section("Training", text, [loss_curves(log)]))
+    if config:
+        sections.append(Section("Settings", "Everything needed to make this run again.", [Settings(config)]))
+    return sections
+
+
+def percent(share: float) -> str:
+    """A share as a person reads it."""
+    digits = 1 if abs(share) > 0.99 or abs(share) < 0.1 else 0
+    return f"{100 * share:.{digits}f}{SPACE}%".replace("-", MINUS)
+
+
+def _time_section(scores: Mapping[str, Any], traces: Sequence[Trace]) -> Section:
+    longest = max(traces, key=lambda trace: len(trace.time_s))
+    return Section(
+        "Over time",
+        "What the model says, drawn over what was so. Good: the thin line lies on the thick "
+        "one. A line that is too flat plays safe; one that comes late follows.",
+        [prediction_over_truth([longest], "The longest record, whole.", "model", "truth")],
+    )
+
+
+def _worst_section(scores: Mapping[str, Any], traces: Sequence[Trace], pictures: Pictures | None) -> Section:
+    by_name = {trace.name: trace for trace in traces}
+    near = [by_name[row["record"]].window(row["time_s"], 12) for row in scores["worst"][:3] if row["record"] in by_name]
+    blocks: list[Block] = []
+    if near:
+        blocks.append(prediction_over_truth(near, "Twelve seconds around the three worst.", "model", "driver"))
+    if pictures is not None:
+        blocks.append(pictures)
+    keys = ("record", "time_s", "prediction", "truth", "error")
+    rows = [[row[key] for key in keys] for row in scores["worst"]]
+    blocks.append(Table(("record", "time (s)", "prediction", "truth", "error"), rows))
+    text = "The largest errors, at least a second apart: the place to start looking for what the model misses."
+    return Section("Worst moments", text, blocks)
+
+
+def _records_section(scores: Mapping[str, Any]) -> Section:
+    keys = ("name", "steps", "rmse", "mae", "best_lag_s")
+    rows = [[row[key] for key in keys] for row in sorted(scores["records"], key=lambda row: -row["rmse"])]
+    text = "Every record kept for the test, worst first. Some records are simply harder than others."
+    return Section("Records", text, [Table(("record", "steps", "RMSE", "MAE", "best lag (s)"), rows)])

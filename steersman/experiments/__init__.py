@@ -1,0 +1,1 @@
+"""Many runs: comparisons, benchmarks and the main job."""

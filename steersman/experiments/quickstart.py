@@ -1,0 +1,90 @@
+"""The main job: record an expert, train with and without a memory, drive tracks never seen, say how it went."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from ..config import Spec, to_json
+from ..evaluation.page import write_report
+from ..evaluation.report import report_run
+from ..evaluation.sections import regression_sections, run_sections
+from ..processes import num_cores
+from ..progress import Watch
+from ..recipes import RECIPES
+from ..training.checkpoints import write_json
+from ..training.fit import fit
+from ..training.run import Run
+from ..training.trainer import read_log
+from ..worlds.recording import Recorded
+from ..worlds.report import film, report_drives
+from ..worlds.rollout import EXPERT, drives
+from ..worlds.scores import drive_table, driving_scores
+
+TITLE = "A recurrent driver on tracks it never saw"
+PUBLISHED = (
+    ("World Models (VAE + MDN-RNN), v0", 906.0, 21.0, "arXiv 1803.10122"),
+    ("World Models without the recurrence, v0", 632.0, 251.0, "arXiv 1803.10122"),
+    ("World Models re-run, v3", 915.9, None, "Hugging Face flydexo/world-models-carracing-v3"),
+    ("RecurrentPPO, v0", 896.9, 23.0, "Hugging Face drlc-leaderboard-data"),
+)
+"""Driver, mean, standard deviation, source."""
+
+
+@dataclass(frozen=True)
+class Quickstart(Spec):
+    """Records drives of the expert, trains a driver with a memory and one without, and lets both drive."""
+
+    folder: str = "runs/quickstart"
+    """Where all of it goes; one cut short is gone on with."""
+    episodes: int = 60
+    """Drives to record."""
+    steps: int = 3500
+    """Training steps of each model."""
+    tracks: int = 10
+    """New tracks to drive."""
+    seed: int = 2000
+    """Of the first of them."""
+
+    BOUNDS = {"episodes": (3, math.inf), "steps": (1, math.inf), "tracks": (1, math.inf), "seed": (0, math.inf)}
+
+    def go(self, say: Callable[[str], None], watch: Watch) -> tuple[Table, dict[str, Path]]:
+        """The closing table, and where things are."""
+        folder = Path(self.folder)
+        source = Recorded(episodes=self.episodes, folder=str(folder / "drives"))
+        say("1. The expert drives and is recorded: what the camera saw, what the expert did.")
+        source.record(watch=watch)
+        say("2. A CNN + LSTM learns from the recording; after it, the same CNN without a memory.")
+        runs = {name: self._train(name, source, say, watch) for name in ("steer", "steer-frame")}
+        say(f"3. Both drive {self.tracks} tracks they never saw, and so does the expert.")
+        drivers, episodes = {}, {}
+        for title, name in _titles(runs).items():
+            episodes[title] = []
+            for episode in drives(source.world, name, range(self.seed, self.seed + self.tracks), num_cores()):
+                episodes[title].append(episode)
+                watch(f"driving: {title}", len(episodes[title]), self.tracks, f"score {episode['score']:.0f}")
+            drivers[title] = driving_scores(episodes[title])
+        filmed = film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
+        write_json(folder / "driving.json", drivers)
+        told = report_drives(TITLE, episodes, filmed, PUBLISHED)
+        regression = regression_sections(report_run(runs["steer"], beside=[runs["steer-frame"]]))
+        training = run_sections(read_log(runs["steer"].folder), to_json(runs["steer"].recipe))
+        write_report(folder / "report.html", replace(told, sections=[*told.sections, *regression, *training]))
+        places = {"run": runs["steer"].folder, "report": folder / "report.html", "film": folder / "drive.mp4"}
+        return drive_table(drivers, PUBLISHED), places
+
+    def _train(self, name: str, source: Recorded, say: Callable[[str], None], watch: Watch) -> Run:
+        recipe = RECIPES[name]([])
+        recipe = replace(recipe, source=source, training=replace(recipe.training, steps=self.steps))
+
+        def named(what: str, done: int, total: int, note: str = "") -> None:
+            watch(f"{name}: {what}", done, total, note)
+
+        return fit(name, recipe, Path(self.folder) / name, say=say, watch=named)
+
+
+def _titles(runs: dict[str, Run]) -> dict[str, str]:
+    names = {"recurrent (one picture a step)": "steer", "single frame": "steer-frame"}
+    return {title: str(runs[name].folder) for title, name in names.items()} | {"expert": EXPERT}

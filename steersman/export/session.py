@@ -1,0 +1,79 @@
+"""A model live, one raw step at a time: the weights once, any number of sequences, each with a state of its own."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..nn.cores import state_tensors
+from ..nn.model import Model
+from .graph import after, state_names, step_graph
+from .runtime import runtime, session
+
+
+class Stepping:
+    """The graph that `steersman export` writes, with its memory bound once. A Stepping is itself a first sequence.
+
+    `made` is a file of an export, such as the one in int8; by default the graph is made here. UserError where the
+    model can't be stepped, or onnxruntime is not installed.
+    """
+
+    def __init__(self, model: Model, made: bytes | None = None, threads: int = 1):
+        self._ort = runtime()
+        self.model = model
+        self._session = session(made or step_graph(model).SerializeToString(), threads)
+        self._first = self.session()
+        self.step, self.reset = self._first.step, self._first.reset
+
+    def session(self) -> "Session":
+        """Another sequence, from its beginning. Sessions may step at the same time, each in its own thread."""
+        return Session(self.model, self._session, self._ort)
+
+
+class Session:
+    """One sequence. Its state is written to and fro between two pieces of memory, so that a step allocates nothing."""
+
+    def __init__(self, model: Model, graph: Any, ort: Any):
+        self._model, self._graph = model, graph
+        initial = model.initial(1)
+        names, self._initial = state_names(initial), [t.numpy() for t in state_tensors(initial)]
+        self._states = [[t.copy() for t in self._initial] for _ in range(2)]
+        self._raw, *_ = graph.get_inputs()
+        kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8}
+        self._x = np.zeros((1, *model.encoder.raw), kinds[self._raw.type])
+        prediction = graph.get_outputs()[0]
+        self._y = np.zeros((1, len(model.head.targets)), kinds[prediction.type])
+        kept = ort.OrtValue.ortvalue_from_numpy
+        self._bound = []
+        for old, new in (self._states, self._states[::-1]):
+            bound = graph.io_binding()
+            bound.bind_ortvalue_input(self._raw.name, kept(self._x))
+            bound.bind_ortvalue_output(prediction.name, kept(self._y))
+            for name, before, now in zip(names, old, new, strict=True):
+                bound.bind_ortvalue_input(name, kept(before))
+                bound.bind_ortvalue_output(after(name), kept(now))
+            self._bound.append(bound)
+        self._now = 0
+
+    def reset(self) -> None:
+        """Begins the sequence anew."""
+        self.state = self._initial
+
+    @property
+    def state(self) -> list[np.ndarray]:
+        """To be kept and put back: of this model, or of one of the same form with other weights."""
+        return [array.copy() for array in self._states[self._now]]
+
+    @state.setter
+    def state(self, value: list[np.ndarray]) -> None:
+        for mine, given in zip(self._states[self._now], value, strict=True):
+            if mine.shape != given.shape:
+                raise ValueError(f"state: expected {mine.shape}, got {given.shape}: it is of another model")
+            mine[:] = given
+
+    def step(self, frame: np.ndarray | Tensor) -> dict[str, float]:
+        """The prediction by name, for one raw step. UserError where that is not what the model takes."""
+        self._x[0] = self._model.checked(frame)
+        self._graph.run_with_iobinding(self._bound[self._now])
+        self._now = 1 - self._now
+        return dict(zip(self._model.head.targets, self._y[0].tolist(), strict=True))

@@ -1,0 +1,96 @@
+"""Commands of this room."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..console import OUT, escape, say
+from ..progress import bars
+from ..training.trainer import Interrupted
+from .challenge import score_submission, submission_table
+from .convert import convert
+from .inspect import inspect_log
+from .page import inspection_table, write_inspection
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Says what a log is before anything learns from it: clocks, labels, pictures, lag and sign, what is wrong."""
+
+    log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
+    """A recording, or a folder of recordings, of any format that is known."""
+    page: str = ""
+    """Also write a page to this file (html): pictures, the label over time, the lag."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Writes a log of any format as a LeRobotDataset v3; one that was cut short is gone on with."""
+
+    log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
+    """A recording, or a folder of recordings."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The folder to write; it must not exist, and appears when it is whole."""
+    task: str = "drive"
+    """What is being done in it, in words, as LeRobot wants it said."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores a submission to Udacity's Challenge 2: RMSE of all, public and private frames, beside baselines."""
+
+    truth: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TRUTH.csv")]
+    """Columns frame_id, steering_angle, public (1 or 0)."""
+    submission: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUBMISSION.csv")]
+    """Columns frame_id, steering_angle (radians at the wheel, positive = left), every frame once."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+def inspect_(arguments: list[str]) -> None:
+    """say what a log holds, and what is wrong with it"""
+    options = tyro.cli(Inspect, args=arguments, prog="steersman inspect")
+    with bars() as watch:
+        inspection = inspect_log(options.log, watch)
+    if options.page:
+        write_inspection(Path(options.page), inspection)
+    if options.json:
+        print(json.dumps(inspection.found))
+        return
+    for table in inspection_table(inspection.found):
+        OUT.print(table, soft_wrap=False)
+    for warning in inspection.found["warnings"]:
+        OUT.print(f"[yellow]warning:[/] {escape(warning)}")
+    if options.page:
+        OUT.print(f"page: {options.page}")
+
+
+def convert_(arguments: list[str]) -> None:
+    """write a log as a LeRobot dataset"""
+    options = tyro.cli(Convert, args=arguments, prog="steersman convert")
+    try:
+        with bars() as watch:
+            done = convert(options.log, options.out, options.task, watch)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: steersman convert {shlex.join(arguments)}") from None
+    for name, why in done.dropped.items():
+        say(f"stream {name} was left out: {why}")
+    if done.uneven:
+        say(f"{done.uneven} records have another rate than {done.fps} Hz; their own clock is kept as label.time_s")
+    OUT.print(escape(f"{done.episodes} episodes, {done.frames} frames at {done.fps} Hz in {options.out}"))
+
+
+def score(arguments: list[str]) -> None:
+    """score a submission to Challenge 2"""
+    options = tyro.cli(Score, args=arguments, prog="steersman score")
+    scores = score_submission(Path(options.truth), Path(options.submission))
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(submission_table(Path(options.submission).name, scores))

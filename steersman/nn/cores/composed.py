@@ -1,0 +1,194 @@
+"""Cores made of other cores: zoneout, windows, stacks and both directions."""
+
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...config import Spec
+from ...errors import UserError
+from .contract import Core, State, _there
+from .gated import LSTM
+
+
+@dataclass(frozen=True)
+class Zoneout(Spec):
+    """While training some units keep the state of the step before, at random (Krueger et al. 2017).
+
+    Around a core whose output is the first tensor of its state: RNN, GRU, LSTM, MinGRU, MinLSTM, CfC.
+    """
+
+    core: Spec = LSTM()
+    share: tuple[float, ...] = (0.05, 0.5)
+    """Of units kept, for each tensor of the state; of an LSTM: output, cell."""
+
+    BOUNDS = {"share": (0, 1)}
+
+    def build(self, features: int) -> "ZoneoutCore":
+        return ZoneoutCore(self.core.build(features), self.share)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class ZoneoutCore(Core):
+    def __init__(self, core: Core, share: tuple[float, ...]):
+        super().__init__()
+        self.core, self.share = core, share
+        self.features, self.size, self.causal = core.features, core.size, core.causal
+        parts = core.initial(1)
+        shown = parts[0] if parts else None
+        if not core.causal or not isinstance(shown, Tensor) or shown.shape != (1, core.size) or len(share) < len(parts):
+            raise UserError("Zoneout: needs a core whose output is its state, and a share for each of its tensors")
+
+    def initial(self, batch: int) -> State:
+        return self.core.initial(batch)
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        shown, one = [], torch.ones_like(lengths)
+        for t in range(x.shape[1]):
+            _, new = self.core.run(x[:, t : t + 1], state, one)
+            there = (lengths > t).unsqueeze(1)
+            new = tuple(self._kept(o, n, share) for o, n, share in zip(state, new, self.share, strict=False))
+            state = tuple(torch.where(there, n, o) for o, n in zip(state, new, strict=True))
+            shown.append(torch.where(there, new[0], 0.0))
+        return torch.stack(shown, 1) if shown else x.new_zeros(len(x), 0, self.size), state
+
+    def _kept(self, old: Tensor, new: Tensor, share: float) -> Tensor:
+        if self.training:
+            return torch.where(torch.rand_like(new) < share, old, new)
+        return share * old + (1 - share) * new
+
+
+@dataclass(frozen=True)
+class Window(Spec):
+    """A core that remembers the last steps only: it runs over them anew, from its first state, at every step."""
+
+    core: Spec = LSTM()
+    """What runs over them."""
+    steps: int = 10
+    """How many, the present one among them."""
+
+    BOUNDS = {"steps": (1, inf)}
+
+    def build(self, features: int) -> "WindowCore":
+        return WindowCore(self, features)
+
+
+class WindowCore(Core):
+    def __init__(self, spec: Window, features: int):
+        super().__init__()
+        self.core: Core = spec.core.build(features)  # pyright: ignore[reportAttributeAccessIssue]
+        if not self.core.causal:
+            raise UserError(f"Window: {type(spec.core).__name__} is not causal; what it reads would change with time")
+        self.steps, self.features, self.size = spec.steps, features, self.core.size
+
+    def initial(self, batch: int) -> State:
+        """The inputs of the steps before, and how many there were."""
+        weight = next(self.parameters())
+        return (weight.new_zeros(batch, self.steps - 1, self.features), weight.new_zeros(batch, 1))
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        past, known = state
+        batch, time = x.shape[:2]
+        line = torch.cat((past, x.to(past.dtype)), 1)
+        # Near a beginning windows are shorter; each is cut from its first step on, and filled up behind its last.
+        steps = torch.arange(time, device=x.device)
+        begin = torch.maximum(past.shape[1] - known.long(), steps)
+        places = begin.unsqueeze(2) + torch.arange(self.steps, device=x.device)
+        sizes = past.shape[1] + 1 + steps - begin
+        rows = torch.arange(batch, device=x.device).view(-1, 1, 1)
+        windows = line[rows, places.clamp_max(line.shape[1] - 1)].flatten(0, 1)
+        shown, _ = self.core(windows, self.core.initial(batch * time), sizes.flatten())
+        last = shown[torch.arange(batch * time, device=x.device), sizes.flatten() - 1].unflatten(0, (batch, time))
+        kept = lengths.view(-1, 1) + torch.arange(past.shape[1], device=x.device)
+        state = (line[rows[:, 0], kept], (known + lengths.view(-1, 1)).clamp_max(past.shape[1]))
+        return torch.where(_there(lengths, time), last, 0.0), state
+
+
+@dataclass(frozen=True)
+class Stack(Spec):
+    """A deep core: each layer with its own weights, on what the one below gives out."""
+
+    layers: tuple[Spec, ...] = (LSTM(), LSTM())
+    """The cores, lowest first."""
+    dropout: float = 0.0
+    """Share of values dropped between layers while training."""
+    locked: bool = False
+    """The same values at all steps of a window (Gal & Ghahramani 2016)."""
+    residual: bool = False
+    """A layer adds to what it is given, where it is as wide (Wu et al. 2016)."""
+
+    BOUNDS = {"dropout": (0, 1)}
+
+    def build(self, features: int) -> "StackCore":
+        if not self.layers:
+            raise UserError("Stack: layers is empty; give it at least one core")
+        cores, width = [], features
+        for spec in self.layers:
+            cores.append(spec.build(width))  # pyright: ignore[reportAttributeAccessIssue]
+            width = cores[-1].size
+        return StackCore(cores, self.dropout, self.locked, self.residual)
+
+
+class StackCore(Core):
+    def __init__(self, cores: list[Core], dropout: float = 0.0, locked: bool = False, residual: bool = False):
+        super().__init__()
+        self.cores = nn.ModuleList(cores)
+        self.dropout, self.locked, self.residual = dropout, locked, residual
+        self.features, self.size = cores[0].features, cores[-1].size
+        self.causal = all(core.causal for core in cores)
+
+    def initial(self, batch: int) -> State:
+        return tuple(core.initial(batch) for core in self.cores)  # pyright: ignore[reportCallIssue]
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        after = []
+        for depth, (core, before) in enumerate(zip(self.cores, state, strict=True)):
+            given = self._dropped(x) if depth else x
+            y, new = core(given, before, lengths)
+            x = y + given if self.residual and y.shape == given.shape else y
+            after.append(new)
+        return torch.where(_there(lengths, x.shape[1]), x, 0.0) if self.residual else x, tuple(after)
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        if not self.locked:
+            return F.dropout(x, self.dropout, self.training)
+        return x * F.dropout(x.new_ones(len(x), 1, x.shape[2]), self.dropout, self.training)
+
+
+@dataclass(frozen=True)
+class Bidirectional(Spec):
+    """Two cores of one kind, one reading forwards and one backwards, their outputs side by side.
+
+    Not causal: it needs the whole sequence (Schuster & Paliwal 1997).
+    """
+
+    core: Spec = LSTM()
+
+    def build(self, features: int) -> "BidirectionalCore":
+        return BidirectionalCore(*(self.core.build(features) for _ in range(2)))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class BidirectionalCore(Core):
+    causal = False
+
+    def __init__(self, forwards: Core, backwards: Core):
+        super().__init__()
+        self.forwards, self.backwards = forwards, backwards
+        self.features, self.size = forwards.features, forwards.size + backwards.size
+
+    def initial(self, batch: int) -> State:
+        return (self.forwards.initial(batch), self.backwards.initial(batch))
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        y, ahead = self.forwards(x, state[0], lengths)
+        z, back = self.backwards(reverse(x, lengths), state[1], lengths)
+        return torch.cat((y, reverse(z, lengths)), 2), (ahead, back)
+
+
+def reverse(x: Float[Tensor, "batch time feature"], lengths: Int[Tensor, "batch"]) -> Tensor:
+    """Each row's own steps in the opposite order; padding stays where it is."""
+    time = torch.arange(x.shape[1], device=x.device)
+    order = lengths.unsqueeze(1) - 1 - time
+    return x.gather(1, torch.where(order >= 0, order, time).unsqueeze(2).expand_as(x))

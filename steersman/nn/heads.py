@@ -1,0 +1,199 @@
+"""What turns a feature into a prediction, with its own loss and point estimate."""
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import Spec
+from ..data.symbols import Symbols
+from ..errors import UserError
+
+
+class Head(nn.Module):
+    """What every head offers; `forward` gives raw outputs that only the head itself interprets."""
+
+    targets: tuple[str, ...]
+    """Names of the streams it learns, in the order of `point`."""
+
+    def fit(self, y: np.ndarray) -> None:
+        """Takes the normaliser from training targets (steps first)."""
+
+    def loss(self, raw: Tensor, y: Tensor) -> Tensor:
+        """The loss of each step."""
+        raise AssertionError(f"{type(self).__name__} has no loss")
+
+    def point(self, raw: Tensor) -> Tensor:
+        """The estimate in the units of the targets."""
+        raise AssertionError(f"{type(self).__name__} has no point estimate")
+
+
+@dataclass(frozen=True)
+class Regression(Spec):
+    """Numbers, by the Huber loss on standardised targets (Huber 1964)."""
+
+    targets: tuple[str, ...] = ("y",)
+    """Streams to learn; the first is the one that is scored."""
+    weights: tuple[float, ...] = ()
+    """What each target counts in the loss; none given: 1 each."""
+    delta: float = 0.3
+    """Where the loss turns from squared to absolute, in standard deviations of the target."""
+    rate: float = 0.0
+    """What the error of the change since the step before counts, beside that of the value."""
+
+    BOUNDS = {"weights": (0, inf), "delta": (1e-6, inf), "rate": (0, inf)}
+
+    def build(self, features: int) -> "RegressionHead":
+        if self.weights and len(self.weights) != len(self.targets):
+            raise UserError(
+                f"Regression: {len(self.weights)} weights for {len(self.targets)} targets; give one a target"
+            )
+        return RegressionHead(self, features)
+
+
+class RegressionHead(Head):
+    mean: Tensor
+    deviation: Tensor
+    weights: Tensor
+
+    def __init__(self, spec: Regression, features: int):
+        super().__init__()
+        self.targets, self.delta, self.rate = spec.targets, spec.delta, spec.rate
+        size = len(spec.targets)
+        self.linear = nn.Linear(features, size)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+        weights = torch.tensor(spec.weights or [1.0] * size)
+        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+
+    def fit(self, y: np.ndarray) -> None:
+        self.mean.copy_(torch.as_tensor(y.mean(0, dtype=np.float64)))
+        self.deviation.copy_(torch.as_tensor(y.std(0, dtype=np.float64)).clamp_min(1e-6))
+
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch target"]:
+        return self.linear(feature)
+
+    def loss(self, raw: Float[Tensor, "*batch target"], y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch"]:
+        error = raw.float() - self.standard(y)
+        cost = self._huber(error)
+        if self.rate and error.ndim == 3:  # Without an axis of time there is no change.
+            cost = cost + self.rate * F.pad(self._huber(error.diff(dim=1)), (0, 0, 1, 0))
+        return (cost * (self.weights / self.delta)).sum(-1)
+
+    def standard(self, y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
+        """Targets as `forward` gives them: with mean 0 and deviation 1."""
+        return (y - self.mean) / self.deviation
+
+    def _huber(self, error: Tensor) -> Tensor:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
+
+    def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
+        """The estimate in the units of the targets."""
+        return raw.float() * self.deviation + self.mean
+
+
+@dataclass(frozen=True)
+class Classification(Spec):
+    """One of several classes, by cross-entropy."""
+
+    targets: tuple[str] = ("label",)
+    """The stream that holds the number of the class."""
+    classes: int = 10
+    smoothing: float = 0.0
+    """Share of the probability spread over all classes in the training target (Szegedy et al. 2016)."""
+
+    BOUNDS = {"classes": (1, inf), "smoothing": (0, 1)}
+
+    def build(self, features: int) -> "ClassificationHead":
+        return ClassificationHead(self, features)
+
+
+class ClassificationHead(Head):
+    counts: Tensor
+    """How often the training data held each class: the baseline that needs no model."""
+
+    def __init__(self, spec: Classification, features: int):
+        super().__init__()
+        self.targets, self.classes, self.smoothing = spec.targets, spec.classes, spec.smoothing
+        self.linear = nn.Linear(features, spec.classes)
+        self.register_buffer("counts", torch.zeros(spec.classes))
+
+    def labels(self, y: np.ndarray) -> np.ndarray:
+        """The class of each value of a target."""
+        return y.astype(np.int64)
+
+    def names(self) -> list[str] | None:
+        """Of the classes, for people; None: their numbers."""
+        return None
+
+    def fit(self, y: np.ndarray) -> None:
+        worst = y.max() if y.max() >= self.classes else y.min()
+        if not 0 <= worst < self.classes:
+            raise UserError(f"label {worst:g} is not one of the {self.classes} classes; set --head.classes")
+        self.counts.copy_(torch.bincount(torch.as_tensor(y).flatten().long(), minlength=self.classes))
+
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
+        return self.linear(feature)
+
+    def loss(self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
+        flat = F.cross_entropy(
+            raw.float().flatten(0, -2), y.long().flatten(), reduction="none", label_smoothing=self.smoothing
+        )
+        return flat.view(raw.shape[:-1])
+
+    def point(self, raw: Float[Tensor, "*batch class_"]) -> Int[Tensor, "*batch 1"]:
+        """The likeliest class."""
+        return raw.argmax(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class NextSymbol(Spec):
+    """The character that comes next, by cross-entropy."""
+
+    targets: tuple[str] = ("next_character",)
+    """The stream that holds it."""
+    symbols: str = ""
+    """The characters that are known; none: the 256 bytes."""
+    dropout: float = 0.3
+    """Share of the feature dropped while training."""
+    smoothing: float = 0.0
+    """Share of the probability spread over all classes in the training target (Szegedy et al. 2016)."""
+
+    BOUNDS = {"dropout": (0, 1), "smoothing": (0, 1)}
+
+    def build(self, features: int) -> "NextSymbolHead":
+        return NextSymbolHead(self, features)
+
+
+class NextSymbolHead(ClassificationHead):
+    table: Tensor
+
+    def __init__(self, spec: NextSymbol, features: int):
+        self.symbols = Symbols(spec.symbols)
+        super().__init__(Classification(spec.targets, len(self.symbols), spec.smoothing), features)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.register_buffer("table", torch.from_numpy(self.symbols.codes(np.arange(len(self.symbols)))), False)
+
+    def labels(self, y: np.ndarray) -> np.ndarray:
+        return self.symbols.classes(y)
+
+    def names(self) -> list[str]:
+        return self.symbols.names()
+
+    def fit(self, y: np.ndarray) -> None:
+        """Counts the classes."""
+        super().fit(self.labels(y))
+
+    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
+        return super().forward(self.dropout(feature))
+
+    def loss(self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
+        return super().loss(raw, torch.from_numpy(self.labels(y.cpu().numpy())).to(raw.device))
+
+    def point(self, raw: Float[Tensor, "*batch class_"]) -> Int[Tensor, "*batch 1"]:
+        """The code point, or the byte, of the likeliest class."""
+        return self.table[super().point(raw)]

@@ -1,0 +1,231 @@
+"""The flavours of sequence model, built of an encoder, a core and a head."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..config import Spec
+from ..data.batches import Batch
+from ..data.examples import Example
+from ..errors import UserError
+from .cores import Core, Memoryless, State, reset
+from .encoders import Encoder
+from .heads import Head, Regression, RegressionHead
+
+Flavour = Literal["one-to-one", "many-to-one", "many-to-many"]
+
+
+@dataclass(frozen=True)
+class Network(Spec):
+    """What a model is made of.
+
+    one-to-one: each step on its own. many-to-one: one answer a sequence, at its last step.
+    many-to-many: an answer at every step.
+    """
+
+    encoder: Spec
+    core: Spec
+    head: Spec
+    flavour: Flavour = "many-to-many"
+    skip: bool = False
+    """The head sees the encoder's feature beside the core's."""
+    feedback: bool = False
+    """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
+
+    def build(self, raw: tuple[int, ...]) -> "Model":
+        """The model for raw steps of this shape."""
+        if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
+            raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
+        encoder: Encoder = _built("encoder", self.encoder, Encoder, raw)
+        if self.feedback and not isinstance(self.head, Regression):
+            raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
+        said = len(self.head.targets) if self.feedback and isinstance(self.head, Regression) else 0
+        core: Core = _built("core", self.core, Core, encoder.size + said)
+        head: Head = _built("head", self.head, Head, core.size + (encoder.size if self.skip else 0))
+        return (Model if not said else FeedbackModel)(encoder, core, head, self.flavour, self.skip)
+
+
+def _built(part: str, spec: Spec, kind: type, size: Any) -> Any:
+    """The module of a part. UserError where the spec is of another part, as in a config edited by hand."""
+    try:
+        module = spec.build(size)  # pyright: ignore[reportAttributeAccessIssue]
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{part}: {type(spec).__name__} can't be built as one ({error})") from error
+    if not isinstance(module, kind):
+        raise UserError(f"{part}: {type(spec).__name__} is no {part}")
+    return module
+
+
+class Model(nn.Module):
+    """Encoder, core and head; the state of the first two goes in and comes out."""
+
+    def __init__(self, encoder: Encoder, core: Core, head: Head, flavour: Flavour, skip: bool):
+        super().__init__()
+        self.encoder, self.core, self.head = encoder, core, head
+        self.flavour, self.skip = flavour, skip
+
+    @property
+    def causal(self) -> bool:
+        return self.core.causal
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def initial(self, batch: int = 1) -> State:
+        """The state before the first step."""
+        return (self.encoder.initial(batch), self.core.initial(batch))
+
+    def forward(
+        self, x: Tensor, state: State, fresh: Bool[Tensor, "batch"] | None = None
+    ) -> tuple[Float[Tensor, "batch time output"], State]:
+        """Raw outputs of the head for prepared inputs at every step; rows that are `fresh` begin anew."""
+        if fresh is not None:
+            state = reset(state, self.initial(len(x)), fresh)
+        feature, encoder_state = self.encoder(x, state[0])
+        y, core_state = self.core(feature, state[1])
+        if self.skip:
+            y = torch.cat((y, feature), -1)
+        return self.head(y), (encoder_state, core_state)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """Parameters that do not begin at random."""
+        return self.encoder.pretrained()
+
+    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What `forward` is told of a training batch beside its inputs."""
+        return batch.about
+
+    def loss(self, batch: Batch, raw: Float[Tensor, "batch time output"]) -> tuple[Tensor, Tensor]:
+        """Sum of the weighted losses and sum of the weights."""
+        y, weight = batch.y, batch.mask
+        if self.flavour == "many-to-one":
+            last = (weight > 0).sum(1).clamp_min(1) - 1
+            rows = torch.arange(len(last), device=last.device)
+            raw, weight = raw[rows, last], weight[rows, last]
+        # Padding may hold anything: it is taken out first, for nought times NaN would still be NaN.
+        there = (weight > 0).unsqueeze(-1)
+        losses = self.head.loss(torch.where(there, raw, 0.0), torch.where(there, y, 0.0))
+        return (losses * weight).sum(), weight.sum()
+
+    def checked(self, frame: np.ndarray | Tensor) -> np.ndarray:
+        """One raw step as an array. UserError where it is not of the shape and type that the model takes."""
+        step = np.ascontiguousarray(frame)
+        if step.shape != self.encoder.raw or (step.ndim == 3 and step.dtype != np.uint8):
+            kind = " uint8" if len(self.encoder.raw) == 3 else ""
+            raise UserError(
+                f"this model takes steps of shape {self.encoder.raw}{kind}, "
+                f"not {step.shape} {step.dtype}; give it what it was trained on"
+            )
+        return step
+
+    @torch.inference_mode()
+    def step(self, frame: np.ndarray | Tensor, state: State | None = None) -> tuple[dict[str, Any], State]:
+        """One raw step (no batch, no time axis) to named predictions; without a state, the first step."""
+        state = self.initial() if state is None else state
+        raw_step = self.checked(frame)
+        x = self.encoder.prepare(torch.as_tensor(raw_step).unsqueeze(0).to(self.device))
+        raw, state = self(x.unsqueeze(1), state)
+        point = self.head.point(raw)[0, 0].tolist()
+        return dict(zip(self.head.targets, point, strict=True)), state
+
+    def stream(self, examples: Sequence[Example], steps: int = 64, rows: int = 16) -> list[Tensor]:
+        """Raw outputs (time output) for whole records, in the order given; each from the state before its start."""
+        parts: list[list[Tensor]] = [[] for _ in examples]
+        for place, _, raw in self.streamed(examples, steps, rows):
+            parts[place].append(raw)
+        return [torch.cat(part) for part in parts]
+
+    def streamed(
+        self, examples: Sequence[Example], steps: int = 64, rows: int = 16
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """The same piece by piece: which record, at which step, raw outputs; a long text's are too many to hold."""
+        training = self.training
+        self.eval()
+        try:
+            for first in range(0, len(examples), rows):
+                for row, start, raw in self._streamed(examples[first : first + rows], steps):
+                    yield first + row, start, raw
+        finally:
+            self.train(training)
+
+    @torch.no_grad()
+    def _streamed(self, examples: Sequence[Example], steps: int) -> Iterator[tuple[int, int, Tensor]]:
+        state = self.initial(len(examples))
+        longest = max(map(len, examples))
+        for start in range(0, longest, steps):
+            x = np.zeros((len(examples), min(steps, longest - start), *examples[0].x.shape[1:]), examples[0].x.dtype)
+            for row, example in enumerate(examples):
+                part = example.x[start : start + steps]
+                x[row, : len(part)] = part
+            raw, state = self(torch.from_numpy(x).to(self.device), state)
+            raw = raw.float().cpu()
+            for row, example in enumerate(examples):
+                if len(example) > start:
+                    yield row, start, raw[row, : len(example) - start]
+
+    @torch.no_grad()
+    def held_out_loss(self, examples: Sequence[Example]) -> float:
+        """Mean loss over whole records, streamed; a step counts what its example says, or all alike."""
+        head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
+        total, count = 0.0, 0
+        for place, start, raw in self.streamed(examples):
+            y, end = examples[place].y, start + len(raw)
+            if self.flavour == "many-to-one":
+                if end < len(examples[place]):
+                    continue
+                raw, y, start = raw[-1:], y[None], end - 1
+            else:
+                y = y[start:end]
+            losses = head.loss(raw[None], torch.from_numpy(np.ascontiguousarray(y))[None])
+            losses = losses.double().flatten()
+            weight = examples[place].weight
+            counts = torch.ones_like(losses) if weight is None else torch.from_numpy(weight[start:end]).double()
+            total, count = total + (losses * counts).sum().item(), count + counts.sum().item()
+        return total / max(count, 1e-8)
+
+    def predict(self, examples: Sequence[Example]) -> list[np.ndarray]:
+        """Point estimates (time target) for whole records; one row for many-to-one."""
+        head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
+        last = slice(-1, None) if self.flavour == "many-to-one" else slice(None)
+        with torch.no_grad():
+            return [head.point(raw[last]).numpy() for raw in self.stream(examples)]
+
+
+class FeedbackModel(Model):
+    """A model whose core also sees what the head said of the step before, standardised; at first, the mean."""
+
+    head: RegressionHead  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def initial(self, batch: int = 1) -> State:
+        said = torch.zeros(batch, len(self.head.targets), device=self.device)
+        return (*super().initial(batch), said)
+
+    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.y,)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: State,
+        fresh: Bool[Tensor, "batch"] | None = None,
+        truth: Float[Tensor, "batch time target"] | None = None,
+    ) -> tuple[Float[Tensor, "batch time output"], State]:
+        """As a model's; where the truth is told, every other row is fed that instead (Williams & Zipser 1989)."""
+        if fresh is not None:
+            state = reset(state, self.initial(len(x)), fresh)
+        feature, encoder_state = self.encoder(x, state[0])
+        forced = torch.arange(len(x), device=x.device).unsqueeze(1) % 2 == 0
+        core_state, said, shown = state[1], state[2], []
+        for t in range(x.shape[1]):
+            y, core_state = self.core.step(torch.cat((feature[:, t], said.to(feature.dtype)), -1), core_state)
+            raw = self.head(torch.cat((y, feature[:, t]), -1) if self.skip else y)
+            shown.append(raw)
+            said = raw.float() if truth is None else torch.where(forced, self.head.standard(truth[:, t]), raw.float())
+        return torch.stack(shown, 1), (encoder_state, core_state, said)

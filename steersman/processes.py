@@ -1,0 +1,113 @@
+"""Worker processes: results in order from many, and messages from one, as JSON: nothing of it is unpickled."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from .errors import UserError
+from .plugins import OWN, own_file
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> Iterator[Any]:
+    """Results in the order of the tasks, from so many processes, each on one thread."""
+    if workers <= 1 or len(tasks) <= 1:
+        yield from map(function, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, start_worker, (tuple(OWN),))
+    waiting, running = iter(tasks), deque()
+    try:
+        with _deaf():
+            # A few tasks ahead of the reader and no more: a recorded drive is 24 MB.
+            running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(function, task) for task in itertools.islice(waiting, 1))
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died: perhaps for want of memory (try --workers 1), or because a script of your own "
+            'starts work at its top level (put that under `if __name__ == "__main__":`)'
+        ) from None
+    except BaseException:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started here never hear Ctrl-C, which is their parent's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def start_worker(files: Sequence[str]) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    for file in files:
+        own_file(file)
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def stand_back(nice: int, own: Sequence[str]) -> None:
+    """What such a process does first: one thread, behind all others, deaf to the Ctrl-C that is meant for its parent.
+
+    It ends with its parent. `own` are the files of the user's own that it needs, too.
+    """
+    os.setpgid(0, 0)
+    os.nice(nice)
+    start_worker(own)
+
+
+def send(there: Connection, kind: str, text: str = "", **message: Any) -> None:
+    there.send_bytes(json.dumps({"type": kind, "text": text, **message}).encode())
+
+
+@contextmanager
+def failures_sent(there: Connection) -> Iterator[None]:
+    """What goes wrong is told as `failed`."""
+    try:
+        yield
+    except Exception as error:
+        send(there, "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+
+
+def heard(here: Connection) -> Iterator[dict[str, Any]]:
+    """Messages, until the other side is gone."""
+    try:
+        while True:
+            yield json.loads(here.recv_bytes())
+    except (EOFError, OSError):
+        return

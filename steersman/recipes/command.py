@@ -1,0 +1,161 @@
+"""Commands of this room."""
+
+import inspect
+import shlex
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from ..config import did_you_mean
+from ..console import FIXED, OUT, escape, live_part, named, values, say
+from ..doctor.live import Live
+from ..errors import UserError
+from ..evaluation.report import report_run, score_table
+from ..plugins import own_file
+from ..progress import bars, silent
+from ..training.devices import join_processes
+from ..training.recipe import Recipe
+from ..training.run import Run, new_folder
+from ..training.trainer import Interrupted
+from ..worlds.dagger import fit_rounds
+from . import RECIPES
+
+
+@dataclass(frozen=True)
+class Train:
+    """Every option of the recipe can be changed; what is said of it stands in the run's config.json."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    data: tuple[str, ...] = ()
+    """Recordings to learn from: folders of any format that is known. None: the recipe's own source."""
+    run: str = ""
+    """Folder of the run; one that exists is gone on with. Empty: a new one below `runs`."""
+    rounds: int = 0
+    """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    doctor: bool = False
+    """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
+    doctor_every: int = 200
+    """Steps between such looks."""
+    watch: bool = False
+    """Serve a page that shows the training, and the newest weights at a lap a minute."""
+    watch_port: int = 0
+    """Of that page; 0: any that is free."""
+    open: bool = True
+    """Open that page in a browser."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Lists the recipes, or shows one in full."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """A recipe to show."""
+
+
+def recipes(arguments: list[str]) -> None:
+    """list the recipes"""
+    name = tyro.cli(Recipes, args=arguments, prog="steersman recipes").name
+    if name:
+        OUT.print(escape(inspect.getdoc(_recipe(name)) or name))
+        return
+    table = Table("recipe", "what it is", box=None)
+    for known, make in RECIPES.items():
+        table.add_row(known, (make.__doc__ or "").split("\n")[0])
+    OUT.print(table)
+
+
+def train(arguments: list[str]) -> None:
+    """train a recipe"""
+    name, rest = named("train", "RECIPE", arguments, RECIPES, also=".py:")
+    if name is None:
+        return
+    make = _recipe(name)
+    folder = next(iter(values(rest, "--run")), None)
+    # A run that exists is gone on with as it was begun.
+    begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
+    if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
+        raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
+    default = (
+        Train(begun.recipe, begun.data, folder or "") if begun else Train(_made(name, make, values(rest, "--data")))
+    )
+    text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
+    options = tyro.cli(
+        Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text
+    )
+    rank, ranks = join_processes()
+    if ranks > 1 and not options.run:
+        raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
+    if options.doctor_every < 1:
+        raise UserError("--doctor-every must be at least 1")
+    run = Path(options.run or new_folder(name))
+    watching = nullcontext()
+    if options.watch and not rank:
+        found = partial(_watch_at, options.open)
+        watching = live_part("watching").watched(run, say, found, port=options.watch_port)
+    with watching:
+        _train(name, options, run, rank, arguments)
+
+
+def _train(name: str, options: Train, run: Path, rank: int, arguments: list[str]) -> None:
+    try:
+        with bars() as watch:
+            fit_rounds(
+                name,
+                options.recipe,
+                run,
+                options.data,
+                options.device,
+                options.rounds,
+                say=(lambda text: None) if rank else say,
+                watch=silent if rank else watch,
+                look=Live(say, options.doctor_every) if options.doctor and not rank else None,
+            )
+    except (Interrupted, KeyboardInterrupt) as stop:
+        again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])
+        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: steersman train {again}") from None
+    if rank:
+        return
+    with bars() as watch:
+        scores = report_run(Run.open(run), watch=watch)
+    OUT.print(score_table(scores))
+    OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
+
+
+def _watch_at(open: bool, address: str, once: str) -> None:
+    say(f"watch: {address}")
+    if open:
+        webbrowser.open(once)
+
+
+def _recipe(name: str) -> Callable[[Sequence[str]], Recipe]:
+    """A recipe of the package, or `path.py:function`."""
+    if name in RECIPES:
+        return RECIPES[name]
+    path, _, function = name.rpartition(":")
+    if not path.endswith(".py"):
+        raise UserError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
+    module = own_file(path)
+    if not callable(getattr(module, function, None)):
+        raise UserError(f"{path} has no function {function!r}; name a recipe of your own as path.py:function")
+    return getattr(module, function)
+
+
+def _made(name: str, make: Callable[[Sequence[str]], Recipe], data: Sequence[str]) -> Recipe:
+    if name in RECIPES:
+        return make(data)
+    try:
+        recipe = make(data)
+    except TypeError as error:
+        raise UserError(f"{name} can't be called with the folders of the data: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
+    return recipe

@@ -1,0 +1,1 @@
+"""The smallest task that needs a memory."""

@@ -1,0 +1,1 @@
+"""Steering from a camera."""

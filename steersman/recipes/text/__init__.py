@@ -1,0 +1,1 @@
+"""Text, character by character or byte by byte."""

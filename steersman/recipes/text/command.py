@@ -1,0 +1,47 @@
+"""Commands of this room."""
+
+import itertools
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ...errors import UserError
+from ...nn.decoding import Sampling
+from ...training.run import load
+from .generate import Speaker, written
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Writes on where a prompt ends, printed as it is generated."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run of `chars` or `bytes`."""
+    prompt: str = ""
+    """What it goes on from; none: a new line."""
+    length: int = 500
+    """Characters, or bytes."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling(temperature=0.8)
+    seed: int = 0
+    """The same seed writes the same."""
+
+
+def sample(arguments: list[str]) -> None:
+    """let a text model write"""
+    options = tyro.cli(Sample, args=arguments, prog="steersman sample")
+    if options.length < 0 or options.seed < 0:
+        raise UserError("--length and --seed must not be below 0")
+    speaker = Speaker(load(options.run))
+    prompt = options.prompt or speaker.beginning()
+    said = speaker.speak(prompt, options.length, options.sampling, options.seed)
+
+    def write(text: bytes) -> None:
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+
+    first = next(said, None)  # A prompt that can't be read is refused before anything is written.
+    write(prompt.encode(errors="surrogateescape"))
+    written(speaker, said if first is None else itertools.chain([first], said), write)
+    write(b"\n")

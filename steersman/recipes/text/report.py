@@ -1,0 +1,77 @@
+"""Page of a text model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...evaluation.page import (
+    MINUS,
+    Coloured,
+    Fact,
+    Report,
+    Section,
+    Table,
+)
+from ...evaluation.sections import percent, run_sections
+from .reading import Reading
+
+
+def text_report(
+    title: str,
+    scores: Mapping[str, Any],
+    log: Sequence[Mapping[str, float]] = (),
+    config: Mapping[str, Any] | None = None,
+    reading: Reading | None = None,
+) -> Report:
+    """Of reading.text_scores, the training log's rows, the run's config and what the model did while it read."""
+    pairs = scores["baselines"]["pairs"]
+    facts = [
+        Fact("Nats a symbol", f"{scores['nats']:.3f}", f"pairs of symbols: {pairs['nats']:.3f}"),
+        Fact("Bits a symbol", f"{scores['bits']:.3f}", f"xz: {scores['baselines']['xz']['bits']:.3f}"),
+        Fact("Foretold rightly", percent(scores["accuracy"]), f"pairs of symbols: {percent(pairs['accuracy'])}"),
+        Fact("Symbols", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
+    ]
+    summary = (
+        f"Over {scores['items']:,} symbols that it never trained on, read in one pass with its state carried, "
+        f"the model needs {scores['bits']:.3f} bits a symbol; the compressor xz, told the training text, needs "
+        f"{scores['baselines']['xz']['bits']:.3f}."
+    )
+    if scores["unknown"]:
+        summary += f" {scores['unknown']:,} of the symbols are none that it knows, and count as one."
+    rows = {"this run": scores, **scores["baselines"]}
+    order = sorted(rows, key=lambda name: rows[name]["nats"])
+    columns = ("", "nats", "bits", "foretold rightly")
+    table = [[name, *(rows[name][k] for k in ("nats", "bits", "accuracy"))] for name in order]
+    beside = Section(
+        "Beside the baselines",
+        "Frequencies of symbols, and of pairs of them, in the training text, and a compressor that was told that text.",
+        [Table(columns, table, strong=[order.index("this run")])],
+    )
+    sections = [beside, *(reading_sections(reading) if reading else ())]
+    return Report(title, summary, facts, [*sections, *run_sections(log, config)])
+
+
+def reading_sections(reading: Reading) -> list[Section]:
+    """The passage by surprise, and by the cells that track something."""
+    sections = [
+        Section(
+            "What surprised it",
+            "The beginning of the text it was tested on. The deeper a character is coloured the less it was expected.",
+            [Coloured(reading.characters, list(reading.nats / 6), "Nats a character; the deepest: 6 and more.")],
+        )
+    ]
+    if reading.cells:
+        shown = [
+            Coloured(
+                reading.characters,
+                list(cell.values),
+                f"Unit {cell.unit}: {cell.tracks}, correlation {cell.correlation:.2f}.".replace("-", MINUS),
+            )
+            for cell in reading.cells[:3]
+        ]
+        rows = [[cell.tracks, cell.unit, cell.correlation] for cell in reading.cells]
+        text = (
+            "Outputs of the core that go along with something a reader keeps in mind. Each unit was chosen on one half "
+            "of a stretch of text; its correlation is that on the other half."
+        )
+        sections.append(Section("Cells", text, [Table(("tracks", "unit", "correlation"), rows), *shown]))
+    return sections

@@ -1,0 +1,1 @@
+"""Recipe and run, and the loop that trains them."""

@@ -1,0 +1,113 @@
+"""Run: a folder with recipe, weights and their normaliser, log, checkpoints, metrics and report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import to_json, value
+from ..data.records import Record
+from ..errors import UserError
+from ..files import write_file
+from ..nn.model import Model
+from ..progress import Watch, silent
+from .checkpoints import load_weights, read_json, write_json
+from .recipe import Recipe, read_records
+
+FORMAT = 1
+"""Of config.json; a run with a higher one was written by a newer version."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What config.json says: the recipe, the shape of a raw step, and what it was trained on."""
+
+    folder: Path
+    name: str
+    recipe: Recipe
+    raw: tuple[int, ...]
+    data: tuple[str, ...] = ()
+    """Folders it was trained on; none: the recipe's own source."""
+    extra: tuple[str, ...] = ()
+    """Folders that were only trained on, with nothing held out."""
+    rounds: int = 0
+    """Rounds of DAgger behind it."""
+
+    def write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fields = {"name": self.name, "raw": self.raw, "data": self.data, "extra": self.extra, "rounds": self.rounds}
+        write_json(self.folder / "config.json", {"format": FORMAT, **fields, "recipe": to_json(self.recipe)})
+
+    def adopted(self, folder: Path) -> "Run":
+        """The same run in another folder, without its checkpoints."""
+        run = replace(self, folder=folder)
+        run.write()
+        for name in ("model.safetensors", "log.jsonl", *self.recipe.learned_files):
+            write_file(folder / name, (self.folder / name).read_bytes())
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """UserError where the folder is no run, a half-written one, or one of a newer version."""
+        if not folder.is_dir():
+            raise UserError(f"there is no run {folder}; `steersman train` makes one")
+        where = folder / "config.json"
+        written = read_json(where)
+        if not isinstance(written, dict) or not isinstance(written.get("format"), int):
+            raise UserError(f"{where} is not the config of a run")
+        if written["format"] > FORMAT:
+            raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
+        kinds = {
+            "name": str,
+            "recipe": Recipe,
+            "raw": tuple[int, ...],
+            "data": tuple[str, ...],
+            "extra": tuple[str, ...],
+            "rounds": int,
+        }
+        return cls(folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in kinds.items()})
+
+    def model(self) -> Model:
+        """The trained model, ready to predict."""
+        model = self.recipe.model(self.raw, self.folder)
+        load_weights(model, self.folder / "model.safetensors")
+        return model.eval()
+
+    def records(self, watch: Watch = silent) -> dict[str, list[Record]]:
+        """Training, validation and test records, divided as when it was trained."""
+        return self.recipe.divide(read_records(self.recipe, self.data, watch))
+
+
+def new_folder(name: str, below: Path = Path("runs")) -> Path:
+    """The first free `name-N` below a folder; `path.py:function` gives the function's name."""
+    stem = name.rpartition(":")[2]
+    numbers = [int(n) for p in below.glob(f"{stem}-*") if (n := p.name.removeprefix(f"{stem}-")).isdigit()]
+    return below / f"{stem}-{max(numbers, default=0) + 1}"
+
+
+def load(folder: Path | str) -> Model:
+    """The model of a run, or one that ships with the package by its name (`"steer"`)."""
+    return Run.open(find(folder)).model()
+
+
+def find(run: Path | str) -> Path:
+    """The folder of a run, or of the trained model of that name in the package."""
+    shipped = Path(__file__).parents[1] / "trained" / str(run)
+    return shipped if not Path(run).exists() and shipped.is_dir() else Path(run)
+
+
+def _absolute(data: Sequence[str]) -> tuple[str, ...]:
+    """So that a run is evaluated from anywhere."""
+    return tuple(str(Path(path).resolve()) for path in data)
+
+
+def _same_run(run: Run) -> None:
+    """A folder that already holds a run is gone on with only by the same recipe and data."""
+    if not (run.folder / "config.json").exists():
+        return
+    old = Run.open(run.folder)
+    if (old.recipe, old.data) != (run.recipe, run.data):
+        what = "recipe" if old.recipe != run.recipe else "data"
+        raise UserError(
+            f"{run.folder} holds a run with another {what}; leave the options out to go on with it, "
+            "or name a new folder with --run"
+        )

@@ -1,0 +1,56 @@
+"""Training in rounds: the model drives, the expert labels, training goes on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import UserError
+from ..progress import Watch, silent
+from ..training.devices import join_processes
+from ..training.fit import fit
+from ..training.recipe import Recipe
+from ..training.run import Run
+from ..training.trainer import Look
+from .recording import Recorded
+
+
+def fit_rounds(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    data: Sequence[str] = (),
+    device: str = "auto",
+    rounds: int = 0,
+    episodes: int = 10,
+    say: Callable[[str], None] = print,
+    watch: Watch = silent,
+    look: Look | None = None,
+) -> Run:
+    """Trains, then `rounds` times: the model drives, the expert labels, training goes on (DAgger, Ross et al. 2011).
+
+    Rounds go on at a quarter of the rate for a third of the steps; each is a run of its own below `folder`.
+    """
+    if rounds == 0 and (folder / "rounds").exists():
+        raise UserError(f"{folder} is trained in rounds; go on with the same --rounds")
+    if rounds == 0:
+        return fit(name, recipe, folder, data, device, say=say, watch=watch, look=look)
+    if not isinstance(recipe.source, Recorded) or not {"steer", "pace"} <= set(getattr(recipe.head, "targets", ())):
+        raise UserError(f"--rounds needs a recipe that learns to drive in a simulator; {name} on this data does not")
+    if join_processes()[1] > 1:
+        raise UserError("--rounds drives in workers of its own; run it without torchrun")
+    later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
+    parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
+    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look)
+    extra: list[str] = []
+    for i in range(1, rounds + 1):
+        own = replace(
+            recipe.source,
+            seed=recipe.source.seed + 10_000 * i,
+            episodes=episodes,
+            folder=f"{parts[i]}-drives",
+        )
+        say(f"round {i}: {run.folder} drives {episodes} tracks, the expert labels them")
+        extra.append(str(own.record(str(run.folder), watch=watch)))
+        tuned = replace(recipe, training=later)
+        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look)
+    return replace(run, recipe=recipe, rounds=rounds).adopted(folder)

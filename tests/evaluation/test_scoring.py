@@ -1,0 +1,80 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from steersman.data.augment import Light, Shift
+from steersman.errors import UserError
+from steersman.evaluation.page import write_report
+from steersman.evaluation.report import report_run, score_table
+from steersman.recipes import RECIPES
+from steersman.sources.synthetic import Echo
+from steersman.training.fit import fit
+from steersman.worlds import CarRacing
+from steersman.worlds.report import film, report_drives
+from steersman.worlds.rollout import drive, drives
+from steersman.worlds.scores import drive_table, driving_scores
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    recipe = RECIPES["echo"]([])
+    training = replace(recipe.training, steps=30, validate_every=10)
+    recipe = replace(recipe, source=Echo(records=8, steps=30), training=training)
+    return fit("echo", recipe, tmp_path_factory.mktemp("runs") / "echo")
+
+
+def test_a_run_is_scored_beside_another_and_written_where_told(run, tmp_path):
+    scores = report_run(run, beside=[run], folder=tmp_path / "told")
+    assert json.loads((tmp_path / "told" / "metrics.json").read_text())["rmse"] == scores["rmse"]
+    assert scores["baselines"]["echo (echo)"]["rmse"] == pytest.approx(scores["rmse"])
+    assert "echo" in (tmp_path / "told" / "report.html").read_text()
+    assert scores["baselines"]["ridge"]["rmse"] > 0
+    assert score_table(scores).row_count == 1 + len(scores["baselines"])
+
+
+def test_a_run_of_another_target_does_not_stand_beside(run, tmp_path):
+    recipe = replace(run.recipe, head=replace(run.recipe.head, targets=("x0",)))
+    other = replace(run, recipe=recipe)
+    with pytest.raises(UserError, match="predicts x0, not y"):
+        report_run(run, beside=[other], folder=tmp_path)
+
+
+def test_a_drive_is_filmed_reported_and_the_same_every_time(tmp_path):
+    world = CarRacing(max_steps=12)
+    trace, picture = film(world, "expert", 5, tmp_path / "drive.mp4")
+    np.testing.assert_array_equal(trace.prediction, trace.truth)  # the expert agrees with itself
+    assert len(trace.time_s) == 12
+    assert picture is None
+    assert (tmp_path / "drive.mp4").stat().st_size > 0
+    episodes = list(drives(world, "expert", [5, 6]))
+    assert {k: v for k, v in drive(world, "expert", 5).items() if k != "latency_ms"} == {
+        k: v for k, v in episodes[0].items() if k != "latency_ms"
+    }
+    write_report(tmp_path / "drive.html", report_drives("drives", {"expert": episodes}, (trace, picture)))
+    assert "track 5" in (tmp_path / "drive.html").read_text()
+    assert drive_table({"expert": driving_scores(episodes)}).row_count == 1
+
+
+def test_light_changes_pictures_and_never_answers():
+    x = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    y = np.ones((1, 1), np.float32)
+    seen = [Light().apply(x, y, ("steer",), np.random.default_rng(seed)) for seed in range(20)]
+    assert all(y2 is y and x2.dtype == np.uint8 for x2, y2 in seen)
+    assert len({x2.tobytes() for x2, _ in seen}) == 20
+    assert all((np.diff(x2.ravel().astype(int)) >= 0).all() for x2, _ in seen), "brighter stays brighter"
+
+
+def test_shift_moves_all_pictures_of_a_stretch_alike_and_repeats_the_edge():
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 2), np.uint8)
+    y = np.ones((3, 1), np.float32)
+    places = set()
+    for seed in range(40):
+        moved, same = Shift(2).apply(x, y, ("steer",), np.random.default_rng(seed))
+        assert same is y
+        framed = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+        fits = [(i, j) for i in range(5) for j in range(5) if np.array_equal(framed[:, i : i + 8, j : j + 10], moved)]
+        assert len(fits) == 1
+        places.add(fits[0])
+    assert len(places) > 15
