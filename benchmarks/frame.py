@@ -4,8 +4,8 @@
 
 Trains PilotNet with an LSTM of 128 units on the synthetic road, exports it in float32 and in int8 (whose error on
 held-out drives stands beside that in float32), then steps it on one thread: `steersman.export.session`, plain
-onnxruntime on the same graph, torch eager, int8. The ways take turns, frame after frame of a held-out drive, a block each; prints the
-median CPU time of each and ratios of neighbouring blocks: median [lower and upper quartile].
+onnxruntime on the same graph, torch eager, int8. The ways take turns, frame after frame of a held-out drive, a block
+each; prints the median CPU time of each and ratios of neighbouring blocks: median [lower and upper quartile].
 """
 
 import argparse

@@ -14,7 +14,7 @@ import tyro
 from rich.table import Table
 
 from ..config import did_you_mean
-from ..console import FIXED, OUT, escape, live_part, named, values, say
+from ..console import FIXED, OUT, escape, live_part, named, say, values
 from ..doctor.live import Live
 from ..errors import UserError
 from ..evaluation.report import report_run, score_table
