@@ -7,8 +7,9 @@ from .nn.model import Model
 from .recipes import RECIPES
 from .sources import read
 from .training.fit import fit
-from .training.recipe import Recipe
+from .training.recipe import Recipe, StepRecipe
 from .training.run import Run, load
+from .version import __version__
 
 __all__ = [
     "RECIPES",
@@ -17,10 +18,11 @@ __all__ = [
     "Record",
     "Run",
     "Spec",
+    "StepRecipe",
     "Stream",
     "UserError",
+    "__version__",
     "fit",
     "load",
     "read",
 ]
-__version__ = "0.1.0"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
+from .plugins import import_parts
 
 
 class Spec:
@@ -50,6 +51,9 @@ def from_json(data: Any, where: str = "config") -> Any:
         raise UserError(f"{where}: expected an object with a `kind`, found {str(data)[:60]!r}")
     kind = Spec.KINDS.get(data["kind"])
     if kind is None:
+        import_parts()  # Nothing that this process did so far needed it.
+        kind = Spec.KINDS.get(data["kind"])
+    if kind is None or not dataclasses.is_dataclass(kind):
         raise UserError(
             f"{where}: unknown kind {data['kind']!r}{did_you_mean(data['kind'], Spec.KINDS)}; "
             "if it comes from a file of your own, import that first (steersman ... --import path.py)"
@@ -88,6 +92,9 @@ def value(data: Any, hint: Any, where: str) -> Any:
         inner = args[:1] * len(data) if args[-1] is Ellipsis else args
         _check(data, len(inner) == len(data), hint, where)
         return tuple(value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
+    if origin is dict:
+        _check(data, isinstance(data, dict), hint, where)
+        return {name: value(v, args[1], f"{where}.{name}") for name, v in data.items()}
     if hint is float:
         number = isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= sys.float_info.max
         return float(_check(data, number, "a finite number", where))

@@ -1,5 +1,6 @@
 """Files of the user's own, and where the package's own parts are found."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -9,6 +10,23 @@ from .errors import UserError
 
 OWN: list[str] = []
 """Files of the user's own that were imported; worker processes import them too."""
+
+
+PARTS = (
+    "steersman.recipes.text.task",
+    "steersman.recipes.translate.task",
+    "steersman.recipes.steer.recipes",
+    "steersman.evaluation.tasks",
+    "steersman.nn.cores",
+    "steersman.nn.pretrained",
+)
+"""Modules with parts that a run may name."""
+
+
+def import_parts() -> None:
+    """Imports the package's own parts, so that each is known by its name."""
+    for name in PARTS:
+        importlib.import_module(name)
 
 
 def own_file(path: str) -> ModuleType:

@@ -173,9 +173,9 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
 
 
 def prediction_over_truth(
-    traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth"
+    traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth", up: str = ""
 ) -> Plot:
-    """Steering over time, one panel a trace, left up; stretches without a picture are shaded."""
+    """A value over time, one panel a trace; `up` says what upwards means; steps without an input are shaded."""
     blind = any(trace.blind is not None and trace.blind.any() for trace in traces)
 
     def paint(drawing: Figure, is_wide: bool) -> None:
@@ -185,7 +185,7 @@ def prediction_over_truth(
                 x, y = thinned(trace.time_s, value, 1200 if is_wide else 500)
                 axes.plot(x, y, color=colour, linewidth=weight)
             _shade(axes, trace)
-            axes.set_title(f"{trace.name}, left is up" if is_wide else trace.name)
+            axes.set_title(f"{trace.name}, {up}" if is_wide and up else trace.name)
             axes.locator_params(axis="y", nbins=5)
         panels[-1].set_xlabel("time (s)")
 
@@ -194,7 +194,7 @@ def prediction_over_truth(
     return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
 
 
-def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot:
+def error_by_size(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], bins_text: str) -> Plot:
     """RMSE in bins of |truth|, a bar for each model; the first model is the one reported on."""
     series = colours_of(rows_by_model)
     bins = next(iter(rows_by_model.values()))
@@ -212,8 +212,7 @@ def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]])
         axes.set_title("RMSE, by the size of the true value")
 
     return draw(
-        "Small values fill most of a drive and are easy; the bins to the right are the bends. Beneath "
-        "each bin stands how many steps fell into it.",
+        f"{bins_text} Beneath each bin stands how many steps fell into it.",
         paint,
         270,
         280,
@@ -301,7 +300,7 @@ def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float,
     return draw(caption, paint, 250, 250)
 
 
-def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
+def error_beside_baselines(scores: Mapping[str, Any], name: str, zero: str) -> Plot:
     """Bars of RMSE: the model and every baseline, smallest on top."""
     rows = [(name, scores["rmse"], MODEL)]
     rows += [(readable(baseline), row["rmse"], FAINT) for baseline, row in scores["baselines"].items()]
@@ -321,7 +320,7 @@ def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
 
     height = 26 + 30 * len(rows)
     return draw(
-        "RMSE, the shorter the better. Zero always steers straight; mean is the training data's average; "
+        f"RMSE, the shorter the better. {zero}; mean is the training data's average; "
         "persistence repeats the true value of so many steps ago, which no model is told.",
         paint,
         height,

@@ -1,4 +1,4 @@
-"""Recipes by name: functions from the data (folders; none: the recipe's own source) to a Recipe.
+"""Recipes by name: functions from records (none: those of its own source) to a Recipe.
 
 Their docstrings say how to run it and what to expect.
 
@@ -7,6 +7,7 @@ A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py
 
 from collections.abc import Callable, Sequence
 
+from ..data.records import Record
 from ..training.recipe import Recipe
 from .digits.recipes import digits
 from .echo.recipes import echo
@@ -23,7 +24,7 @@ from .steer.recipes import (
 from .text.recipes import bytes_, chars
 from .translate.recipes import translate
 
-RECIPES: dict[str, Callable[[Sequence[str]], Recipe]] = {
+RECIPES: dict[str, Callable[[Sequence[Record]], Recipe]] = {
     "steer": steer,
     "steer-frame": steer_frame,
     "steer-stack": steer_stack,

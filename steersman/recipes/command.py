@@ -15,13 +15,15 @@ from rich.table import Table
 
 from ..config import did_you_mean
 from ..console import FIXED, OUT, escape, live_part, named, say, values
+from ..data.records import Record
 from ..doctor.live import Live
 from ..errors import UserError
-from ..evaluation.report import report_run, score_table
+from ..evaluation.outcome import score_table
+from ..evaluation.report import report_run
 from ..plugins import own_file
 from ..progress import bars, silent
 from ..training.devices import join_processes
-from ..training.recipe import Recipe
+from ..training.recipe import Recipe, open_records
 from ..training.run import Run, new_folder
 from ..training.trainer import Interrupted
 from ..worlds.dagger import fit_rounds
@@ -84,9 +86,13 @@ def train(arguments: list[str]) -> None:
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
     if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
         raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
-    default = (
-        Train(begun.recipe, begun.data, folder or "") if begun else Train(_made(name, make, values(rest, "--data")))
-    )
+    records: list[Record] | None = None
+    if begun:
+        default = Train(begun.recipe, begun.data, folder or "")
+    else:
+        data = () if {"-h", "--help"} & set(rest) else values(rest, "--data")
+        records = open_records(_made(name, make, ()), data) if data else None
+        default = Train(_made(name, make, records or ()))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     options = tyro.cli(
         Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text
@@ -102,32 +108,36 @@ def train(arguments: list[str]) -> None:
         found = partial(_watch_at, options.open)
         watching = live_part("watching").watched(run, say, found, port=options.watch_port)
     with watching:
-        _train(name, options, run, rank, arguments)
+        _train(name, options, run, rank, arguments, records)
 
 
-def _train(name: str, options: Train, run: Path, rank: int, arguments: list[str]) -> None:
+def _train(
+    name: str, options: Train, folder: Path, rank: int, arguments: list[str], records: list[Record] | None
+) -> None:
     try:
         with bars() as watch:
-            fit_rounds(
+            run = fit_rounds(
                 name,
                 options.recipe,
-                run,
+                folder,
                 options.data,
                 options.device,
                 options.rounds,
                 say=(lambda text: None) if rank else say,
                 watch=silent if rank else watch,
                 look=Live(say, options.doctor_every) if options.doctor and not rank else None,
+                records=records,
+                command=shlex.join(["steersman", "train", *arguments]),
             )
     except (Interrupted, KeyboardInterrupt) as stop:
-        again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])
+        again = shlex.join(arguments if options.run else [*arguments, "--run", str(folder)])
         raise Interrupted(f"{str(stop) or 'stopped'}; go on with: steersman train {again}") from None
     if rank:
         return
     with bars() as watch:
-        scores = report_run(Run.open(run), watch=watch)
+        scores = report_run(run, watch=watch)
     OUT.print(score_table(scores))
-    OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
+    OUT.print(f"run: {folder}\nreport: {folder / 'report.html'}")
 
 
 def _watch_at(open: bool, address: str, once: str) -> None:
@@ -136,7 +146,7 @@ def _watch_at(open: bool, address: str, once: str) -> None:
         webbrowser.open(once)
 
 
-def _recipe(name: str) -> Callable[[Sequence[str]], Recipe]:
+def _recipe(name: str) -> Callable[[Sequence[Record]], Recipe]:
     """A recipe of the package, or `path.py:function`."""
     if name in RECIPES:
         return RECIPES[name]
@@ -149,13 +159,13 @@ def _recipe(name: str) -> Callable[[Sequence[str]], Recipe]:
     return getattr(module, function)
 
 
-def _made(name: str, make: Callable[[Sequence[str]], Recipe], data: Sequence[str]) -> Recipe:
+def _made(name: str, make: Callable[[Sequence[Record]], Recipe], records: Sequence[Record]) -> Recipe:
     if name in RECIPES:
-        return make(data)
+        return make(records)
     try:
-        recipe = make(data)
+        recipe = make(records)
     except TypeError as error:
-        raise UserError(f"{name} can't be called with the folders of the data: {error}") from error
+        raise UserError(f"{name} can't be called with the records of the data: {error}") from error
     if not isinstance(recipe, Recipe):
         raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
     return recipe
