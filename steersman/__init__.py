@@ -6,6 +6,7 @@ from .errors import UserError
 from .nn.model import Model
 from .recipes import RECIPES
 from .sources import read
+from .sources.source import SourceSpec
 from .training.fit import fit
 from .training.recipe import Recipe, StepRecipe
 from .training.run import Run, load
@@ -17,6 +18,7 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
+    "SourceSpec",
     "Spec",
     "StepRecipe",
     "Stream",
