@@ -22,6 +22,7 @@ from steersman.nn.pictures import Conv, Conv3d, Motion, Picture
 from steersman.nn.pretrained import Pretrained, imagenet_weights
 from steersman.recipes import RECIPES
 from steersman.recipes.steer.labels import Balance, Barred, Lag, SideCameras, Steering
+from steersman.sources import read
 from steersman.training.trainer import Training
 
 

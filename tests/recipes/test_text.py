@@ -31,7 +31,7 @@ from steersman.nn.heads import NextSymbol
 from steersman.recipes import RECIPES
 from steersman.recipes.text.dynamic import Dynamic, dynamic_evaluation
 from steersman.recipes.text.generate import Speaker, nats_in_blocks, written
-from steersman.recipes.text.reading import cells, judged, read_along, text_scores, trackers
+from steersman.recipes.text.reading import cells, count_guesses, read_along, text_scores, trackers
 from steersman.sources import read
 from steersman.sources.text import Shakespeare, text_record, texts
 from steersman.training.fit import fit
@@ -250,7 +250,7 @@ def test_a_text_is_judged_in_pieces_as_in_one():
         x = model.encoder.prepare(torch.from_numpy(codes[:-1, None])).numpy()
         shown.append(Example(name, x, codes[1:, None].astype(np.float32), np.arange(length)))
     raw = [model.run(torch.from_numpy(e.x)[None], model.initial(1))[0][0].detach() for e in shown]
-    confusion, nats, passage = judged(model, shown)
+    confusion, nats, passage = count_guesses(model, shown)
     labels = torch.from_numpy(model.head.labels(np.concatenate([e.y[:, 0] for e in shown]))).long()
     guesses = torch.cat(raw).argmax(1)
     np.testing.assert_array_equal(confusion, confused(labels.numpy(), guesses.numpy(), len(confusion)))

@@ -30,8 +30,8 @@ from steersman.recipes.translate.translator import attention, check_translates, 
 from steersman.sources import catalogues, parallel
 from steersman.sources.catalogues import Catalogues
 from steersman.sources.synthetic import Reversed
-from steersman.training.fit import faults, fit
-from steersman.training.prepare import divide
+from steersman.training.fit import fit
+from steersman.training.prepare import divide, faults
 from steersman.training.run import Run
 from steersman.training.sequence_to_sequence import Vocabularies
 
