@@ -23,7 +23,7 @@ from ..evaluation.report import report_run
 from ..plugins import own_file
 from ..progress import bars, silent
 from ..training.devices import join_processes
-from ..training.recipe import Recipe, open_records
+from ..training.recipe import Recipe, checked, open_records
 from ..training.run import Run, new_folder
 from ..training.trainer import Interrupted
 from ..worlds.dagger import fit_rounds
@@ -166,6 +166,4 @@ def _made(name: str, make: Callable[[Sequence[Record]], Recipe], records: Sequen
         recipe = make(records)
     except TypeError as error:
         raise UserError(f"{name} can't be called with the records of the data: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
-    return recipe
+    return checked(recipe, name)
