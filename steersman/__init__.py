@@ -1,14 +1,20 @@
 """Recurrent networks that steer through time."""
 
-from .config import Spec
-from .data.records import Record, Stream
-from .errors import UserError
-from .nn.model import Model
-from .recipes import RECIPES
-from .sources import read
-from .training.fit import fit
-from .training.recipe import Recipe
-from .training.run import Run, load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .config import Spec
+    from .data.records import Record, Stream
+    from .errors import UserError
+    from .nn.model import Model
+    from .recipes import RECIPES
+    from .sources import read
+    from .training.fit import fit
+    from .training.recipe import Recipe
+    from .training.run import Run, load
 
 __all__ = [
     "RECIPES",
@@ -19,8 +25,33 @@ __all__ = [
     "Spec",
     "Stream",
     "UserError",
+    "__version__",
     "fit",
     "load",
     "read",
 ]
-__version__ = "0.1.0"
+_ROOMS = {
+    "RECIPES": "recipes",
+    "Model": "nn.model",
+    "Recipe": "training.recipe",
+    "Record": "data.records",
+    "Run": "training.run",
+    "Spec": "config",
+    "Stream": "data.records",
+    "UserError": "errors",
+    "fit": "training.fit",
+    "load": "training.run",
+    "read": "sources",
+}
+"""Where each name stands; its module is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

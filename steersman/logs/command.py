@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from ..console import OUT, escape, say
+from ..errors import Interrupted
 from ..progress import bars
-from ..training.trainer import Interrupted
 from .challenge import score_submission, submission_table
 from .convert import convert
 from .inspect import inspect_log

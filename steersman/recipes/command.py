@@ -16,14 +16,13 @@ from rich.table import Table
 from ..config import did_you_mean
 from ..console import FIXED, OUT, escape, live_part, named, say, values
 from ..doctor.live import Live
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..evaluation.report import report_run, score_table
 from ..plugins import own_file
 from ..progress import bars, silent
 from ..training.devices import join_processes
 from ..training.recipe import Recipe
 from ..training.run import Run, new_folder
-from ..training.trainer import Interrupted
 from ..worlds.dagger import fit_rounds
 from . import RECIPES
 

@@ -9,11 +9,10 @@ from typing import Annotated
 import tyro
 
 from ..console import FIXED, OUT, named
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..evaluation.page import write_report
 from ..processes import num_cores
 from ..progress import bars
-from ..training.trainer import Interrupted
 from . import WORLDS, CarRacing
 from .recording import Recorded
 from .report import film, report_drives
