@@ -1,6 +1,5 @@
 """What all commands share: where they print, how they read names and options."""
 
-import importlib
 import itertools
 import sys
 from collections.abc import Mapping
@@ -51,15 +50,6 @@ class _Lines:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.there, name)
-
-
-def live_part(name: str) -> Any:
-    """A module of what is live. UserError where what it needs is not installed."""
-    try:
-        return importlib.import_module(f".live.{name}", __package__)
-    except ImportError as error:
-        package = str(error.name).split(".")[0]
-        raise UserError(f"{package} is not installed; run: pip install 'steersman[live]'") from None
 
 
 def named(

@@ -12,8 +12,9 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, changed, live_part, named, say, values
+from ..console import OUT, changed, named, say, values
 from ..errors import Interrupted, UserError
+from ..live import live_part
 from ..progress import bars, silent
 from ..training.devices import join_processes
 from ..training.recipe import Recipe

@@ -32,9 +32,13 @@ def test_the_package_alone_imports_nothing():
     assert imported("import steersman; assert set(steersman.__all__) <= set(dir(steersman))", *HEAVY) == []
 
 
-@pytest.mark.parametrize("line", ["", "--help", "-V", "recipes", "recipes --help", "completion bash"])
+@pytest.mark.parametrize("line", ["", "--help", "-V", "recipes", "recipes --help"])
 def test_what_needs_no_model_imports_none(line):
     assert imported(f"from steersman.__main__ import main; main({line.split()})", *HEAVY) == []
+
+
+def test_a_script_that_a_shell_reads_at_its_start_is_made_without_torch():
+    assert imported("from steersman.__main__ import main; main(['completion', 'bash'])", *HEAVY[2:], "torch") == []
 
 
 def test_the_help_of_a_recipe_needs_no_reader_simulator_or_plot():
