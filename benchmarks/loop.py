@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from steersman import RECIPES
-from steersman.data.batches import Batches
-from steersman.training.recipe import fit_normalisers
+from steersman.training.prepare import prepare
 from steersman.training.trainer import Trainer
 from steersman.worlds.recording import Recorded
 
@@ -27,13 +26,10 @@ def made(options: argparse.Namespace, folder: Path) -> tuple[Trainer, np.ndarray
     """The recipe's trainer without looks at validation records, and one recorded drive's pictures."""
     recipe = replace(RECIPES["steer"](), source=Recorded(episodes=options.episodes, folder=options.drives))
     records = recipe.source.read()
-    pictures = records[0]["picture"].values
-    model = recipe.build(tuple(pictures.shape[1:]))
-    shown = recipe.examples(model, records)
-    fit_normalisers(model, shown)
+    made = prepare(recipe, {"train": records, "validation": []})
     training = replace(recipe.training, steps=options.steps, precision=options.precision)
-    batches = Batches(recipe.batches, shown, model.head.targets, recipe.augment)
-    return Trainer(model, batches, training, folder, say=lambda text: None), np.asarray(pictures[:200])
+    trainer = Trainer(made.model, made.batches, training, folder, say=lambda text: None)
+    return trainer, np.asarray(records[0]["picture"].values[:200])
 
 
 def overhead(trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .recipes import RECIPES
     from .sources import read
     from .training.fit import fit
-    from .training.recipe import Recipe
+    from .training.recipe import Recipe, StepRecipe
     from .training.run import Run, load
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Record",
     "Run",
     "Spec",
+    "StepRecipe",
     "Stream",
     "UserError",
     "__version__",
@@ -37,6 +38,7 @@ _ROOMS = {
     "Record": "data.records",
     "Run": "training.run",
     "Spec": "config",
+    "StepRecipe": "training.recipe",
     "Stream": "data.records",
     "UserError": "errors",
     "fit": "training.fit",

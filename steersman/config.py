@@ -50,7 +50,7 @@ def from_json(data: Any, where: str = "config") -> Any:
     if not (isinstance(data, dict) and isinstance(data.get("kind"), str)):
         raise UserError(f"{where}: expected an object with a `kind`, found {str(data)[:60]!r}")
     kind = _spec(data["kind"])
-    if kind is None:
+    if kind is None or not dataclasses.is_dataclass(kind):
         raise UserError(
             f"{where}: unknown kind {data['kind']!r}{did_you_mean(data['kind'], Spec.KINDS)}; "
             "if it comes from a file of your own, import that first (steersman ... --import path.py)"
@@ -98,6 +98,9 @@ def value(data: Any, hint: Any, where: str) -> Any:
         inner = args[:1] * len(data) if args[-1] is Ellipsis else args
         _check(data, len(inner) == len(data), hint, where)
         return tuple(value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
+    if origin is dict:
+        _check(data, isinstance(data, dict), hint, where)
+        return {name: value(v, args[1], f"{where}.{name}") for name, v in data.items()}
     if hint is float:
         number = isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= sys.float_info.max
         return float(_check(data, number, "a finite number", where))

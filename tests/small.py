@@ -12,21 +12,22 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from steersman.config import Spec
 from steersman.data.augment import Mirror
-from steersman.data.batches import Batches, Lanes, Windows
+from steersman.data.batches import Batches, Lanes, Ragged, Windows
 from steersman.data.examples import Example
 from steersman.data.pairs import ByLength, padded
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Stack, Window
-from steersman.nn.encoder_decoder import Decoder, EncoderDecoder, Reader, Readout
+from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
 from steersman.nn.pictures import Conv
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
-from steersman.recipes.translate.recipe import Translation, Vocabularies
 from steersman.sources import lerobot, read
+from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
 from steersman.training.checkpoints import Checkpoints, read_tensors
+from steersman.training.prepare import prepare
 from steersman.training.recipe import Recipe
+from steersman.training.sequence_to_sequence import SequenceToSequence, Vocabularies
 from steersman.training.trainer import Trainer, read_log
 from steersman.worlds.recording import Recorded
 
@@ -78,7 +79,7 @@ def is_eye(encoder) -> bool:
 
 def small(name: str, data=()) -> Recipe:
     """A recipe with fewer units, rows and steps; a camera recipe on the synthetic road instead of a simulator."""
-    recipe = RECIPES[name]((text_folder(),) if is_text(name) and not data else data)
+    recipe = RECIPES[name](read(Path(data[0])) if data else ())
     if isinstance(recipe.source, Recorded):
         pixels = recipe.encoder.pixels
         size = {"height": 12, "width": 16} if "height" in {f.name for f in fields(pixels)} else {}
@@ -100,10 +101,16 @@ def small(name: str, data=()) -> Recipe:
             split=replace(recipe.split, validation=0.1),
             training=replace(recipe.training, average=0.9),
         )
-    if isinstance(recipe, Translation):
+    if hasattr(recipe, "core"):
+        recipe = replace(recipe, core=small_core(recipe.core))
+    else:
         recipe = small_translation(recipe)
-    recipe = replace(recipe, core=small_core(recipe.core))
     return replace(recipe, training=replace(recipe.training, precision="float32"))
+
+
+def unaugmented(recipe: Recipe) -> Recipe:
+    """The recipe whose inputs are the same in every pass."""
+    return replace(recipe, augment=()) if hasattr(recipe, "augment") else recipe
 
 
 def small_core(core):
@@ -118,19 +125,19 @@ def small_eye(encoder, pixels):
     return replace(encoder, pixels=pixels, **CONV)
 
 
-def small_translation(recipe: Translation) -> Translation:
+def small_translation(recipe: SequenceToSequence) -> SequenceToSequence:
     """Digits said backwards, in place of a language; the searched length, the units and the batches are small too."""
     return replace(
         recipe,
         source=Reversed(records=200, shortest=8, longest=9),
-        encoder=Reader(24, Bidirectional(GRU(24)), dropout=0.1),
-        core=Decoder(24, GRU(24), upper=GRU(24), dropout=0.1, sampled=0.2, ramp=5),
+        encoder=TextEncoder(24, Bidirectional(GRU(24)), dropout=0.1),
+        decoder=Decoder(24, GRU(24), upper=GRU(24), dropout=0.1, sampled=0.2, ramp=5),
         head=Readout(dropout=0.1),
         vocabularies=Vocabularies("words", min_count=1),
         batches=ByLength(rows=8),
         split=replace(recipe.split, validation=0.15, test=0.15),
         training=replace(recipe.training, average=0.9),
-        longest=12,
+        task=replace(recipe.task, max_length=12),
     )
 
 
@@ -155,7 +162,7 @@ COMPOSED = {"deep": deep, "deep-windows": deep_windows}
 
 
 @dataclass(frozen=True)
-class Texts(Spec):
+class Texts(SourceSpec):
     """A folder as a recipe's own source."""
 
     folder: str
@@ -172,25 +179,21 @@ def records(source) -> tuple:
 def built(recipe: Recipe, seed: int = 0):
     """The model of a recipe with its normalisers, and what it is shown."""
     torch.manual_seed(seed)
-    found = records(recipe.source)
-    if isinstance(recipe, Translation):
-        model = recipe.with_vocabularies(recipe.learned(found))
-    else:
-        model = recipe.build(tuple(found[0][recipe.inputs].values.shape[1:]) or (1,))
-    shown = recipe.examples(model, found)
-    recipe.fit(model, shown)
-    return model, shown
+    with tempfile.TemporaryDirectory() as folder:
+        made = prepare(recipe, {"train": list(records(recipe.source)), "validation": []}, folder=Path(folder))
+    return made.model, made.examples["train"]
 
 
 def begun(model, shown: list, rows: int):
-    """The state before the first step; of an encoder-decoder, after it has read the sources."""
-    if isinstance(model, EncoderDecoder):
-        return model.read(*padded([pair.source for pair in shown[:rows]]))
+    """The state before the first step; of a model that reads sources, after it has read them."""
+    if not model.aligned:
+        pairs = shown[:rows]
+        return model.read({name: Ragged(*padded([p.sources[name] for p in pairs])) for name in pairs[0].sources})
     return model.initial(rows)
 
 
 def batches(recipe: Recipe, model, shown: list[Example], **options) -> Batches:
-    return recipe.batched(model, shown, **({"rank": 0, "ranks": 1} | options))
+    return recipe.make_batches(model, shown, **({"rank": 0, "ranks": 1} | options))
 
 
 class Killed(Exception):

@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
 
 import numpy as np
 
 from ..config import Spec
 
 
-class Augment(Protocol):
+class Augment(Spec):
     """Changes a stretch of a record; the generator is seeded alike for every stretch of one pass."""
 
     def apply(
         self, x: np.ndarray, y: np.ndarray, targets: Sequence[str], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError(f"{type(self).__name__} changes nothing")
 
 
 @dataclass(frozen=True)
-class Mirror(Spec):
+class Mirror(Augment):
     """Left and right exchanged: half of all passes over a drive are driven in its mirror image."""
 
     negate: tuple[str, ...] = ("steer",)
@@ -37,7 +37,7 @@ class Mirror(Spec):
 
 
 @dataclass(frozen=True)
-class Light(Spec):
+class Light(Augment):
     """Another exposure: every pass over a drive has a brightness and a contrast of its own."""
 
     contrast: float = 0.4
@@ -54,7 +54,7 @@ class Light(Spec):
 
 
 @dataclass(frozen=True)
-class Shift(Spec):
+class Shift(Augment):
     """Another mounting of the camera: every pass over a drive sees its pictures moved by a few pixels."""
 
     pixels: int = 3
@@ -70,7 +70,7 @@ class Shift(Spec):
 
 
 @dataclass(frozen=True)
-class Shadow(Spec):
+class Shadow(Augment):
     """A shadow across the picture: in half of all passes what lies on one side of a slanting line is darker."""
 
     darkest: float = 0.6

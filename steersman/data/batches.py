@@ -1,10 +1,10 @@
 """From examples to batches: lanes or windows, the order a pure function of (seed, epoch)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,27 @@ from .examples import Example
 
 
 @dataclass(frozen=True)
+class Ragged:
+    """Sequences of unequal length side by side, of any number of axes behind that of the steps."""
+
+    values: Tensor
+    """(batch step ...); beyond a row's own length it may hold anything."""
+    lengths: Int[Tensor, "batch"]
+    """Steps of each row."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch step"]:
+        """Which steps are no padding."""
+        return mask_of(self.lengths, self.values.shape[1])
+
+    def to(self, device: torch.device) -> "Ragged":
+        return Ragged(self.values.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Rows of sequences. `mask` is each step's weight in the loss, 0 on padding; `fresh` rows begin anew."""
 
@@ -27,20 +48,12 @@ class Batch:
     """Targets: (batch time target), or (batch target) where a sequence has one answer."""
     mask: Float[Tensor, "batch time"]
     fresh: Bool[Tensor, "batch"]
-    source: Tensor | None = None
-    """What `x` is about, where that is a sequence of another length (batch source ...)."""
-    lengths: Int[Tensor, "batch"] | None = None
-    """Steps of each source."""
+    sources: Mapping[str, Ragged] = field(default_factory=dict)
+    """What `x` is about, by name, where that is of another length: a sentence, a picture, a film."""
 
     def to(self, device: torch.device) -> "Batch":
-        given = (getattr(self, f.name) for f in fields(self))
-        moved: Any = (t if t is None else t.to(device, non_blocking=True) for t in given)
-        return Batch(*moved)
-
-    @property
-    def about(self) -> tuple[Tensor, ...]:
-        """The source and its lengths, for models that take them."""
-        return () if self.source is None or self.lengths is None else (self.source, self.lengths)
+        x, y, mask, fresh = (t.to(device, non_blocking=True) for t in (self.x, self.y, self.mask, self.fresh))
+        return Batch(x, y, mask, fresh, {name: source.to(device) for name, source in self.sources.items()})
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Epoch(Sequence[Batch]):
                 counts = self.data.weights[piece.record]
                 mask[row, :steps] = piece.weight * (1.0 if counts is None else counts[piece.start : piece.stop])
         fresh = np.array([p is None or p.fresh for p in rows])
-        return Batch(*map(torch.from_numpy, (x, y, mask, fresh)))
+        return Batch(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(mask), torch.from_numpy(fresh))
 
     def _read(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
         example = self.data.examples[piece.record]

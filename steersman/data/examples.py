@@ -30,6 +30,10 @@ class Example:
     def __len__(self) -> int:
         return len(self.x)
 
+    def contents(self) -> list[np.ndarray]:
+        """All that is learned from it."""
+        return [self.x, self.y]
+
 
 def examples(
     records: Sequence[Record],

@@ -1,8 +1,8 @@
 """Pairs of sequences, a source and a target, as batches of about equal length."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import torch
 
 from ..config import Spec
 from ..errors import UserError
-from .batches import Batch, mask_of
+from .batches import Batch, Ragged, mask_of
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,19 @@ class Pair:
     """A record as an encoder-decoder sees it."""
 
     name: str
-    source: np.ndarray
-    """Steps first: tokens, or features of pictures or sound."""
+    sources: Mapping[str, np.ndarray]
+    """By name; steps first: tokens, pictures or other numbers."""
     target: np.ndarray
     """Tokens, from the begin mark to the end mark."""
-    texts: tuple[str, str] = ("", "")
-    """Both as they were written, where the source is a text."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """As they were written, the target among them."""
 
     def __len__(self) -> int:
         return len(self.target) - 1
+
+    def contents(self) -> list[np.ndarray]:
+        """All that is learned from it."""
+        return [*self.sources.values(), self.target]
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ByLength(Spec):
     rows: int = 64
     """Most pairs in a batch."""
     steps: int = 4096
-    """Most steps of the longer side in a batch, padding included; a longer pair is alone."""
+    """Most steps of the longest side in a batch, padding included; a longer pair is alone."""
     pool: int = 8
     """Batches whose sources are alike; they are sorted by target length."""
 
@@ -84,7 +88,7 @@ class PairBatches:
         if spec.rows % ranks:
             raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
         self.spec, self.pairs, self.seed, self.rank, self.ranks, self.drawn = spec, pairs, seed, rank, ranks, drawn
-        self.lengths = np.array([(len(p.source), len(p)) for p in pairs])
+        self.lengths = np.array([(max(map(len, p.sources.values())), len(p)) for p in pairs])
 
     @property
     def rows(self) -> int:
@@ -114,22 +118,28 @@ class PairEpoch(Sequence[Batch]):
         rank, ranks = self.data.rank, self.data.ranks
         shown = [self.data.pair(i, self.epoch) for i in self.cut[index][rank::ranks]]
         # Every process has as many rows as the first: an empty one counts for nothing.
-        return batch_of(shown, -(-len(self.cut[index]) // ranks))
+        return batch_of(shown or [_nothing(self.data.pairs[0])], -(-len(self.cut[index]) // ranks))
+
+
+def _nothing(like: Pair) -> Pair:
+    """A pair without a step, of the same kinds as another."""
+    return Pair("", {name: values[:0] for name, values in like.sources.items()}, like.target[:1])
 
 
 def batch_of(pairs: Sequence[Pair], rows: int = 0) -> Batch:
-    """Pairs as a batch; rows beyond them are padding."""
+    """One pair or more as a batch; rows beyond them are padding."""
     x, lengths = padded([p.target[:-1] for p in pairs], rows)
     y, _ = padded([p.target[1:] for p in pairs], rows)
     mask, fresh = mask_of(lengths, x.shape[1]).float(), torch.ones(len(x), dtype=torch.bool)
-    return Batch(x, y, mask, fresh, *padded([p.source for p in pairs], rows))
+    names = pairs[0].sources
+    sources = {name: Ragged(*padded([p.sources[name] for p in pairs], rows)) for name in names}
+    return Batch(x, y, mask, fresh, sources)
 
 
 def padded(sources: Sequence[np.ndarray], rows: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Sequences side by side, and their lengths; there is at least one step, for an empty one. Padding is 0: PAD."""
     rows = max(rows, len(sources))
-    longest = max(1, *(len(s) for s in sources)) if sources else 1
-    like = sources[0] if sources else np.zeros(1, np.int64)
+    longest, like = max(1, *(len(s) for s in sources)), sources[0]
     shown = np.zeros((rows, longest, *like.shape[1:]), like.dtype)
     for row, source in enumerate(sources):
         shown[row, : len(source)] = source

@@ -61,3 +61,14 @@ class Record:
     def __len__(self) -> int:
         """Steps of the first stream, whose clock the others are read on."""
         return len(next(iter(self.streams.values())))
+
+
+def text_stream(text: str) -> Stream:
+    """A text as its bytes, one a second."""
+    values: Any = np.frombuffer(text.encode(), np.uint8)
+    return Stream(values, np.arange(float(len(values))))
+
+
+def text_of(stream: Stream) -> str:
+    """The text whose bytes a stream holds."""
+    return bytes(np.asarray(stream.values[:])).decode()

@@ -1,7 +1,8 @@
 """Records divided into training, validation and test, before anything is cut from them."""
 
+import hashlib
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
@@ -31,6 +32,9 @@ class Split(Spec):
     """Seconds dropped between the parts of a record."""
     seed: int = 0
     """Which records fall where."""
+    apart: tuple[str, ...] = ()
+    """Names of streams, or of what a record tells about itself (a speaker, a patient), that no two parts share: of
+    records that share one, those of the part that is held out stay, the others are left out."""
 
     BOUNDS = {"validation": (0, 1), "test": (0, 1), "gap_s": (0, inf), "seed": (0, inf)}
 
@@ -44,6 +48,7 @@ class Split(Spec):
                 "leave something to train on"
             )
         parts = self._by_record(records) if self.by == "record" else self._by_time(records, say)
+        parts = self._apart(parts, say) if self.apart else parts
         for name, part in parts.items():
             if not part and (name != "validation" or self.validation):
                 gap = f" and a gap of {self.gap_s:g} s" if self.gap_s else ""
@@ -51,6 +56,22 @@ class Split(Spec):
                     f"no record is left for {name}: all {len(records)} are too short for two steps of its "
                     f"share{gap}; give longer ones, or raise --split.validation and --split.test"
                 )
+        return parts
+
+    def _apart(self, parts: dict[str, list[Record]], say: Callable[[str], None]) -> dict[str, list[Record]]:
+        held: set[tuple[str, Hashable]] = set()
+        for name in ("test", "validation", "train"):
+            keys = [[(what, _identity(record, what)) for what in self.apart] for record in parts[name]]
+            left = [record for record, own in zip(parts[name], keys, strict=True) if held.isdisjoint(own)]
+            shared = " or ".join(self.apart)
+            if lost := len(parts[name]) - len(left):
+                say(f"{name}: {lost} of {len(parts[name])} records share a {shared} with those held out: left out")
+            if not left and parts[name]:
+                raise UserError(
+                    f"no record is left for {name}: each shares a {shared} with those held out; give other records"
+                )
+            parts[name] = left
+            held.update(key for own in keys for key in own)
         return parts
 
     def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -87,6 +108,13 @@ class Split(Spec):
             if start < stop and (lost := len(records) - len(part)):
                 say(f"{name}: {lost} of {len(records)} records are too short to give it two steps, and are left out")
         return parts
+
+
+def _identity(record: Record, what: str) -> Hashable:
+    """What a record must not share with one in another part."""
+    if what not in record.streams and what in record.about:
+        return str(record.about[what])
+    return hashlib.sha256(np.ascontiguousarray(record[what].values[:]).tobytes()).digest()
 
 
 def _between(record: Record, start: float, stop: float, gap_s: float) -> Record | None:

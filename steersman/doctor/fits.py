@@ -1,7 +1,5 @@
 """The first loss beside what is to be expected, and training beside held-out loss."""
 
-from ..nn.encoder_decoder import EncoderDecoder
-from ..nn.heads import ClassificationHead
 from .findings import Curve, Finding, Patient, above
 from .surface import blank_loss
 
@@ -15,12 +13,11 @@ ROSE = 0.05
 
 
 def examine_start(patient: Patient) -> list[Finding]:
-    if not patient.log or isinstance(patient.model, EncoderDecoder):
+    if not patient.log or not patient.model.aligned:
         return []
     expected, first = blank_loss(patient.model, patient.learned), patient.log[0]["loss"]
     evidence = f"the first loss is {first:.4g}; a model that knows nothing has {expected:.4g}"
-    classes = isinstance(patient.model.head, ClassificationHead)
-    most = HIGH_START_CLASSES if classes else HIGH_START
+    most = HIGH_START_CLASSES if patient.model.head.classes else HIGH_START
     return above("initial-loss", first / max(expected, 1e-12), most, evidence)
 
 

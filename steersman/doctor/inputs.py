@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..data.batches import Epoch, Piece
+from ..data.batches import Piece
 from ..data.examples import Example
-from ..nn.heads import ClassificationHead
 from .findings import Finding, Patient, Skipped, above
 from .probes import MOST, flat, lagged, regression_rows, single
 
@@ -34,7 +33,7 @@ def examine_splits(patient: Patient) -> list[Finding]:
     if twice:
         text = f"{len(twice)} of {len(held)} validation records are in training too, the first: {twice[0][0]}"
         return [Finding("record-in-two-splits", max(0.3, share), share, text)]
-    if not isinstance(held[0], Example):
+    if not patient.model.aligned:
         return []
     share, count = near_duplicates(train, held)
     text = f"{share:.0%} of {count} stretches of the validation records have a near twin in the training records"
@@ -42,7 +41,7 @@ def examine_splits(patient: Patient) -> list[Finding]:
 
 
 def _digest(example) -> str:
-    values = (example.x, example.y) if isinstance(example, Example) else (example.source, example.target)
+    values = example.contents()
     return hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in values)).hexdigest()
 
 
@@ -100,7 +99,7 @@ def _nearest(asked: np.ndarray, ours: np.ndarray, asker=None, owner=None) -> np.
 
 def examine_order(patient: Patient) -> list[Finding]:
     """Seams within records, and what the batches carry over from window to window."""
-    if not isinstance(patient.shown["train"][0], Example):
+    if not patient.model.aligned:
         raise Skipped("pairs of sequences have no clock and carry no state")
     examples = [e for part in patient.shown.values() for e in part]
     seams = [(e.name, int(at)) for e in examples for at in _seams(e.time_s)]
@@ -120,7 +119,7 @@ def _seams(clock: np.ndarray) -> np.ndarray:
 
 def _carried(patient: Patient) -> list[Finding]:
     epoch = patient.batches.epoch(0)
-    if not isinstance(epoch, Epoch):
+    if not patient.model.aligned:
         return []
     lengths = [len(e) for e in patient.batches.examples]
     over = [p for row in epoch.pieces for p in row if p and p.stop > lengths[p.record]]
@@ -151,7 +150,7 @@ def _follows(old: Piece | None, new: Piece) -> bool:
 def examine_inputs(patient: Patient) -> list[Finding]:
     """Constant inputs, NaN, and an input that holds the answer."""
     examples = patient.shown["train"]
-    if not isinstance(examples[0], Example):
+    if not patient.model.aligned:
         raise Skipped("what a source holds is not looked at one number at a time")
     kind, found = examples[0].x.dtype.kind, []
     if kind == "f":
@@ -179,7 +178,7 @@ def _constant(examples: Sequence[Example]) -> list[Finding]:
 
 def _answer(patient: Patient) -> list[Finding]:
     model = patient.sequence_model()
-    if isinstance(model.head, ClassificationHead):
+    if model.head.classes:
         if patient.shown["train"][0].x.ndim != 2 or model.flavour == "many-to-one":
             return []
         share = _told(patient)

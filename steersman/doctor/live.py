@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from ..data.batches import Batch
 from ..nn.cores import MemorylessCore
-from ..nn.encoder_decoder import EncoderDecoder
 from ..training.trainer import Trainer
 from .findings import Finding, Stretch
 from .gradients import flow_findings
@@ -52,12 +52,12 @@ class Live:
 
 
 def _look(trainer: Trainer, batch: Batch) -> tuple[list[Finding], dict[str, float]]:
-    model = trainer.model
+    model: Any = trainer.model
     sizes = update_sizes(trainer)
     found, figures = update_findings(sizes), {}
     if sizes:
         figures["update_to_weight"] = float(torch.tensor([s for s, _ in sizes.values()]).median())
-    if isinstance(model, EncoderDecoder):
+    if not model.aligned:
         return found, figures
     part = batch.to(model.device)
     cut = STEPS if part.y.ndim == 3 else part.mask.shape[1]

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..nn.heads import ClassificationHead, RegressionHead
 from .findings import Patient, Skipped
 
 MOST = 20_000
@@ -16,7 +15,7 @@ Rows = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, list[int]]]
 def regression_rows(patient: Patient) -> Rows:
     """Inputs (step feature), the first target, and the records' lengths, by split. Skipped where none is a number."""
     model = patient.sequence_model()
-    if isinstance(model.head, ClassificationHead) or not isinstance(model.head, RegressionHead):
+    if model.head.classes:
         raise Skipped("the targets are classes: linear probes of lags are for numbers")
     if model.flavour == "many-to-one":
         raise Skipped("a record has one answer: there is no target over time")

@@ -28,7 +28,8 @@ from ..progress import Watch, silent
 from ..sources.synthetic import Echo, Road
 from ..sources.text import text_record
 from ..training.checkpoints import Checkpoints, load_weights
-from ..training.recipe import Recipe
+from ..training.prepare import prepare
+from ..training.recipe import StepRecipe
 from ..training.trainer import Trainer, Training, read_log
 from .findings import Patient
 from .surface import checkpoint_updates
@@ -46,7 +47,7 @@ class Case:
     """A small recipe with its data, before it is trained; faults are planted by changing it."""
 
     name: str
-    recipe: Recipe
+    recipe: StepRecipe
     records: dict[str, list[Record]]
     rng: np.random.Generator
     on_shown: list[Callable[[dict[str, list[Example]]], None]] = field(default_factory=list)
@@ -66,7 +67,7 @@ def sensor(rng: np.random.Generator, **options: Any) -> Case:
     seed = int(rng.integers(1_000_000_000))
     source = Echo(**({"records": 28, "steps": 90, "delay": int(rng.integers(2, 4)), "seed": seed} | options))
     core = [GRU(24), LSTM(24), RNN(24)][rng.integers(3)]
-    recipe = Recipe(
+    recipe = StepRecipe(
         source=source, inputs="x", encoder=Identity(), core=core, head=Regression(("y",)),
         batches=Lanes(rows=8, steps=32),
         training=Training(steps=160, rate=1e-2, warmup=10, precision="float32", validate_every=40, seed=seed),
@@ -80,7 +81,7 @@ def steering(rng: np.random.Generator, **options: Any) -> Case:
     source = Road(**({"records": 22, "steps": 100, "height": 12, "width": 16, "noise": 10.0, "seed": seed} | options))
     core = [GRU(24), LSTM(24)][rng.integers(2)]
     encoder = Conv((6, 8), (3, 3), (2, 2), 24, pixels=Picture(12, 16))
-    recipe = Recipe(
+    recipe = StepRecipe(
         source=source, encoder=encoder, core=core, head=Regression(("steer",)), batches=Lanes(rows=5, steps=16),
         training=Training(steps=120, rate=4e-3, warmup=10, precision="float32", validate_every=40, seed=seed),
     )  # fmt: skip
@@ -92,7 +93,7 @@ def text(rng: np.random.Generator, order: int = 2, sharp: float = 0.25, lengths:
     seed = int(rng.integers(1_000_000_000))
     odds = rng.dirichlet(np.full(len(SYMBOLS), sharp), (len(SYMBOLS),) * order)
     records = [text_record(f"text_{i}", _drawn(odds, n, rng).encode(), f"text_{i}") for i, n in enumerate(lengths)]
-    recipe = Recipe(
+    recipe = StepRecipe(
         source=Echo(), inputs="character", encoder=Embedding(SYMBOLS, 16, 0.0),
         core=[GRU(32), LSTM(32)][rng.integers(2)], head=NextSymbol(("next_character",), SYMBOLS, 0.0),
         batches=Lanes(rows=8, steps=32),
@@ -122,21 +123,20 @@ def trained(case: Case) -> Patient:
     """The case after its training, as the doctor sees a run; one that exploded, as it was left."""
     recipe = case.recipe
     torch.manual_seed(recipe.training.seed)
-    first = case.records["train"][0]
-    model = recipe.build(tuple(first[recipe.inputs].values.shape[1:]) or (1,))
-    shown = {part: recipe.examples(model, records) for part, records in case.records.items()}
-    for change in case.on_shown:
-        change(shown)
-    recipe.fit(model, shown["train"])
+
+    def change(examples: dict[str, list[Example]]) -> None:
+        for one in case.on_shown:
+            one(examples)
+
+    made = prepare(recipe, case.records, on_examples=change)
+    model: Any = made.model
     with torch.no_grad():
-        for change in case.on_model:
-            change(model)
-    batches = recipe.batched(model, shown["train"], 0, 1)
+        for one in case.on_model:
+            one(model)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        validate = recipe.validation(shown["validation"])
         try:
-            Trainer(model, batches, recipe.training, folder, validate, say=lambda line: None).run()
+            Trainer(model, made.batches, recipe.training, folder, made.validate, say=lambda line: None).run()
         except UserError as error:
             if "exploded" not in str(error):
                 raise
@@ -146,7 +146,7 @@ def trained(case: Case) -> Patient:
         if (folder / "model.safetensors").exists():
             load_weights(model, folder / "model.safetensors")
         updates = checkpoint_updates(model, tensors, recipe.training)
-        return Patient(model.eval(), shown, batches, read_log(folder), updates)
+        return Patient(model.eval(), made.examples, made.batches, read_log(folder), updates)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from ..evaluation.page import Fact, Report, Section
 from ..evaluation.plots import INK, MODEL, draw
 from ..progress import Watch, silent
 from ..training.checkpoints import Checkpoints
+from ..training.prepare import prepare
+from ..training.recipe import read_records
 from ..training.run import Run
 from ..training.trainer import read_log
 from .findings import Curve, Finding, Patient, Skipped
@@ -92,15 +94,14 @@ def patient_of(run: Run, watch: Watch = silent) -> Patient:
             f"{run.folder} has no weights yet: training was stopped before its first look at the validation records; "
             "go on with it, or set --training.validate-every lower"
         )
-    model, recipe = run.model(), run.recipe
-    records = run.records(watch)
-    shown = {part: recipe.examples(model, records[part], watch) for part in ("train", "validation")}
-    batches = recipe.batched(model, shown["train"], 0, 1)
+    extra = read_records(run.recipe, run.extra, watch) if run.extra else []
+    made = prepare(run.recipe, run.records(watch), extra, model=run.model(), watch=watch)
+    model, training = made.model, made.recipe.training
     updates, checkpoints = {}, Checkpoints(run.folder / "checkpoints")
     if steps := checkpoints.steps():
         tensors, _ = checkpoints.read(steps[-1])
-        updates = checkpoint_updates(model, tensors, recipe.training)
-    return Patient(model, shown, batches, read_log(run.folder), updates)
+        updates = checkpoint_updates(model, tensors, training)
+    return Patient(model, made.examples, made.batches, read_log(run.folder), updates)
 
 
 def findings_table(diagnosis: Diagnosis) -> Table:

@@ -10,7 +10,8 @@ import tyro
 from ..console import OUT
 from ..progress import bars
 from ..training.run import Run, find, own_home
-from .report import report_run, score_table
+from .outcome import score_table
+from .report import report_run
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ Scores = dict[str, Any]
 """Plain numbers, strings, lists and dicts; None where a figure is not defined."""
 
 
-CURVATURE_EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, np.inf)
-
-
 MAX_LAG_S = 1.0
 
 
@@ -85,10 +82,8 @@ def baselines(
     return found
 
 
-def by_curvature(
-    prediction: np.ndarray, truth: np.ndarray, edges: Sequence[float] = CURVATURE_EDGES
-) -> list[dict[str, Any]]:
-    """Error by bin of |truth|: steering as the measure of curvature. Rows {from, to, steps, rmse, mae}.
+def by_size(prediction: np.ndarray, truth: np.ndarray, edges: Sequence[float]) -> list[dict[str, Any]]:
+    """Error by bin of |truth|. Rows {from, to, steps, rmse, mae}.
 
     A bin holds its lower edge but not its upper one; `to` is None where the last bin has no end.
     """
@@ -99,6 +94,12 @@ def by_curvature(
         row = {"from": float(low), "to": float(high) if np.isfinite(high) else None}
         rows.append(row | {"steps": int(inside.sum())} | _errors(prediction[inside], truth[inside]))
     return rows
+
+
+def quantile_edges(truth: np.ndarray, bins: int = 5) -> tuple[float, ...]:
+    """Bounds of |truth| between which as many values lie each, as far as they differ; the last has no end."""
+    inner = np.unique(np.quantile(np.abs(truth), np.arange(1, bins) / bins))
+    return (0.0, *(float(edge) for edge in inner if edge > 0), np.inf)
 
 
 def smoothed(prediction: np.ndarray, newest: float) -> np.ndarray:
@@ -151,7 +152,7 @@ def regression_scores(
     others: dict[str, Sequence[np.ndarray]] | None = None,
     names: Sequence[str] | None = None,
     persistence_steps: Sequence[int] = (1, 10),
-    edges: Sequence[float] = CURVATURE_EDGES,
+    edges: Sequence[float] = (),
 ) -> Scores:
     """All that is said of one predicted quantity: errors, lag, baselines, bins, records, worst moments.
 
@@ -172,7 +173,7 @@ def regression_scores(
         "best_lag_s": _lowest(lags) / rate_hz,
         "lag_curve": [row | {"lag_s": row["lag"] / rate_hz} for row in lags],
         "baselines": {name: _errors(np.concatenate(p), truth) for name, p in rivals.items()},
-        "by_curvature": by_curvature(prediction, truth, edges),
+        "by_size": by_size(prediction, truth, edges or quantile_edges(truth)),
         "smoothed": [
             {"newest": newest, **_errors(*_joined([(smoothed(p, newest), t) for p, t in pairs]))}
             for newest in SMOOTHING

@@ -1,22 +1,24 @@
 """Plots for the page: SVG, drawn once wide and once narrow so that their text keeps its size on a phone.
 
-They are drawn in marker colours that become the page's CSS variables, and so follow the reader's light or dark."""
+They are drawn in marker colours that become the page's CSS variables, and so follow the reader's light or dark.
+matplotlib is imported when something is drawn."""
+
+from __future__ import annotations
 
 import io
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .page import DASH, MINUS, Key, Plot, figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("ink", "muted", "faint", "rule", "paper", "model", "truth", "third", "fourth", "alarm")
 
@@ -83,7 +85,7 @@ class Trace:
     truth: np.ndarray
     blind: np.ndarray | None = None
 
-    def window(self, centre_s: float, width_s: float) -> "Trace":
+    def window(self, centre_s: float, width_s: float) -> Trace:
         """The part around a moment."""
         inside = np.abs(self.time_s - centre_s) <= width_s / 2
         blind = None if self.blind is None else self.blind[inside]
@@ -97,6 +99,10 @@ def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narro
 
 
 def _svg(paint: Callable[[Figure, bool], None], width: int, height: int, is_wide: bool) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(hspace=0.08))
         paint(drawing, is_wide)
@@ -173,9 +179,9 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
 
 
 def prediction_over_truth(
-    traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth"
+    traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth", up: str = ""
 ) -> Plot:
-    """Steering over time, one panel a trace, left up; stretches without a picture are shaded."""
+    """A value over time, one panel a trace; `up` says what upwards means; steps without an input are shaded."""
     blind = any(trace.blind is not None and trace.blind.any() for trace in traces)
 
     def paint(drawing: Figure, is_wide: bool) -> None:
@@ -185,7 +191,7 @@ def prediction_over_truth(
                 x, y = thinned(trace.time_s, value, 1200 if is_wide else 500)
                 axes.plot(x, y, color=colour, linewidth=weight)
             _shade(axes, trace)
-            axes.set_title(f"{trace.name}, left is up" if is_wide else trace.name)
+            axes.set_title(f"{trace.name}, {up}" if is_wide and up else trace.name)
             axes.locator_params(axis="y", nbins=5)
         panels[-1].set_xlabel("time (s)")
 
@@ -194,7 +200,7 @@ def prediction_over_truth(
     return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
 
 
-def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot:
+def error_by_size(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], bins_text: str) -> Plot:
     """RMSE in bins of |truth|, a bar for each model; the first model is the one reported on."""
     series = colours_of(rows_by_model)
     bins = next(iter(rows_by_model.values()))
@@ -212,8 +218,7 @@ def error_by_curvature(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]])
         axes.set_title("RMSE, by the size of the true value")
 
     return draw(
-        "Small values fill most of a drive and are easy; the bins to the right are the bends. Beneath "
-        "each bin stands how many steps fell into it.",
+        f"{bins_text} Beneath each bin stands how many steps fell into it.",
         paint,
         270,
         280,
@@ -301,7 +306,7 @@ def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float,
     return draw(caption, paint, 250, 250)
 
 
-def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
+def error_beside_baselines(scores: Mapping[str, Any], name: str, zero: str) -> Plot:
     """Bars of RMSE: the model and every baseline, smallest on top."""
     rows = [(name, scores["rmse"], MODEL)]
     rows += [(readable(baseline), row["rmse"], FAINT) for baseline, row in scores["baselines"].items()]
@@ -321,7 +326,7 @@ def error_beside_baselines(scores: Mapping[str, Any], name: str) -> Plot:
 
     height = 26 + 30 * len(rows)
     return draw(
-        "RMSE, the shorter the better. Zero always steers straight; mean is the training data's average; "
+        f"RMSE, the shorter the better. {zero}; mean is the training data's average; "
         "persistence repeats the true value of so many steps ago, which no model is told.",
         paint,
         height,
@@ -354,6 +359,8 @@ def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, is_wide: bool, faint: bool)
 
 def _log_scale(axes: Axes) -> None:
     """A logarithmic axis labelled with plain numbers, where the values span enough to need one; else from 0."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     low, high = axes.dataLim.intervaly
     if low > 0 and high > 5 * low:
         axes.set_yscale("log")

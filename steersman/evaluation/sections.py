@@ -1,6 +1,7 @@
-"""One HTML file a run: what its scores, its log and its drives say, in words, figures and plots."""
+"""Sections of a run's page: what its scores and its log say, in words, figures and plots."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .page import (
@@ -11,61 +12,26 @@ from .page import (
     Confusion,
     Fact,
     Pictures,
-    Report,
     Section,
     Settings,
     Table,
     figure,
 )
-from .plots import Trace, error_beside_baselines, error_by_curvature, lag_curve, loss_curves, prediction_over_truth
+from .plots import Trace, error_beside_baselines, error_by_size, lag_curve, loss_curves, prediction_over_truth
 
 
-def regression_report(
-    title: str,
-    scores: Mapping[str, Any],
-    log: Sequence[Mapping[str, float]] = (),
-    config: Mapping[str, Any] | None = None,
-    traces: Sequence[Trace] = (),
-    others_by_curvature: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    pictures: Pictures | None = None,
-) -> Report:
-    """Of evaluate.regression_scores, the training log's rows and the run's config.
+@dataclass(frozen=True)
+class Words:
+    """What the page of an estimate says in its application's own words."""
 
-    `traces` carry the records' names; the longest is shown whole, and the worst moments from close by.
-    """
-    sections = regression_sections(scores, traces, others_by_curvature or {}, pictures)
-    return Report(
-        title,
-        regression_summary(scores),
-        regression_facts(scores),
-        [*sections, *run_sections(log, config)],
-    )
-
-
-def classification_report(
-    title: str,
-    scores: Mapping[str, Any],
-    log: Sequence[Mapping[str, float]] = (),
-    config: Mapping[str, Any] | None = None,
-    pictures: Pictures | None = None,
-) -> Report:
-    """Of evaluate.classification_scores, the training log's rows and the run's config."""
-    majority = scores["baselines"]["majority"]
-    facts = [
-        Fact(
-            "Accuracy",
-            percent(scores["accuracy"]),
-            f"always the commonest class: {percent(majority['accuracy'])}",
-        ),
-        Fact("Nats a label", figure(scores["nats"]), f"training frequencies: {figure(majority['nats'])}"),
-        Fact("Items", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
-    ]
-    summary = (
-        f"Of {scores['items']:,} items it never trained on the model names {percent(scores['accuracy'])} "
-        f"rightly; always answering with the commonest class would get {percent(majority['accuracy'])}."
-    )
-    sections = classification_sections(scores, pictures)
-    return Report(title, summary, facts, [*sections, *run_sections(log, config)])
+    truth: str = "truth"
+    """Who or what the true value comes from."""
+    up: str = ""
+    """What upwards means in a plot over time."""
+    zero: str = "Zero always says 0"
+    sizes: str = "One average hides where the errors are. Here the steps are sorted by the size of the true value."
+    bins: str = "Small values lie to the left, large ones to the right."
+    timing: str = "A careless model learns to follow rather than to foretell: it repeats what was, a little late."
 
 
 def regression_summary(scores: Mapping[str, Any]) -> str:
@@ -96,38 +62,60 @@ def regression_facts(scores: Mapping[str, Any]) -> list[Fact]:
 def regression_sections(
     scores: Mapping[str, Any],
     traces: Sequence[Trace] = (),
-    others_by_curvature: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    others_by_size: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     pictures: Pictures | None = None,
+    words: Words = Words(),
 ) -> list[Section]:
     """Open loop: baselines, prediction over time, error by size, lag, records."""
-    curvature = {"model": scores["by_curvature"], **(others_by_curvature or {})}
+    sizes = {"model": scores["by_size"], **(others_by_size or {})}
     sections = [
         Section(
             "Beside the baselines",
             "A prediction is worth something only if it beats what needs no model. Persistence is told the "
             "true value of a moment ago, which the model is not; at short range it is hard to beat.",
-            [error_beside_baselines(scores, "model")],
+            [error_beside_baselines(scores, "model", words.zero)],
         )
     ]
     if traces:
-        sections.append(_time_section(scores, traces))
-    moments = _worst_section(scores, traces, pictures)
+        sections.append(_time_section(scores, traces, words))
+    moments = _worst_section(scores, traces, pictures, words)
     return [
         *sections,
         Section(
             "Error by size",
-            "Most of any drive is nearly straight, so one average hides the bends. Here the steps are sorted "
-            "by the size of the true value: of steering, by how sharp the bend is.",
-            [error_by_curvature(curvature)],
+            words.sizes,
+            [error_by_size(sizes, words.bins)],
         ),
         Section(
             "Timing",
-            "A camera sees the steering only once the car has turned, and a careless model learns to follow "
-            "rather than to lead.",
+            words.timing,
             [lag_curve(scores["lag_curve"], scores["best_lag_s"])],
         ),
         moments,
         _records_section(scores),
+    ]
+
+
+def classification_summary(scores: Mapping[str, Any]) -> str:
+    """The outcome in a sentence."""
+    majority = scores["baselines"]["majority"]
+    return (
+        f"Of {scores['items']:,} items it never trained on the model names {percent(scores['accuracy'])} "
+        f"rightly; always answering with the commonest class would get {percent(majority['accuracy'])}."
+    )
+
+
+def classification_facts(scores: Mapping[str, Any]) -> list[Fact]:
+    """The figures at the top."""
+    majority = scores["baselines"]["majority"]
+    return [
+        Fact(
+            "Accuracy",
+            percent(scores["accuracy"]),
+            f"always the commonest class: {percent(majority['accuracy'])}",
+        ),
+        Fact("Nats a label", figure(scores["nats"]), f"training frequencies: {figure(majority['nats'])}"),
+        Fact("Items", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
     ]
 
 
@@ -168,22 +156,26 @@ def percent(share: float) -> str:
     return f"{100 * share:.{digits}f}{SPACE}%".replace("-", MINUS)
 
 
-def _time_section(scores: Mapping[str, Any], traces: Sequence[Trace]) -> Section:
+def _time_section(scores: Mapping[str, Any], traces: Sequence[Trace], words: Words) -> Section:
     longest = max(traces, key=lambda trace: len(trace.time_s))
     return Section(
         "Over time",
         "What the model says, drawn over what was so. Good: the thin line lies on the thick "
         "one. A line that is too flat plays safe; one that comes late follows.",
-        [prediction_over_truth([longest], "The longest record, whole.", "model", "truth")],
+        [prediction_over_truth([longest], "The longest record, whole.", "model", "truth", words.up)],
     )
 
 
-def _worst_section(scores: Mapping[str, Any], traces: Sequence[Trace], pictures: Pictures | None) -> Section:
+def _worst_section(
+    scores: Mapping[str, Any], traces: Sequence[Trace], pictures: Pictures | None, words: Words
+) -> Section:
     by_name = {trace.name: trace for trace in traces}
     near = [by_name[row["record"]].window(row["time_s"], 12) for row in scores["worst"][:3] if row["record"] in by_name]
     blocks: list[Block] = []
     if near:
-        blocks.append(prediction_over_truth(near, "Twelve seconds around the three worst.", "model", "driver"))
+        blocks.append(
+            prediction_over_truth(near, "Twelve seconds around the three worst.", "model", words.truth, words.up)
+        )
     if pictures is not None:
         blocks.append(pictures)
     keys = ("record", "time_s", "prediction", "truth", "error")

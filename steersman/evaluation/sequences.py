@@ -1,12 +1,11 @@
 """Scores of sequences of words, and what the nearest training sentence would get."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import log
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from ..errors import UserError
 
@@ -46,15 +45,6 @@ class Nearest:
                 row, weight = self.index[word]
                 near[row] += n * self.idf[word] * weight
         return self.pairs[int(near.argmax())][1]
-
-
-def bleu_table(scores: Mapping[str, Any]) -> Table:
-    """A run's score and its baselines, best first, and how BLEU was counted."""
-    table = Table("", "BLEU", "chrF", box=None, caption=f"BLEU: {scores['signature']}", caption_justify="left")
-    rows = {f"this run, beam {scores['beam']}": scores, **scores["baselines"]}
-    for name, row in sorted(rows.items(), key=lambda item: -item[1]["bleu"]):
-        table.add_row(name, f"{row['bleu']:.2f}", f"{row['chrf']:.2f}", style="bold" if "this run" in name else None)
-    return table
 
 
 def _words(text: str) -> list[str]:

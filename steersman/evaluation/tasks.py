@@ -1,68 +1,118 @@
-"""Tasks: how each kind of problem is scored, beside what, and told."""
+"""Tasks of any application: numbers are estimated, classes are told apart."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..data.examples import Example
 from ..data.records import Record
 from ..errors import UserError
-from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead
+from ..nn.heads import Classification, Regression
 from ..nn.model import Model
 from ..progress import Watch, silent
-from ..recipes.text.reading import judged, labels_of, text_scores
-from ..training.recipe import read_records
+from ..training.material import Material
 from ..training.run import Run
-from .metrics import Scores, by_curvature, classification_scores, regression_scores
+from ..training.task import Scores, TaskSpec
+from .metrics import by_size, classification_scores, quantile_edges, regression_scores
+from .outcome import Scored, Told, contract, run_name, scores_beside
+from .page import Pictures
+from .plots import Trace
 from .ridge import ridge
+from .sections import (
+    Words,
+    classification_facts,
+    classification_sections,
+    classification_summary,
+    regression_facts,
+    regression_sections,
+    regression_summary,
+)
 
 
-def score(
-    run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent
-) -> tuple[Scores, list[Record], list[Example], list[np.ndarray]]:
-    """Scores on the run's own test records or on all of other data; the records, and what was seen and said.
+@dataclass(frozen=True)
+class Estimate(TaskSpec):
+    """A number is estimated, at every step or once a record; the head's first target is the one that is scored."""
 
-    `beside` are runs of the same target, such as the single-frame model, that stand among the baselines.
-    """
-    model = run.model()
-    records = read_records(run.recipe, data, watch) if data else run.records(watch)["test"]
-    shown = run.recipe.examples(model, records, watch)
-    kept = "records kept apart from training" if not data else ", ".join(Path(path).name for path in data)
-    if isinstance(model.head, ClassificationHead):
-        _alone(beside)
-        counts, names = model.head.counts.numpy(), model.head.names()
-        if not isinstance(model.head, NextSymbolHead):
-            last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
-            labels = model.head.labels(np.concatenate([e.y.reshape(-1) for e in shown]))
-            logits = np.concatenate([part[last].numpy() for part in model.stream(shown)])
-            return classification_scores(logits, labels, counts, names) | {"data": kept}, records, shown, [logits]
-        confusion, nats, passage = judged(model, shown)
-        train = run.recipe.examples(model, run.records(watch)["train"], watch)
-        labels, known = ([labels_of(model.head, e.y) for e in part] for part in (shown, train))
-        scores = text_scores(confusion, nats, labels, counts, model.head.names(), known)
-        return scores | {"data": kept}, records, shown, [passage.numpy()]
-    predicted = _scored(model.predict(shown))
-    others: dict[str, Sequence[np.ndarray]] = {
-        _name(other): _beside(other, model.head.targets[0], records) for other in beside
-    }
-    if (line := _ridge(run, model, shown, bool(data), watch)) is not None:
-        others["ridge"] = line
-    rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in shown])))
-    assert isinstance(model.head, RegressionHead)
-    mean, names = float(model.head.mean[0]), [e.name for e in shown]
-    truths = _scored([np.atleast_2d(e.y) for e in shown])
-    scores = regression_scores(predicted, truths, mean, rate_hz, others, names)
-    curves = {name: by_curvature(np.concatenate(o), np.concatenate(truths)) for name, o in others.items()}
-    return scores | {"target": model.head.targets[0], "data": kept, "others": curves}, records, shown, predicted
+    quantity: str = ""
+    """What is estimated, in words; empty: the target's name."""
+    unit: str = ""
+    """Unit of it, in words; empty: as in the data."""
+
+    measure: ClassVar[str] = "rmse"
+    heads = (Regression,)
+    usual: ClassVar[bool] = True
+    words: ClassVar[Words] = Words()
+    """What its page says that an application says otherwise."""
+    edges: ClassVar[tuple[float, ...]] = ()
+    """Bounds of the true value's size by which errors are sorted; none: five bins of as many steps each."""
+    columns: ClassVar[tuple[str, ...]] = ("rmse", "mae")
+
+    def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
+        model: Model = run.model()
+        target, examples = model.head.targets[0], run.recipe.examples(model, material.test, watch)
+        predictions = _first(model.predict(examples))
+        truths = _first([np.atleast_2d(e.y) for e in examples])
+        others: dict[str, Sequence[np.ndarray]] = {run_name(o): _beside(o, target, material.test) for o in beside}
+        if (line := _ridge(run, model, examples, material, watch)) is not None:
+            others["ridge"] = line
+        rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in examples])))
+        names, edges = [e.name for e in examples], self.edges or quantile_edges(np.concatenate(truths))
+        mean = float(model.head.mean[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]
+        scores = regression_scores(predictions, truths, mean, rate_hz, others, names, edges=edges)
+        sizes = {name: by_size(np.concatenate(o), np.concatenate(truths), edges) for name, o in others.items()}
+        scores |= {
+            "target": self.quantity or target,
+            "unit": self.unit,
+            "data": material.name,
+            "others": sizes,
+            "also": {"best lag (s)": scores["best_lag_s"]},
+        }
+        scores = contract(self, scores, self.columns)
+        return Scored(scores, lambda: self._told(scores, run, material.test, examples, predictions))
+
+    def _told(
+        self,
+        scores: Scores,
+        run: Run,
+        records: Sequence[Record],
+        examples: Sequence[Example],
+        predictions: Sequence[np.ndarray],
+    ) -> Told:
+        # A record with one answer has nothing to draw over time.
+        lines = [(e, p) for e, p in zip(examples, predictions, strict=True) if e.y.ndim == 2]
+        traces = [Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in lines]
+        pictures = _worst_pictures(scores, records, run.recipe.inputs)  # pyright: ignore[reportAttributeAccessIssue]
+        sections = regression_sections(scores, traces, scores["others"], pictures, self.words)
+        return regression_summary(scores), regression_facts(scores), sections
 
 
-def _alone(beside: Sequence[Run]) -> None:
-    if beside:
-        raise UserError("--beside is for runs that predict a number; classes and texts stand beside baselines alone")
+@dataclass(frozen=True)
+class Classify(TaskSpec):
+    """Classes are told apart, at every step or once a record."""
+
+    measure: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+    heads = (Classification,)
+    usual: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ("accuracy", "nats")
+
+    def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
+        model: Model = run.model()
+        head: Any = model.head
+        examples = run.recipe.examples(model, material.test, watch)
+        last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
+        labels = head.labels(np.concatenate([e.y.reshape(-1) for e in examples]))
+        logits = np.concatenate([part[last].numpy() for part in model.stream(examples)])
+        scores = classification_scores(logits, labels, head.counts.numpy(), head.names())
+        scores["baselines"] |= scores_beside(self, self.columns, beside, material)
+        scores = contract(self, scores | {"data": material.name}, self.columns)
+        told = classification_summary(scores), classification_facts(scores), classification_sections(scores)
+        return Scored(scores, lambda: told)
 
 
-def _scored(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _first(values: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The first target: the one that is scored."""
     return [v[:, 0] for v in values]
 
@@ -71,18 +121,27 @@ def _beside(run: Run, target: str, records: Sequence[Record]) -> list[np.ndarray
     model = run.model()
     if model.head.targets[0] != target:
         raise UserError(f"{run.folder} predicts {model.head.targets[0]}, not {target}: it can't stand beside")
-    return _scored(model.predict(run.recipe.examples(model, records)))
+    return _first(model.predict(run.recipe.examples(model, records)))
 
 
-def _ridge(run: Run, model: Model, shown: Sequence[Example], foreign: bool, watch: Watch) -> list[np.ndarray] | None:
+def _ridge(
+    run: Run, model: Model, examples: Sequence[Example], material: Material, watch: Watch
+) -> list[np.ndarray] | None:
     """Ridge regression on what the run was trained on; None where an answer is for a whole record, or that is gone."""
-    # A simulator's drives are not recorded anew just to score other data.
-    if model.flavour != "many-to-many" or (foreign and not run.data) or not all(Path(p).exists() for p in run.data):
+    if model.flavour != "many-to-many" or material.known is None or not material.known["validation"]:
         return None
-    parts = run.records(watch)
-    train, validation = (run.recipe.examples(model, parts[part], watch) for part in ("train", "validation"))
-    return ridge(train, validation, shown)
+    train, held = (run.recipe.examples(model, material.known[part], watch) for part in ("train", "validation"))
+    return ridge(train, held, examples)
 
 
-def _name(run: Run) -> str:
-    return f"{run.name} ({run.folder.name})"
+def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> Pictures | None:
+    streams = {record.name: record[inputs] for record in records}
+    if len(next(iter(streams.values())).values.shape) != 4:
+        return None
+    # By time, not by step: steps whose picture can't be decoded are left out of what was seen.
+    moments = [(streams[w["record"]], w["time_s"]) for w in scores["worst"]]
+    seen = [np.asarray(s.values[int(np.argmin(np.abs(s.time_s - s.time_s[0] - t)))]) for s, t in moments]
+    captions = [
+        f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}" for w in scores["worst"]
+    ]
+    return Pictures(seen, captions)

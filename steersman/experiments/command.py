@@ -26,7 +26,7 @@ class Compare:
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     """Names, or patterns such as 'steer-*'."""
     data: tuple[str, ...] = ()
-    """Recordings: folders of any format that is known."""
+    """Data that all of them learn from; none: the recipes' own source."""
     seeds: int = 3
     """Trainings of each recipe, with the seeds from 0 on."""
     steps: int = 0
@@ -54,15 +54,15 @@ class BenchCores:
 def compare(arguments: list[str]) -> None:
     """train recipes side by side"""
     options = tyro.cli(Compare, args=arguments, prog="steersman compare")
-    if not options.data:
-        raise UserError("compare needs recordings to train on: --data FOLDER")
     if options.seeds < 1 or options.steps < 0 or options.minutes < 0 or (options.steps and options.minutes):
         raise UserError("--seeds must be at least 1, --steps and --minutes not below 0, and only one of the two given")
     data = tuple(str(Path(path).resolve()) for path in options.data)
-    folder = Path(options.folder or Path("runs") / "-".join(["compare", *(Path(path).name for path in data)]))
-    comparison = Comparison(
-        chosen(options.recipes, RECIPES, data), data, folder, options.seeds, options.steps, options.minutes
+    folder = Path(
+        options.folder or Path("runs") / "-".join(["compare", *(Path(path).name for path in data or options.recipes)])
     )
+    with bars() as watch:
+        recipes, records = chosen(options.recipes, RECIPES, data, watch)
+    comparison = Comparison(recipes, data, folder, options.seeds, options.steps, options.minutes, records)
     try:
         with bars() as watch:
             found = comparison.go(say, watch)

@@ -13,19 +13,23 @@ import numpy as np
 from rich.table import Table
 
 from ..config import did_you_mean
+from ..data.records import Record
 from ..errors import UserError
+from ..evaluation.outcome import best_first
 from ..evaluation.report import report_run
 from ..files import write_file
-from ..nn.heads import Regression
 from ..progress import Watch, silent
 from ..training.checkpoints import write_json
 from ..training.fit import fit
-from ..training.recipe import Recipe, read_records
+from ..training.prepare import divide, prepare
+from ..training.recipe import Recipe, open_records
 from ..training.run import Run
+from ..training.task import task_of
 from ..training.trainer import Trainer, read_log
 
 TIMED = 12
 """Steps that are timed to fit a training into its minutes; the first quarter does not count."""
+Make = Callable[[Sequence[Record]], Recipe]
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,11 @@ class Comparison:
     folder: Path
     seeds: int = 3
     steps: int = 0
-    """Of each training; 0: as the recipe has it."""
+    """Steps of each training; 0: as the recipe has it."""
     minutes: float = 0.0
     """CPU minutes of each training's steps; 0: as many steps as said."""
+    records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    """What was read of the data, by recipe."""
     failed: dict[str, str] = field(default_factory=dict)
 
     def go(self, say: Callable[[str], None], watch: Watch = silent) -> dict[str, Any]:
@@ -47,42 +53,62 @@ class Comparison:
 
         UserError after the others are done, where a training can't be made.
         """
-        split = next(iter(self.recipes.values())).split
-        found: dict[str, Any] = {"data": list(self.data), "recipes": {}, "baselines": {}}
+        first = next(iter(self.recipes.values()))
+        task = task_of(first)
+        found: dict[str, Any] = {
+            "data": list(self.data),
+            "measure": task.measure,
+            "higher_is_better": task.higher_is_better,
+            "recipes": {},
+            "baselines": {},
+        }
         for name, recipe in self.recipes.items():
             for seed in range(self.seeds):
                 try:
-                    scores = self._scores(name, replace(recipe, split=split), seed, say, watch)
+                    scores = self._scores(name, replace(recipe, split=first.split), seed, say, watch)
                 except UserError as error:
                     self.failed[f"{name}, seed {seed}"] = str(error)
                     say(f"{name}, seed {seed}: {error}")
                     continue
-                row = found["recipes"].setdefault(name, {"rmse": [], "best_lag_s": [], "minutes": [], "seeds": []})
-                for key, value in (("rmse", scores["rmse"]), ("best_lag_s", scores["best_lag_s"]), ("seeds", seed)):
-                    row[key].append(value)
-                row["minutes"].append(sum(r["seconds"] for r in read_log(self._run(name, seed))) / 60)
-                row["mean"] = float(np.mean(row["rmse"]))
-                found["baselines"] = {k: b["rmse"] for k, b in scores["baselines"].items()} | found["baselines"]
+                self._note(found, name, seed, scores)
                 self._write(found)
         found["failed"] = self.failed
         self._write(found)
         return found
+
+    def _note(self, found: dict[str, Any], name: str, seed: int, scores: Mapping[str, Any]) -> None:
+        row = found["recipes"].setdefault(name, {"values": [], "minutes": [], "seeds": [], "also": {}})
+        row["values"].append(scores["value"])
+        row["seeds"].append(seed)
+        row["minutes"].append(sum(r["seconds"] for r in read_log(self._run(name, seed))) / 60)
+        row["mean"] = float(np.mean(row["values"]))
+        for what, value in scores.get("also", {}).items():
+            row["also"].setdefault(what, []).append(value)
+        mine = {what: b.get(scores["measure"]) for what, b in scores["baselines"].items()}
+        found["baselines"] = {k: v for k, v in mine.items() if v is not None} | found["baselines"]
 
     def _run(self, name: str, seed: int) -> Path:
         return self.folder / f"{name}-seed-{seed}"
 
     def _scores(self, name: str, recipe: Recipe, seed: int, say, watch: Watch) -> dict[str, Any]:
         folder = self._run(name, seed)
-        done = folder / "metrics.json"
-        begun = Run.open(folder).recipe.training.steps if (folder / "config.json").exists() else 0
+        done, begun = folder / "metrics.json", (folder / "config.json").exists()
         training = replace(recipe.training, seed=seed, steps=self.steps or recipe.training.steps)
         if self.minutes:  # What was measured when it was begun stands.
-            training = replace(training, steps=begun or steps_within(recipe, self.data, self.minutes * 60, watch))
+            within = Run.open(folder).recipe.training.steps if begun else self._steps_within(name, recipe, watch)
+            training = replace(training, steps=within)
         recipe = replace(recipe, training=training)
-        if done.exists() and Run.open(folder).recipe == recipe:
+        if done.exists() and begun and Run.open(folder).recipe == recipe.adapt(self._parts(name, recipe, watch)):
             return json.loads(done.read_text())
         say(f"{name}, seed {seed}: {training.steps} steps")
-        return report_run(fit(name, recipe, folder, self.data, say=say, watch=watch), watch=watch)
+        run = fit(name, recipe, folder, self.data, say=say, watch=watch, records=self.records.get(name))
+        return report_run(run, watch=watch)
+
+    def _parts(self, name: str, recipe: Recipe, watch: Watch):
+        return divide(recipe, self.data, self.records.get(name), watch=watch)
+
+    def _steps_within(self, name: str, recipe: Recipe, watch: Watch) -> int:
+        return steps_within(recipe, self._parts(name, recipe, watch), self.minutes * 60, watch)
 
     def _write(self, found: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,26 +116,34 @@ class Comparison:
         write_file(self.folder / "compare.md", markdown(found).encode())
 
 
-def chosen(names: Sequence[str], known: Mapping[str, Callable[[Sequence[str]], Recipe]], data: Sequence[str]):
-    """The recipes that are named, or that a pattern such as steer-* fits. UserError where one is not to be had."""
+def chosen(
+    names: Sequence[str], known: Mapping[str, Make], data: Sequence[str], watch: Watch = silent
+) -> tuple[dict[str, Recipe], dict[str, Sequence[Record]]]:
+    """The recipes that are named, or that a pattern such as steer-* fits, and the data as each of them reads it.
+
+    UserError where one is not to be had, or where they are scored by different measures.
+    """
     found: dict[str, Recipe] = {}
+    records: dict[str, Sequence[Record]] = {}
+    read: dict[str, Sequence[Record]] = {}
     for name in names:
         fitting = [k for k in known if fnmatchcase(k, name)]
         if not fitting:
             raise UserError(f"no recipe {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
-        found |= {k: known[k](data) for k in fitting if k not in found}
-    for name, recipe in found.items():
-        if not isinstance(recipe.head, Regression):
-            raise UserError(f"{name} does not predict a number; compare is for recipes that do, such as steer-*")
-    return found
+        for one in (k for k in fitting if k not in found):
+            source = known[one](()).source
+            way = repr(source) if not data else type(source).open.__qualname__
+            read[way] = read[way] if way in read else open_records(known[one](()), data, watch)
+            found[one], records[one] = known[one](read[way]), read[way]
+    measures = {name: task_of(recipe).measure for name, recipe in found.items()}
+    if len(set(measures.values())) > 1:
+        each = ", ".join(f"{name} by {measure}" for name, measure in measures.items())
+        raise UserError(f"recipes are compared by one measure, but these are scored by several: {each}")
+    return found, records
 
 
-def steps_within(recipe: Recipe, data: Sequence[str], seconds: float, watch: Watch = silent) -> int:
+def steps_within(recipe: Recipe, parts, seconds: float, watch: Watch = silent) -> int:
     """How many steps of a training take so much CPU time."""
-    records = recipe.taught("train", recipe.divide(read_records(recipe, data, watch))["train"])
-    model = recipe.build(tuple(records[0][recipe.inputs].values.shape[1:]))
-    shown = recipe.examples(model, records, watch)
-    recipe.fit(model, shown)
     clock: list[float] = []
 
     def tick(what: str, done: int, total: int, note: str = "") -> None:
@@ -117,41 +151,49 @@ def steps_within(recipe: Recipe, data: Sequence[str], seconds: float, watch: Wat
 
     training = replace(recipe.training, steps=TIMED, warmup=1)
     with tempfile.TemporaryDirectory() as folder:
-        batches = recipe.batched(model, shown, 0, 1)
-        Trainer(model, batches, training, Path(folder), say=lambda text: None, watch=tick).run()
+        made = prepare(recipe, parts, folder=Path(folder), watch=watch)
+        Trainer(made.model, made.batches, training, Path(folder), say=lambda text: None, watch=tick).run()
     return max(1, round(seconds / float(np.median(np.diff(clock[TIMED // 4 :])))))
 
 
-def _rows(found: Mapping[str, Any]) -> list[tuple[str, float, list[float], float | None, float | None]]:
-    """Name, mean, each seed, lag and minutes; best first."""
-    rows = [
-        (name, r["mean"], r["rmse"], float(np.mean(r["best_lag_s"])), float(np.mean(r["minutes"])))
-        for name, r in found["recipes"].items()
-    ]
-    rows += [(name.replace("_", " "), value, [], None, None) for name, value in found["baselines"].items()]
-    return sorted(rows, key=lambda row: row[1])
+def _rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Cells of each recipe and each baseline, best first."""
+    columns = _also(found)
+    values = {name: row["mean"] for name, row in found["recipes"].items()} | found["baselines"]
+    rows = []
+    for name in best_first(values, found["higher_is_better"]):
+        cells = [name.replace("_", " "), f"{values[name]:.4f}", "", *("" for _ in columns), ""]
+        if (row := found["recipes"].get(name)) is not None:
+            cells[0], cells[2] = name, " ".join(f"{value:.4f}" for value in row["values"])
+            for place, what in enumerate(columns, 3):
+                told = row["also"].get(what)
+                cells[place] = f"{np.mean(told):+.2f}" if told else ""
+            cells[-1] = f"{np.mean(row['minutes']):.1f}"
+        rows.append(tuple(cells))
+    return rows
 
 
-def _cells(row) -> tuple[str, ...]:
-    name, mean, seeds, lag_s, minutes = row
-    told = ("", "") if lag_s is None or minutes is None else (f"{lag_s:+.2f}", f"{minutes:.1f}")
-    return (name, f"{mean:.4f}", " ".join(f"{s:.4f}" for s in seeds), *told)
+def _also(found: Mapping[str, Any]) -> list[str]:
+    """What is told beside the measure."""
+    return list(dict.fromkeys(what for row in found["recipes"].values() for what in row["also"]))
 
 
-COLUMNS = ("recipe", "RMSE, mean", "each seed", "best lag, s", "minutes")
+def _columns(found: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("recipe", f"{found['measure']}, mean", "each seed", *_also(found), "minutes")
 
 
 def comparison_table(found: Mapping[str, Any]) -> Table:
     """The recipes and the baselines, best first."""
-    table = Table(*COLUMNS, box=None)
+    table = Table(*_columns(found), box=None)
     for row in _rows(found):
-        table.add_row(*_cells(row), style="bold" if row[2] else None)
+        table.add_row(*row, style="bold" if row[2] else None)
     return table
 
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The same table for a document."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, _rows(found))]
+    columns = _columns(found)
+    lines = [columns, ["---"] * len(columns), *_rows(found)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     failed = "".join(f"\nNot trained: {name}: {why}\n" for name, why in found.get("failed", {}).items())
     return f"{table}\n{failed}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from ..nn.cores import State, map_state
 from ..nn.encoders import EmbeddingEncoder
-from ..nn.heads import ClassificationHead
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..worlds.film import DriveVideo
@@ -83,37 +83,37 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
     model, shown = sample.model, range(max(0, at + 1 - steps), at + 1)
     model.requires_grad_(False)
     states = read_on(sample, 0, shown.start, model.initial(1)) if states is None else states
-    encoder = model.encoder
-    if isinstance(encoder, EmbeddingEncoder):
+    encoder: Any = model.encoder
+    if encoder.symbols is not None:
         x = sample.features(shown.start, shown.stop)[0]
         plain = encoder.vectors.weight.mean(0).expand_as(x)
     else:
         x = sample.x(shown.start, shown.stop)[0].to(encoder.mean.dtype)
         plain = encoder.mean.expand_as(x)
     raw = last_output(model, x.unsqueeze(0), states)[0]
-    chosen = int(raw.argmax()) if isinstance(model.head, ClassificationHead) else 0
+    chosen = int(raw.argmax()) if model.head.classes else 0
 
     def function(line: Tensor) -> Tensor:
         said = last_output(model, line, states)
         # Of classes the score before the softmax, of numbers the estimate in their own units.
-        return said[:, chosen] if isinstance(model.head, ClassificationHead) else model.head.point(said)[:, 0]
+        return said[:, chosen] if model.head.classes else model.head.point(said)[:, 0]
 
     said, _ = spoken(sample, raw, sample.answer(at))
-    return Window(x, plain, function, shown, f"score of {said}" if isinstance(model.head, ClassificationHead) else said)
+    return Window(x, plain, function, shown, f"score of {said}" if model.head.classes else said)
 
 
 @torch.no_grad()
 def read_on(sample: Sample, start: int, stop: int, state: State) -> State:
     """Of encoder and core, from before one step to before another; a core that is not causal begins there anew."""
     for first in range(start, stop if sample.model.causal else start, 64):
-        _, state = sample.model(sample.x(first, min(stop, first + 64)), state)
+        _, state = sample.model.run(sample.x(first, min(stop, first + 64)), state)
     return state
 
 
 def last_output(model: Model, line: Tensor, states: State) -> Tensor:
     """The head's outputs (batch output) at the last step of a line (batch time ...), from the states of one row."""
     encoder_state, state = map_state(lambda s: s.expand(len(line), *s.shape[1:]).contiguous(), states)
-    if isinstance(model.encoder, EmbeddingEncoder):
+    if model.encoder.symbols is not None:
         feature = line
     else:
         feature, _ = model.encoder(line, encoder_state)

@@ -11,8 +11,7 @@ from ..data.examples import Example
 from ..data.records import Record
 from ..errors import UserError
 from ..nn.cores import BidirectionalCore, Core, StackCore, State
-from ..nn.encoders import EmbeddingEncoder
-from ..nn.model import FeedbackModel, Model
+from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import read_records
 from ..training.run import Run
@@ -45,9 +44,9 @@ class Sample:
 
     def words(self, steps: Sequence[int]) -> list[str]:
         """Each input in a few characters."""
-        x, encoder = self.example.x, self.model.encoder
-        if isinstance(encoder, EmbeddingEncoder):
-            names = encoder.symbols.names()
+        x, symbols = self.example.x, self.model.encoder.symbols
+        if symbols is not None:
+            names = symbols.names()
             return ["␣" if names[c] == " " else names[c] for c in x[np.asarray(steps), 0]]
         if x.ndim > 2:
             return [f"{self.example.time_s[t]:.2f} s" for t in steps]
@@ -79,10 +78,10 @@ class Sample:
 def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = silent) -> Sample:
     """Record `number` of a run's test records or of other data. UserError where the model can't be looked into."""
     model = run.model()
-    if isinstance(model, FeedbackModel) or not isinstance(model, Model):
+    if model.feedback or not model.aligned:
         why = (
             "is fed what it said itself, which is not drawn"
-            if isinstance(model, FeedbackModel)
+            if model.feedback
             else "reads one sequence and writes another; to see where it looked: steersman translate RUN --attention"
         )
         raise UserError(f"{run.folder}: this model {why}; explain takes one encoder, one core and one head")
@@ -90,10 +89,10 @@ def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = 
     if not 0 <= number < len(records):
         raise UserError(f"--sample {number}: there are {len(records)} records, from 0 to {len(records) - 1}")
     record = records[number]
-    shape = tuple(record[run.recipe.inputs].values.shape[1:]) or (1,)
+    shape = tuple(record[run.steps.inputs].values.shape[1:]) or (1,)
     if shape != run.raw:
         raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {run.raw}")
-    return Sample(run.name, model, record, run.recipe.inputs, run.recipe.examples(model, [record], watch)[0])
+    return Sample(run.name, model, record, run.steps.inputs, run.recipe.examples(model, [record], watch)[0])
 
 
 def layers(core: Core) -> list[list[tuple[Core, bool]]]:

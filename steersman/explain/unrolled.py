@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from ..nn.cores import LSTMCore, StackCore, State, map_state, state_tensors
-from ..nn.heads import ClassificationHead
 from ..nn.model import Model
 from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
 from .samples import Sample, layers
@@ -231,8 +230,8 @@ def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> 
 
 def spoken(sample: Sample, raw: Tensor, answer: np.ndarray) -> tuple[str, str]:
     """Prediction and truth in words; of several targets the first."""
-    head = sample.model.head
-    if isinstance(head, ClassificationHead):
+    head: Any = sample.model.head
+    if head.classes:
         names, classes = head.names(), (int(raw.argmax()), int(head.labels(np.asarray(answer[:1]))[0]))
         said, was = (names[i] if names else str(i) for i in classes)
         return f"“{said}”", f"“{was}”"

@@ -15,10 +15,9 @@ from ..data.records import Record
 from ..errors import UserError
 from ..files import disk_error, sync_folder, write_file
 from ..nn.cores import state_tensors
-from ..nn.heads import ClassificationHead
 from ..nn.model import Model
 from ..progress import Watch, silent
-from ..training.recipe import read_records
+from ..training.recipe import Parts, read_records
 from ..training.run import Run
 from ..version import __version__
 from .graph import PREPARED, after, check_steps, state_names, step_graph
@@ -69,7 +68,7 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
     return Exported(folder, worst, **scores)
 
 
-def divided(run: Run, data: Sequence[str], watch: Watch) -> dict[str, list[Record]]:
+def divided(run: Run, data: Sequence[str], watch: Watch) -> Parts:
     """The run's records as it was trained on them; of other data all, for checking and for scoring alike."""
     if not data:
         return run.records(watch)
@@ -79,21 +78,22 @@ def divided(run: Run, data: Sequence[str], watch: Watch) -> dict[str, list[Recor
 
 def _describe(whole: Any, run: Run, model: Model, records: Sequence[Record]) -> None:
     """What a program has to know, each as JSON in the file's metadata."""
-    head = model.head
-    stream = records[0][run.recipe.inputs]
+    head: Any = model.head
+    recipe = run.steps
+    stream = records[0][recipe.inputs]
     period_s = float(np.median(np.diff(stream.time_s))) if len(stream) > 1 else 0.0
     about = {
         "format": FORMAT,
         "steersman": __version__,
         "recipe": run.name,
-        "flavour": run.recipe.flavour,
-        "input": run.recipe.inputs,
+        "flavour": recipe.flavour,
+        "input": recipe.inputs,
         "raw": run.raw,
         "targets": head.targets,
         "units": {name: unit(name) for name in head.targets},
         "rate_hz": round(1 / period_s, 6) if period_s else None,
-        "classes": head.names() if isinstance(head, ClassificationHead) else None,
-        "characters": getattr(getattr(model.encoder, "symbols", None), "characters", ""),
+        "classes": head.names() if head.classes else None,
+        "characters": model.encoder.symbols.characters if model.encoder.symbols else "",
         "states": {name: after(name) for name in state_names(model.initial(1))},
     }
     for key, value in about.items():
@@ -126,7 +126,7 @@ def disagreement(made: bytes, model: Model, raws: Iterator[np.ndarray]) -> float
             state = model.initial(len(raw))
             carried = Carried(made, state)
         x = model.encoder.prepare(torch.as_tensor(raw))
-        out, state = model(x.unsqueeze(1), state)
+        out, state = model.run(x.unsqueeze(1), state)
         found = carried.step(raw)
         where = f"at step {number} of a batch of {len(raw)}"
         if prepared is not None:

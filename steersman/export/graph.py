@@ -30,7 +30,7 @@ from ..nn.cores import (
 )
 from ..nn.encoders import EmbeddingEncoder, IdentityEncoder
 from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead
-from ..nn.model import Model
+from ..nn.model import Model, SequenceModel
 from ..nn.pictures import ConvEncoder, Picture, RoadTexture
 
 OPSET, IR = 18, 9
@@ -128,23 +128,12 @@ def step_graph(model: Model) -> Any:
     return whole
 
 
-def check_steps(model: Any) -> None:
+def check_steps(model: SequenceModel) -> None:
     """UserError where a model has no step of its own."""
-    if not isinstance(model, Model):
-        raise UserError(
-            f"a {type(model).__name__} can't be exported: it reads a whole source before it says anything, so it has "
-            "no single step from input to prediction"
-        )
-    if type(model) is not Model:
-        raise UserError(
-            f"a {type(model).__name__} can't be exported: that a model is fed its own last prediction has no form in "
-            "ONNX here"
-        )
-    if not model.causal:
-        raise UserError(
-            f"{type(model.core).__name__} can't be exported: it is not causal, it reads a sequence from its end; train "
-            "it with a core that reads forwards only"
-        )
+    if model.no_step:
+        raise UserError(f"this model can't be exported: {model.no_step}")
+    if model.feedback:
+        raise UserError("this model can't be exported: that it is fed its own last prediction has no form in ONNX here")
 
 
 def state_names(state: State) -> list[str]:
@@ -444,9 +433,9 @@ def _regression(graph: Graph, head: RegressionHead, feature: str) -> list[tuple]
     return [("prediction", 1, ["batch", len(head.targets)])]
 
 
-def _classification(graph: Graph, head: ClassificationHead, feature: str) -> list[tuple]:
+def _classification(graph: Graph, head: Any, feature: str) -> list[tuple]:
     graph.op("Gemm", feature, head.linear.weight, head.linear.bias, transB=1, name="logits")
-    if isinstance(head, NextSymbolHead):
+    if head.symbols is not None:
         graph.op("Gather", head.table, graph.op("ArgMax", "logits", axis=1), name="prediction")
     else:
         graph.op("ArgMax", "logits", axis=1, name="prediction")

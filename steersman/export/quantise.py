@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ..data.records import Record
-from ..nn.heads import ClassificationHead
 from ..nn.model import Model
 from ..progress import Watch
 from ..training.run import Run
@@ -42,7 +41,7 @@ def _quantised(made: bytes, run: Run, model: Model, records: Any, watch: Watch) 
     watch("scoring", 3, 4)
     int8_error = _held_out(small, run, model, records["test"])
     watch("scoring", 4, 4)
-    measure = "nats" if isinstance(model.head, ClassificationHead) else f"RMSE of {model.head.targets[0]}"
+    measure = "nats" if model.head.classes else f"RMSE of {model.head.targets[0]}"
     return small, {"error": error, "int8_error": int8_error, "measure": measure, "floats": floats}
 
 
@@ -93,18 +92,18 @@ def _quiet() -> Iterator[None]:
 
 def _held_out(made: bytes, run: Run, model: Model, records: Sequence[Record]) -> float:
     """Error of a graph on records, each from a zero state: root of the mean square, or nats for classes."""
-    total, count = 0.0, 0
+    total, count, head = 0.0, 0, cast(Any, model.head)
     for example, record in zip(run.recipe.examples(model, records), records, strict=True):
         carried = Carried(made, model.initial(1))
         out = [carried.step(raw[None]) for raw in raw_values(run, record)]
         y = torch.from_numpy(np.atleast_2d(example.y))
-        if isinstance(model.head, ClassificationHead):
+        if model.head.classes:
             logits = torch.from_numpy(np.concatenate([o["logits"] for o in out[-len(y) :]]))
-            labels = torch.from_numpy(model.head.labels(y.numpy())[:, 0])
+            labels = torch.from_numpy(head.labels(y.numpy())[:, 0])
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
         else:
             said = torch.from_numpy(np.concatenate([o["prediction"] for o in out[-len(y) :]]))
             losses = ((said - y)[:, 0]) ** 2  # The first target is the one that is scored.
         total, count = total + losses.double().sum().item(), count + len(losses)
     mean = total / count
-    return mean if isinstance(model.head, ClassificationHead) else mean**0.5
+    return mean if model.head.classes else mean**0.5

@@ -50,10 +50,11 @@ def _endless(run: Run, records: Sequence[Record], first: int) -> Iterator[np.nda
 
 def raw_values(run: Run, record: Record) -> Iterator[np.ndarray]:
     """The steps of a record as the graph takes them."""
-    values = record[run.recipe.inputs].values
+    values = record[run.steps.inputs].values
+    shape: Any = run.raw
     for start in range(0, len(values), 64):  # Frames are decoded when asked for.
         for step in np.asarray(values[start : start + 64]):
-            step = np.reshape(step, run.raw)
+            step = np.reshape(step, shape)
             yield step if step.dtype == np.uint8 and step.ndim == 3 else _wide(step)
 
 

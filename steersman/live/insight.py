@@ -8,7 +8,7 @@ import torch
 from ..explain.gates import CANDIDATE, Belt, belts
 from ..explain.saliency import integrated_gradients, last_output
 from ..nn.cores import State, map_state, state_tensors
-from ..nn.model import FeedbackModel, Model
+from ..nn.model import Model
 from ..nn.pictures import PictureEncoder
 
 MOST_UNITS = 64
@@ -22,7 +22,7 @@ class Insight:
 
     def __init__(self, model: Model):
         self.model = model.requires_grad_(False)
-        plain = not isinstance(model, FeedbackModel)  # Its core is also fed what was said before.
+        plain = not model.feedback  # Its core is also fed what was said before.
         self.has_gates = plain and model.causal
         self.has_look = plain and isinstance(model.encoder, PictureEncoder)
         self.layers = self._layers()

@@ -25,7 +25,8 @@ from ..processes import failures_sent, heard, send, stand_back
 from ..progress import Watch
 from ..sources import read
 from ..training.fit import fit
-from ..training.recipe import read_records
+from ..training.prepare import divide
+from ..training.recipe import open_records, read_records
 from ..training.run import Run, new_folder
 from ..training.trainer import Look, Trainer
 from ..worlds.recording import LABELS
@@ -70,7 +71,8 @@ class Learning(Spec):
     ) -> Run:
         """A new run that goes on from another. UserError where there is nothing to learn from."""
         recipe, before = run.recipe, [path for path in run.extra if path != str(recordings.resolve())]
-        own = num_taught(recipe.divide(read_records(recipe, run.data, watch))["train"])
+        records = open_records(recipe, run.data, watch)
+        own = num_taught(divide(recipe, records=records)["train"])
         own += num_taught(read_records(recipe, before)) if before else 0
         persons = num_taught(read(recordings))
         if not persons:
@@ -87,7 +89,7 @@ class Learning(Spec):
             patience=0,
         )
         tuned, extra = replace(recipe, training=training), (*before, *[str(recordings)] * times)
-        return fit(run.name, tuned, folder, run.data, "cpu", run.folder, extra, say, watch, look)
+        return fit(run.name, tuned, folder, run.data, "cpu", run.folder, extra, say, watch, look, records)
 
 
 def num_taught(records: Sequence[Record]) -> int:

@@ -271,4 +271,4 @@ class Source:
         if not self.data and isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
             return Simulated(recipe.source.world, targets, self.seed)
         records = read_records(recipe, self.data, watch) if self.data else run.records(watch)["test"]
-        return Logged(records, recipe.inputs, targets, raw)
+        return Logged(records, run.steps.inputs, targets, raw)

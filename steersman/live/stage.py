@@ -17,7 +17,6 @@ from ..errors import UserError
 from ..export.folder import unit
 from ..export.graph import check_steps
 from ..export.session import Stepping
-from ..nn.heads import RegressionHead
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.run import Run
@@ -349,11 +348,12 @@ class Stage:
 
 def usual(model: Model) -> dict[str, list[float]]:
     """From where to where each target goes: steering by its definition, others three deviations about the mean."""
-    head, found = model.head, {}
+    head: Any = model.head
+    found: dict[str, list[float]] = {}
     for place, name in enumerate(head.targets):
         if name.endswith("steer"):
             found[name] = [-1.0, 1.0]
-        elif isinstance(head, RegressionHead):
+        elif not head.classes:
             middle, apart = float(head.mean[place]), 3 * float(head.deviation[place])
             found[name] = [round(middle - apart, 3), round(middle + apart, 3)]
     return found

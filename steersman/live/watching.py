@@ -115,7 +115,7 @@ def weights(run: Run, step: int) -> Model:
     """The model as that checkpoint has it: the weights that would be kept. UserError where it is gone meanwhile."""
     folder = run.folder / "checkpoints" / f"step-{step:08d}"
     averaged = folder / "average.safetensors"
-    model = run.recipe.model(run.raw, run.folder)
+    model: Any = run.recipe.load_skeleton(run.raw, run.folder)
     load_weights(model, averaged if averaged.is_file() else folder / "model.safetensors")
     return model.eval()
 
@@ -125,7 +125,7 @@ def shown(run: Run, model: Model, held: Sequence[Record]) -> Show:
     recipe, targets = run.recipe, model.head.targets
     if isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
         return Simulated(recipe.source.world, targets, Source.seed)
-    return Logged(held, recipe.inputs, targets, model.encoder.raw)
+    return Logged(held, run.steps.inputs, targets, model.encoder.raw)
 
 
 class Lap(Show):

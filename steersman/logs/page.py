@@ -169,7 +169,7 @@ def _over_time(inspection: Inspection) -> Section:
         traces = [trace for record, motion in pairs if (trace := _beside(record, motion, label, inspection.lag))]
         said = "The scene's sideways motion, scaled to the label, shifted back by the lag and averaged over five steps."
         text += " Where the lines part, the camera saw something else than the label says."
-        blocks.append(prediction_over_truth(traces, said, "scene's motion", label))
+        blocks.append(prediction_over_truth(traces, said, "scene's motion", label, "left is up"))
     else:
         for record in (inspection.records[i] for i in longest):
             time_s = next(iter(record.streams.values())).time_s

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..config import Spec
 
 
-class Memory(NamedTuple):
-    """A source that has been read; a state like any other, which no step changes."""
+class Keyed(NamedTuple):
+    """A source that has been read, with its keys; a state like any other, which no step changes."""
 
     values: Float[Tensor, "batch source feature"]
     keys: Float[Tensor, "batch source key"]
@@ -36,18 +36,18 @@ def weighted(
     return weights.to(values.dtype) @ values, weights
 
 
-class Look(nn.Module):
+class Attention(nn.Module):
     """What every attention offers."""
 
     key: nn.Linear
 
-    def memory(self, values: Float[Tensor, "batch source feature"], there: Bool[Tensor, "batch source"]) -> Memory:
+    def memory(self, values: Float[Tensor, "batch source feature"], there: Bool[Tensor, "batch source"]) -> Keyed:
         """Makes the keys, once a source."""
         # Padding may hold anything: nought times NaN would still be NaN.
         values = torch.where(there.unsqueeze(2), values, 0.0)
-        return Memory(values, self.key(values), there)
+        return Keyed(values, self.key(values), there)
 
-    def forward(self, query: Float[Tensor, "batch time hidden"], memory: Memory) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Float[Tensor, "batch time hidden"], memory: Keyed) -> tuple[Tensor, Tensor]:
         """The context of each query (batch time feature), and the weights (batch time source)."""
         return weighted(self.scores(query, memory.keys), memory.values, memory.there)
 
@@ -59,11 +59,11 @@ class Look(nn.Module):
 class Multiplicative(Spec):
     """The product of query and key, over the root of its width (Luong et al. 2015, `general`; Vaswani et al. 2017)."""
 
-    def build(self, query: int, feature: int) -> "MultiplicativeLook":
-        return MultiplicativeLook(query, feature)
+    def build(self, query: int, feature: int) -> "MultiplicativeAttention":
+        return MultiplicativeAttention(query, feature)
 
 
-class MultiplicativeLook(Look):
+class MultiplicativeAttention(Attention):
     def __init__(self, query: int, feature: int):
         super().__init__()
         self.key = nn.Linear(feature, query, bias=False)
@@ -82,11 +82,11 @@ class Additive(Spec):
 
     BOUNDS = {"hidden": (1, inf)}
 
-    def build(self, query: int, feature: int) -> "AdditiveLook":
-        return AdditiveLook(query, feature, self.hidden)
+    def build(self, query: int, feature: int) -> "AdditiveAttention":
+        return AdditiveAttention(query, feature, self.hidden)
 
 
-class AdditiveLook(Look):
+class AdditiveAttention(Attention):
     def __init__(self, query: int, feature: int, hidden: int):
         super().__init__()
         self.query, self.key = nn.Linear(query, hidden), nn.Linear(feature, hidden, bias=False)

@@ -65,7 +65,7 @@ class Sampling(Spec):
 
 
 @dataclass(frozen=True)
-class Said:
+class Hypothesis:
     """One sequence, without its marks; `score` is the log-probability of it and its end."""
 
     tokens: list[int]
@@ -84,7 +84,7 @@ def normalised(score, length, power: float):
 
 def greedy(
     step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], given: State | None = None
-) -> list[Said]:
+) -> list[Hypothesis]:
     """The likeliest token at every step."""
     return follow(step, state, rows, longest, lambda logits: logits.argmax(1), given)
 
@@ -97,7 +97,7 @@ def sample(
     sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
     given: State | None = None,
-) -> list[Said]:
+) -> list[Hypothesis]:
     """A token drawn at every step."""
     return follow(step, state, rows, longest, lambda logits: sampling.draw(logits, generator), given)
 
@@ -110,7 +110,7 @@ def follow(
     longest: int | Int[Tensor, "row"],
     choose: Choose,
     given: State | None = None,
-) -> list[Said]:
+) -> list[Hypothesis]:
     """One token a step and row, until every row has said its end or is as long as it may be."""
     token, limit = torch.full((rows,), BEGIN), _limits(longest, rows)
     going, score, at = torch.ones(rows, dtype=torch.bool), torch.zeros(rows), torch.arange(rows)
@@ -141,7 +141,7 @@ def beam(
     width: int = 5,
     power: float = 1.0,
     given: State | None = None,
-) -> list[list[Said]]:
+) -> list[list[Hypothesis]]:
     """The best sequences found when `width` are kept at every step, best first by score / length ** power.
 
     A sequence is ended where its end is among the `width` best continuations. A row is done when `width` have ended
@@ -170,7 +170,7 @@ class _Beams:
         self.tokens = torch.empty(rows, 1, 0, dtype=torch.int64)
         self.score = torch.zeros(rows, 1)
         self.pool = torch.full((rows, width), -inf)
-        self.ended: list[list[tuple[float, Said]]] = [[] for _ in range(rows)]
+        self.ended: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(rows)]
         self.done = torch.zeros(rows, dtype=torch.bool)
 
     def extend(self, logits: Float[Tensor, "row beam vocabulary"]) -> tuple[Int[Tensor, "row"], Int[Tensor, "rows"]]:
@@ -216,7 +216,7 @@ class _Beams:
         row, place = there.nonzero(as_tuple=True)
         found = self.names[row], self.tokens[row, parent[row, place]], best[there], value[there]
         for name, tokens, score, worth in zip(*(t.tolist() for t in found), strict=True):
-            self.ended[name].append((worth, Said(tokens, score)))
+            self.ended[name].append((worth, Hypothesis(tokens, score)))
 
     def _close(self, length: int) -> None:
         """Marks the rows that are done; of one that is so by its length, what goes on is kept if nothing ended."""
@@ -227,10 +227,10 @@ class _Beams:
             if not self.ended[self.names[row]]:
                 said = zip(self.tokens[row].tolist(), self.score[row].tolist(), strict=True)
                 self.ended[self.names[row]] = [
-                    (normalised(s, length, self.power), Said(t, s, False)) for t, s in said if s > -inf
+                    (normalised(s, length, self.power), Hypothesis(t, s, False)) for t, s in said if s > -inf
                 ]
 
-    def found(self) -> list[list[Said]]:
+    def found(self) -> list[list[Hypothesis]]:
         ordered = (sorted(row, key=lambda one: -one[0]) for row in self.ended)
         return [[said for _, said in row[: self.width]] for row in ordered]
 
@@ -264,6 +264,6 @@ def _limits(longest: int | Tensor, rows: int) -> Int[Tensor, "row"]:
     return torch.full((rows,), longest) if isinstance(longest, int) else longest
 
 
-def _row(tokens: list[int], score: float) -> Said:
+def _row(tokens: list[int], score: float) -> Hypothesis:
     ended = END in tokens
-    return Said(tokens[: tokens.index(END)] if ended else [t for t in tokens if t != PAD], score, ended)
+    return Hypothesis(tokens[: tokens.index(END)] if ended else [t for t in tokens if t != PAD], score, ended)

@@ -1,12 +1,13 @@
-"""Many to many of different lengths: a reader takes in a source, a decoder says a sequence of tokens about it.
+"""Many to many of different lengths: sources are read, then a decoder says a sequence of tokens about them.
 
-The reader may read anything (a sentence, pictures, sound); the decoder sees only what it hands on: features of the
-source's steps and a summary.
+A source may be anything (a sentence, a picture, sound), and there may be several; the decoder sees only what their
+encoder hands on: features of the steps that it made, which of them exist, and a summary.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,60 +15,166 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import Spec
-from ..data.batches import Batch, mask_of
-from ..data.vocabulary import PAD
+from ..data.batches import Batch, Ragged
+from ..data.vocabulary import PAD, Vocabulary
 from ..errors import UserError
-from .attention import Additive, Look, Memory, Multiplicative
-from .cores import GRU, Bidirectional, Core, State, map_state, state_tensors
-from .decoding import Said, Sampling, beam, greedy
-from .heads import Head
+from .attention import Additive, Attention, Keyed, Multiplicative
+from .cores import GRU, Bidirectional, Core, CoreSpec, State, map_state, state_tensors
+from .decoding import Hypothesis, Sampling, beam, greedy
+from .heads import Head, HeadSpec
+from .model import SequenceModel
+
+Sources = Mapping[str, Ragged]
 
 
-class SourceReader(nn.Module):
-    """What every reader offers."""
+class Memory(NamedTuple):
+    """Sources that have been read."""
 
+    values: Float[Tensor, "batch step feature"]
+    """Features of the steps that the encoder made of them, which need not be their own; 0 on padding."""
+    mask: Bool[Tensor, "batch step"]
+    """Which of those steps exist."""
+    summary: Float[Tensor, "batch summary"]
+    """Features of the whole."""
+
+
+class SourceEncoder(nn.Module):
+    """What every encoder of sources offers."""
+
+    sources: tuple[str, ...]
+    """Names of the streams that it reads."""
+    texts: tuple[str, ...] = ()
+    """Those of them that are texts: they are read as the numbers of a vocabulary's pieces."""
     size: int
-    """Features of a step of the source."""
+    """Features of a step."""
     summary: int
     """Features of the whole."""
 
-    def forward(self, source: Tensor, lengths: Int[Tensor, "batch"]) -> tuple[Tensor, Tensor]:
-        """Features (batch source feature), 0 on padding, and the summary (batch feature)."""
-        raise AssertionError(f"{type(self).__name__} reads nothing")
+    def prepare(self, name: str, raw: Tensor) -> Tensor:
+        """Raw steps of a source (step ...) to what is kept and fed to `forward`."""
+        return raw
+
+    def fit(self, name: str, values: Sequence[Any]) -> None:
+        """Takes the normaliser of a source from the training records' prepared steps."""
+
+    def forward(self, sources: Sources) -> Memory:
+        raise NotImplementedError(f"{type(self).__name__} reads nothing")
+
+
+class SourceEncoderSpec(Spec):
+    """Spec of a source encoder."""
+
+    def build(self, shapes: Mapping[str, tuple[int, ...]]) -> SourceEncoder:
+        """The encoder for streams of these shapes of a step; of a text, how many pieces its vocabulary has."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the streams that it reads."""
+        raise NotImplementedError(f"{type(self).__name__} names no source")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Those of them that are texts."""
+        return ()
 
 
 @dataclass(frozen=True)
-class Reader(Spec):
-    """Reads a sentence, both ways: embedding, then a core (Bahdanau et al. 2015)."""
+class TextEncoder(SourceEncoderSpec):
+    """Reads a text, both ways: embedding, then a core (Bahdanau et al. 2015)."""
 
     embedding: int = 256
     """Features of a token."""
-    core: Spec = Bidirectional(GRU(256))
+    core: CoreSpec = Bidirectional(GRU(256))
     dropout: float = 0.3
     """Share of features dropped while training, before and after the core."""
+    stream: str = "source"
+    """Name of the text among the record's streams."""
 
     BOUNDS = {"embedding": (1, inf), "dropout": (0, 1)}
 
-    def build(self, vocabulary: int) -> "SentenceReader":
-        return SentenceReader(self, vocabulary)
+    def build(self, shapes: Mapping[str, tuple[int, ...]]) -> "TextSourceEncoder":
+        return TextSourceEncoder(self, *shapes[self.stream])
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.stream,)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.stream,)
 
 
-class SentenceReader(SourceReader):
-    def __init__(self, spec: Reader, vocabulary: int):
+class TextSourceEncoder(SourceEncoder):
+    def __init__(self, spec: TextEncoder, vocabulary: int):
         super().__init__()
+        self.sources = self.texts = (spec.stream,)
         self.embedding = _embedding(vocabulary, spec.embedding)
-        self.core: Core = spec.core.build(spec.embedding)  # pyright: ignore[reportAttributeAccessIssue]
+        self.core: Core = spec.core.build(spec.embedding)
         self.dropout = Dropout(spec.dropout)
         self.size = self.core.size
         self.summary = self.size + sum(t[0].numel() for t in state_tensors(self.core.initial(1)))
 
-    def forward(
-        self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch source feature"], Float[Tensor, "batch summary"]]:
+    def forward(self, sources: Sources) -> Memory:
         """The summary is the mean of the features, and the states after the last step either way."""
-        y, state = self.core(self.dropout(self.embedding(source)), self.core.initial(len(source)), lengths)
+        tokens, lengths = (source := sources[self.sources[0]]).values, source.lengths
+        y, state = self.core(self.dropout(self.embedding(tokens)), self.core.initial(len(tokens)), lengths)
         mean = y.sum(1) / lengths.clamp_min(1).unsqueeze(1)
-        return self.dropout(y), torch.cat([mean, *(t.flatten(1) for t in state_tensors(state))], 1)
+        summary = torch.cat([mean, *(t.flatten(1) for t in state_tensors(state))], 1)
+        return Memory(self.dropout(y), source.mask, summary)
+
+
+@dataclass(frozen=True)
+class Together(SourceEncoderSpec):
+    """Several sources, each with its own encoder: a picture and a question about it."""
+
+    encoders: tuple[SourceEncoderSpec, ...] = ()
+    """One a source; the decoder looks at the steps of all."""
+
+    def build(self, shapes: Mapping[str, tuple[int, ...]]) -> "TogetherEncoder":
+        twice = [name for name in self.sources if self.sources.count(name) > 1]
+        if twice or not self.encoders:
+            what = f"{twice[0]!r} is read twice" if twice else "encoders is empty"
+            raise UserError(f"Together: {what}; give it one encoder for each source, each with its own stream")
+        return TogetherEncoder([encoder.build(shapes) for encoder in self.encoders])
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(name for encoder in self.encoders for name in encoder.sources)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(name for encoder in self.encoders for name in encoder.texts)
+
+
+class TogetherEncoder(SourceEncoder):
+    """Steps of all its encoders one after the other, brought to the width of the widest."""
+
+    def __init__(self, encoders: list[SourceEncoder]):
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.sources = tuple(name for encoder in encoders for name in encoder.sources)
+        self.texts = tuple(name for encoder in encoders for name in encoder.texts)
+        self.size, self.summary = max(e.size for e in encoders), sum(e.summary for e in encoders)
+        self.widen = nn.ModuleList(
+            nn.Identity() if e.size == self.size else nn.Linear(e.size, self.size) for e in encoders
+        )
+
+    def prepare(self, name: str, raw: Tensor) -> Tensor:
+        return self._of(name).prepare(name, raw)
+
+    def fit(self, name: str, values: Sequence[Any]) -> None:
+        self._of(name).fit(name, values)
+
+    def forward(self, sources: Sources) -> Memory:
+        memories: list[Memory] = [encoder(sources) for encoder in self.encoders]
+        values = [widen(memory.values) for widen, memory in zip(self.widen, memories, strict=True)]
+        mask = torch.cat([memory.mask for memory in memories], 1)
+        summary = torch.cat([memory.summary for memory in memories], 1)
+        return Memory(torch.where(mask.unsqueeze(2), torch.cat(values, 1), 0.0), mask, summary)
+
+    def _of(self, name: str) -> SourceEncoder:
+        return next(encoder for encoder in self.encoders if name in encoder.sources)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue, reportOperatorIssue]
 
 
 @dataclass(frozen=True)
@@ -80,11 +187,11 @@ class Decoder(Spec):
 
     embedding: int = 256
     """Features of a token."""
-    core: Spec = GRU(256)
+    core: CoreSpec = GRU(256)
     """Reads what has been said; its output asks."""
     attention: Multiplicative | Additive | None = Multiplicative()
     """None: all that is known of the source is the state it begins with (Sutskever et al. 2014)."""
-    upper: Spec = GRU(256)
+    upper: CoreSpec = GRU(256)
     """Reads the first core's output beside what it looked at; Memoryless: hands them on."""
     dropout: float = 0.3
     """Share of features dropped while training."""
@@ -95,26 +202,25 @@ class Decoder(Spec):
 
     BOUNDS = {"embedding": (1, inf), "dropout": (0, 1), "sampled": (0, 1), "ramp": (0, inf)}
 
-    def build(self, vocabulary: int, reader: SourceReader) -> "TokenDecoder":
-        return TokenDecoder(self, vocabulary, reader)
+    def build(self, vocabulary: int, encoder: SourceEncoder) -> "TokenDecoder":
+        return TokenDecoder(self, vocabulary, encoder)
 
 
 class TokenDecoder(nn.Module):
     """State: the memory, which no step changes, the core's and the upper core's."""
 
-    def __init__(self, spec: Decoder, vocabulary: int, reader: SourceReader):
+    def __init__(self, spec: Decoder, vocabulary: int, encoder: SourceEncoder):
         super().__init__()
-        self.spec, self.source_size = spec, reader.size
+        self.spec, self.source_size = spec, encoder.size
         self.embedding = _embedding(vocabulary, spec.embedding)
-        core, upper, look = spec.core, spec.upper, spec.attention
-        self.core: Core = core.build(spec.embedding)  # pyright: ignore[reportAttributeAccessIssue]
-        self.look: Look | None = look.build(self.core.size, reader.size) if look else None
-        context = reader.size if look else 0
-        self.upper: Core = upper.build(self.core.size + context)  # pyright: ignore[reportAttributeAccessIssue]
+        self.core: Core = spec.core.build(spec.embedding)
+        self.look: Attention | None = spec.attention.build(self.core.size, encoder.size) if spec.attention else None
+        context = encoder.size if spec.attention else 0
+        self.upper: Core = spec.upper.build(self.core.size + context)
         if not self.core.causal or not self.upper.causal:
             raise UserError("Decoder: its cores can't read what is not said yet; take causal ones")
         self.size = self.upper.size + context  # What was looked at goes on beside the upper core.
-        self.bridge = nn.Linear(reader.summary, sum(self._widths()))
+        self.bridge = nn.Linear(encoder.summary, sum(self._widths()))
         self.dropout = Dropout(spec.dropout)
 
     def initial(self, batch: int) -> State:
@@ -123,14 +229,15 @@ class TokenDecoder(nn.Module):
         memory = (zeros(batch, 0, self.source_size), zeros(batch, 0, keys), zeros(batch, 0).bool())
         return (memory, *self._zeros(batch))
 
-    def begin(self, values: Tensor, there: Tensor, summary: Tensor) -> State:
-        """The state before the first token about a source."""
+    def begin(self, memory: Memory) -> State:
+        """The state before the first token about sources."""
+        values, mask, summary = memory
         batch = len(values)
         start = torch.tanh(self.bridge(summary)).to(self.bridge.weight.dtype)
         parts = iter(start.split(self._widths(), 1))
         state = map_state(lambda t: next(parts).view_as(t), self._zeros(batch))
-        nothing = Memory(values, values[:, :, :0], there)
-        return (tuple(self.look.memory(values, there) if self.look is not None else nothing), *state)
+        nothing = Keyed(values, values[:, :, :0], mask)
+        return (tuple(self.look.memory(values, mask) if self.look is not None else nothing), *state)
 
     def forward(
         self, tokens: Int[Tensor, "batch time"], state: State
@@ -144,13 +251,13 @@ class TokenDecoder(nn.Module):
         if self.look is None:
             raise UserError("this model has no attention: it keeps the source in its state alone")
         y = self.core(self.dropout(self.embedding(tokens)), state[1])[0]
-        return self.look(y, Memory(*state[0]))[1]
+        return self.look(y, Keyed(*state[0]))[1]
 
     def _asked(self, tokens: Tensor, state: State) -> tuple[Tensor, list[Tensor], State]:
         y, after = self.core(self.dropout(self.embedding(tokens)), state[1])
         if self.look is None:
             return y, [], after
-        memory = Memory(*state[0])
+        memory = Keyed(*state[0])
         # Several rows may ask about one source, as in beam search: their questions stand one after the other.
         questions = y.reshape(len(memory.values), -1, y.shape[2])
         context = self.look(questions, memory)[0].to(y.dtype)
@@ -165,7 +272,7 @@ class TokenDecoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class Readout(Spec):
+class Readout(HeadSpec):
     """Features to a vocabulary, by cross-entropy."""
 
     smoothing: float = 0.1
@@ -175,9 +282,11 @@ class Readout(Spec):
     dropout: float = 0.3
     """Share of features dropped while training."""
 
+    targets: ClassVar[tuple[str, ...]] = ("target",)  # pyright: ignore[reportIncompatibleVariableOverride]
     BOUNDS = {"smoothing": (0, 1), "dropout": (0, 1)}
 
-    def build(self, features: int, embedding: nn.Embedding) -> "ReadoutHead":
+    def over(self, features: int, embedding: nn.Embedding) -> "ReadoutHead":
+        """The read-out of features onto the vocabulary of an embedding."""
         return ReadoutHead(self, features, embedding)
 
 
@@ -206,20 +315,24 @@ class ReadoutHead(Head):
         return raw.argmax(-1)
 
 
-class EncoderDecoder(nn.Module):
-    """Reader, decoder and read-out; has the ways of `Model`, and searches.
+class EncoderDecoder(SequenceModel):
+    """Source encoder, decoder and read-out, with the vocabularies of what is read and said; and searches.
 
     Inputs are the true tokens, the begin mark first (teacher forcing), targets the tokens after them. The state holds
     the source; a batch that brings sources begins anew with them, and hands no state on.
     """
 
-    causal = True
+    no_step = "it reads a whole source before it says anything"
+    aligned = False
+    encoder: SourceEncoder
+    vocabularies: Mapping[str, Vocabulary]
+    """By name: of each source that is a text, and of `target`."""
     passes: Tensor
     """Batches trained on, for the ramp of the sampled tokens."""
 
-    def __init__(self, reader: SourceReader, decoder: TokenDecoder, head: ReadoutHead):
+    def __init__(self, encoder: SourceEncoder, decoder: TokenDecoder, head: "ReadoutHead"):
         super().__init__()
-        self.encoder, self.decoder, self.head = reader, decoder, head
+        self.encoder, self.decoder, self.head, self.vocabularies = encoder, decoder, head, {}
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -230,41 +343,29 @@ class EncoderDecoder(nn.Module):
         """The state before a source is read."""
         return self.decoder.initial(batch)
 
-    def pretrained(self) -> list[nn.Parameter]:
-        """There are none: all weights begin at random."""
-        return []
-
-    def told(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What `forward` is told beside its inputs: the sources."""
-        return batch.about
-
-    def read(self, source: Tensor, lengths: Int[Tensor, "batch"]) -> State:
+    def read(self, sources: Sources) -> State:
         """The state after reading sources, before the first token."""
-        values, summary = self.encoder(source, lengths)
-        return self.decoder.begin(values, mask_of(lengths, source.shape[1]), summary)
+        return self.decoder.begin(self.encoder(sources))
 
-    def forward(
-        self,
-        x: Int[Tensor, "batch time"],
-        state: State,
-        fresh: Bool[Tensor, "batch"] | None = None,
-        source: Tensor | None = None,
-        lengths: Int[Tensor, "batch"] | None = None,
-    ) -> tuple[Float[Tensor, "batch time vocabulary"], State]:
-        """Logits of the tokens after `x`; about `source`, or about what the state holds."""
-        if source is None or lengths is None:
-            feature, state = self.decoder(x, state)
-            return self.head(feature, self.decoder.embedding.weight), state
-        begun = self.read(source, lengths)
+    def forward(self, batch: Batch, state: State) -> tuple[Float[Tensor, "batch time vocabulary"], State]:
+        """Logits of the tokens after `batch.x`, about the batch's sources; or about those that the state holds."""
+        x = batch.x
+        if not batch.sources:
+            return self.run(x, state)
+        begun = self.read(batch.sources)
         if self.training and self.decoder.spec.sampled:
             x = self._mixed(x, begun)
             self.passes += 1
-        feature, _ = self.decoder(x, begun)
-        return self.head(feature, self.decoder.embedding.weight), self.initial(len(x))
+        return self.run(x, begun)[0], self.initial(len(x))
+
+    def run(self, x: Int[Tensor, "batch time"], state: State) -> tuple[Float[Tensor, "batch time vocabulary"], State]:
+        """Logits of the tokens after `x`, about the sources that the state holds."""
+        feature, state = self.decoder(x, state)
+        return self.head(feature, self.decoder.embedding.weight), state
 
     def step(self, token: Int[Tensor, "row"], state: State) -> tuple[Float[Tensor, "row vocabulary"], State]:
         """One token, for the searches of `decoding`."""
-        logits, state = self(token.unsqueeze(1), state)
+        logits, state = self.run(token.unsqueeze(1), state)
         return logits[:, 0], state
 
     def loss(self, batch: Batch, raw: Float[Tensor, "batch time vocabulary"]) -> tuple[Tensor, Tensor]:
@@ -290,36 +391,34 @@ class EncoderDecoder(nn.Module):
 
     @torch.no_grad()
     def say(
-        self, source: Tensor, lengths: Int[Tensor, "batch"], longest: Any, width: int = 1, power: float = 1.0
-    ) -> list[list[Said]]:
-        """What is said about each source, best first: one greedily, or as many as the beam is wide."""
+        self, sources: Sources, max_length: Any, beam_width: int = 1, length_penalty: float = 1.0
+    ) -> list[list[Hypothesis]]:
+        """What is said about each row of the sources, best first: one greedily, or as many as the beam is wide."""
         training = self.training
         self.eval()
         try:
             # The memory is apart, one row a source, while the rows of a beam change places.
-            memory, *state = self.read(source, lengths)
+            memory, *state = self.read(sources)
+            rows = len(memory[0])
 
             def step(token: Tensor, state: State, memory: State) -> tuple[Tensor, State]:
                 logits, (_, *after) = self.step(token, (memory, *state))
                 return logits, tuple(after)
 
-            if width == 1:
-                return [[said] for said in greedy(step, tuple(state), len(source), longest, memory)]
-            return beam(step, tuple(state), len(source), longest, width, power, memory)
+            if beam_width == 1:
+                return [[best] for best in greedy(step, tuple(state), rows, max_length, memory)]
+            return beam(step, tuple(state), rows, max_length, beam_width, length_penalty, memory)
         finally:
             self.train(training)
 
 
-def build(encoder: Spec, decoder: Spec, head: Spec, source: int, target: int) -> EncoderDecoder:
-    """The model of three specs and the sizes of two vocabularies. UserError where a spec is of another part."""
-    try:
-        reader = encoder.build(source)  # pyright: ignore[reportAttributeAccessIssue]
-        speaker = decoder.build(target, reader)  # pyright: ignore[reportAttributeAccessIssue]
-        readout = head.build(speaker.size, speaker.embedding)  # pyright: ignore[reportAttributeAccessIssue]
-    except (AttributeError, TypeError) as error:
-        kinds = ", ".join(type(spec).__name__ for spec in (encoder, decoder, head))
-        raise UserError(f"{kinds} are no encoder, decoder and read-out ({error})") from error
-    return EncoderDecoder(reader, speaker, readout)
+def build(
+    encoder: SourceEncoderSpec, decoder: Decoder, head: Readout, shapes: Mapping[str, tuple[int, ...]], target: int
+) -> EncoderDecoder:
+    """The model of three specs, for sources of these shapes and a vocabulary of `target` pieces."""
+    reads = encoder.build(shapes)
+    says = decoder.build(target, reads)
+    return EncoderDecoder(reads, says, head.over(says.size, says.embedding))
 
 
 class Dropout(nn.Module):

@@ -27,6 +27,8 @@ class Encoder(nn.Module):
     """Shape of one raw step."""
     mean: Tensor
     deviation: Tensor
+    symbols: Symbols | None = None
+    """The symbols of a text, where it reads one."""
 
     def prepare(self, raw: Tensor) -> Tensor:
         """Raw steps (any number first) to what is kept and fed to `forward`."""
@@ -50,8 +52,16 @@ class Encoder(nn.Module):
         return []
 
 
+class EncoderSpec(Spec):
+    """Spec of an encoder."""
+
+    def build(self, raw: tuple[int, ...]) -> Encoder:
+        """The encoder of raw steps of this shape."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+
 @dataclass(frozen=True)
-class Identity(Spec):
+class Identity(EncoderSpec):
     """The numbers themselves, brought to mean 0 and deviation 1."""
 
     def build(self, raw: tuple[int, ...]) -> "IdentityEncoder":
@@ -73,7 +83,7 @@ class IdentityEncoder(Encoder):
 
 
 @dataclass(frozen=True)
-class Embedding(Spec):
+class Embedding(EncoderSpec):
     """A vector for each character, learned."""
 
     symbols: str = ""
@@ -92,6 +102,8 @@ class Embedding(Spec):
 
 
 class EmbeddingEncoder(Encoder):
+    symbols: Symbols  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __init__(self, spec: Embedding, raw: tuple[int, ...]):
         super().__init__()
         self.raw, self.size, self.symbols = raw, spec.features, Symbols(spec.symbols)

@@ -19,21 +19,36 @@ class Head(nn.Module):
 
     targets: tuple[str, ...]
     """Names of the streams it learns, in the order of `point`."""
+    classes: int = 0
+    """How many classes it tells apart; 0: it says numbers."""
+    symbols: Symbols | None = None
+    """What its classes are, where they are the symbols of a text."""
 
     def fit(self, y: np.ndarray) -> None:
         """Takes the normaliser from training targets (steps first)."""
 
     def loss(self, raw: Tensor, y: Tensor) -> Tensor:
         """The loss of each step."""
-        raise AssertionError(f"{type(self).__name__} has no loss")
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
 
     def point(self, raw: Tensor) -> Tensor:
         """The estimate in the units of the targets."""
-        raise AssertionError(f"{type(self).__name__} has no point estimate")
+        raise NotImplementedError(f"{type(self).__name__} has no point estimate")
+
+
+class HeadSpec(Spec):
+    """Spec of a head."""
+
+    targets: tuple[str, ...]
+    """Names of the streams it learns."""
+
+    def build(self, features: int) -> Head:
+        """The head on so many features."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
 
 
 @dataclass(frozen=True)
-class Regression(Spec):
+class Regression(HeadSpec):
     """Numbers, by the Huber loss on standardised targets (Huber 1964)."""
 
     targets: tuple[str, ...] = ("y",)
@@ -97,7 +112,7 @@ class RegressionHead(Head):
 
 
 @dataclass(frozen=True)
-class Classification(Spec):
+class Classification(HeadSpec):
     """One of several classes, by cross-entropy."""
 
     targets: tuple[str] = ("label",)
@@ -151,7 +166,7 @@ class ClassificationHead(Head):
 
 
 @dataclass(frozen=True)
-class NextSymbol(Spec):
+class NextSymbol(HeadSpec):
     """The character that comes next, by cross-entropy."""
 
     targets: tuple[str] = ("next_character",)
@@ -170,6 +185,7 @@ class NextSymbol(Spec):
 
 
 class NextSymbolHead(ClassificationHead):
+    symbols: Symbols  # pyright: ignore[reportIncompatibleVariableOverride]
     table: Tensor
 
     def __init__(self, spec: NextSymbol, features: int):

@@ -14,9 +14,9 @@ from ..config import Spec
 from ..data.batches import Batch
 from ..data.examples import Example
 from ..errors import UserError
-from .cores import Core, Memoryless, State, reset
-from .encoders import Encoder
-from .heads import Head, Regression, RegressionHead
+from .cores import Core, CoreSpec, Memoryless, State, reset
+from .encoders import Encoder, EncoderSpec
+from .heads import Head, HeadSpec, Regression, RegressionHead
 
 Flavour = Literal["one-to-one", "many-to-one", "many-to-many"]
 
@@ -29,9 +29,9 @@ class Network(Spec):
     many-to-many: an answer at every step.
     """
 
-    encoder: Spec
-    core: Spec
-    head: Spec
+    encoder: EncoderSpec
+    core: CoreSpec
+    head: HeadSpec
     flavour: Flavour = "many-to-many"
     skip: bool = False
     """The head sees the encoder's feature beside the core's."""
@@ -42,37 +42,33 @@ class Network(Spec):
         """The model for raw steps of this shape."""
         if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
-        encoder: Encoder = _built("encoder", self.encoder, Encoder, raw)
+        for part, kind in (("encoder", EncoderSpec), ("core", CoreSpec), ("head", HeadSpec)):
+            if not isinstance(spec := getattr(self, part), kind):  # A recipe in Python is checked by nobody before.
+                raise UserError(f"{part}: {type(spec).__name__} is no {part}")
+        encoder = self.encoder.build(raw)
         if self.feedback and not isinstance(self.head, Regression):
             raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
         said = len(self.head.targets) if self.feedback and isinstance(self.head, Regression) else 0
-        core: Core = _built("core", self.core, Core, encoder.size + said)
-        head: Head = _built("head", self.head, Head, core.size + (encoder.size if self.skip else 0))
+        core = self.core.build(encoder.size + said)
+        head = self.head.build(core.size + (encoder.size if self.skip else 0))
         return (Model if not said else FeedbackModel)(encoder, core, head, self.flavour, self.skip)
 
 
-def _built(part: str, spec: Spec, kind: type, size: Any) -> Any:
-    """The module of a part. UserError where the spec is of another part, as in a config edited by hand."""
-    try:
-        module = spec.build(size)  # pyright: ignore[reportAttributeAccessIssue]
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{part}: {type(spec).__name__} can't be built as one ({error})") from error
-    if not isinstance(module, kind):
-        raise UserError(f"{part}: {type(spec).__name__} is no {part}")
-    return module
+class SequenceModel(nn.Module):
+    """What training, doctor, export and live ask of a model; the state goes in and comes out."""
 
-
-class Model(nn.Module):
-    """Encoder, core and head; the state of the first two goes in and comes out."""
-
-    def __init__(self, encoder: Encoder, core: Core, head: Head, flavour: Flavour, skip: bool):
-        super().__init__()
-        self.encoder, self.core, self.head = encoder, core, head
-        self.flavour, self.skip = flavour, skip
+    head: Head
+    no_step: str = ""
+    """Why it can't be run a step at a time; empty: it can."""
+    aligned: bool = True
+    """Whether it answers on the clock of its inputs."""
+    feedback: bool = False
+    """Whether its core is fed what the head said of the step before."""
 
     @property
     def causal(self) -> bool:
-        return self.core.causal
+        """Whether an output depends only on what came before it."""
+        return True
 
     @property
     def device(self) -> torch.device:
@@ -80,9 +76,46 @@ class Model(nn.Module):
 
     def initial(self, batch: int = 1) -> State:
         """The state before the first step."""
+        raise NotImplementedError(f"{type(self).__name__} has no initial state")
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """Raw outputs of the head at every step of a batch, and the state after it."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def loss(self, batch: Batch, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the weighted losses and sum of the weights."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """Parameters that do not begin at random."""
+        return []
+
+    def held_out_loss(self, examples: Sequence[Any]) -> float:
+        """Mean loss over whole examples."""
+        raise NotImplementedError(f"{type(self).__name__} has no held-out loss")
+
+
+class Model(SequenceModel):
+    """Encoder, core and head; the state of the first two goes in and comes out."""
+
+    def __init__(self, encoder: Encoder, core: Core, head: Head, flavour: Flavour, skip: bool):
+        super().__init__()
+        self.encoder, self.core, self.head = encoder, core, head
+        self.flavour, self.skip = flavour, skip
+        if not core.causal:
+            self.no_step = f"its {type(core).__name__} is not causal: it reads a sequence from its end"
+
+    @property
+    def causal(self) -> bool:
+        return self.core.causal
+
+    def initial(self, batch: int = 1) -> State:
         return (self.encoder.initial(batch), self.core.initial(batch))
 
-    def forward(
+    def forward(self, batch: Batch, state: State) -> tuple[Float[Tensor, "batch time output"], State]:
+        return self.run(batch.x, state, batch.fresh)
+
+    def run(
         self, x: Tensor, state: State, fresh: Bool[Tensor, "batch"] | None = None
     ) -> tuple[Float[Tensor, "batch time output"], State]:
         """Raw outputs of the head for prepared inputs at every step; rows that are `fresh` begin anew."""
@@ -95,15 +128,9 @@ class Model(nn.Module):
         return self.head(y), (encoder_state, core_state)
 
     def pretrained(self) -> list[nn.Parameter]:
-        """Parameters that do not begin at random."""
         return self.encoder.pretrained()
 
-    def told(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What `forward` is told of a training batch beside its inputs."""
-        return batch.about
-
     def loss(self, batch: Batch, raw: Float[Tensor, "batch time output"]) -> tuple[Tensor, Tensor]:
-        """Sum of the weighted losses and sum of the weights."""
         y, weight = batch.y, batch.mask
         if self.flavour == "many-to-one":
             last = (weight > 0).sum(1).clamp_min(1) - 1
@@ -131,7 +158,7 @@ class Model(nn.Module):
         state = self.initial() if state is None else state
         raw_step = self.checked(frame)
         x = self.encoder.prepare(torch.as_tensor(raw_step).unsqueeze(0).to(self.device))
-        raw, state = self(x.unsqueeze(1), state)
+        raw, state = self.run(x.unsqueeze(1), state)
         point = self.head.point(raw)[0, 0].tolist()
         return dict(zip(self.head.targets, point, strict=True)), state
 
@@ -164,7 +191,7 @@ class Model(nn.Module):
             for row, example in enumerate(examples):
                 part = example.x[start : start + steps]
                 x[row, : len(part)] = part
-            raw, state = self(torch.from_numpy(x).to(self.device), state)
+            raw, state = self.run(torch.from_numpy(x).to(self.device), state)
             raw = raw.float().cpu()
             for row, example in enumerate(examples):
                 if len(example) > start:
@@ -202,15 +229,17 @@ class FeedbackModel(Model):
     """A model whose core also sees what the head said of the step before, standardised; at first, the mean."""
 
     head: RegressionHead  # pyright: ignore[reportIncompatibleVariableOverride]
+    feedback = True
 
     def initial(self, batch: int = 1) -> State:
         said = torch.zeros(batch, len(self.head.targets), device=self.device)
         return (*super().initial(batch), said)
 
-    def told(self, batch: Batch) -> tuple[Tensor, ...]:
-        return (batch.y,)
+    def forward(self, batch: Batch, state: State) -> tuple[Float[Tensor, "batch time output"], State]:
+        """In training every other row is fed the truth (teacher forcing)."""
+        return self.run(batch.x, state, batch.fresh, batch.y if self.training else None)
 
-    def forward(
+    def run(
         self,
         x: Tensor,
         state: State,

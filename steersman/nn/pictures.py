@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..config import Spec
 from ..errors import UserError
 from .cores import State
-from .encoders import Encoder
+from .encoders import Encoder, EncoderSpec
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Motion(Spec):
 
 
 @dataclass(frozen=True)
-class Conv(Spec):
+class Conv(EncoderSpec):
     """Convolutions over each picture, then one dense layer (Bojarski et al. 2016, figure 4)."""
 
     channels: tuple[int, ...] = (24, 36, 48, 64, 64)
@@ -190,7 +190,7 @@ class ConvEncoder(PictureEncoder):
 
 
 @dataclass(frozen=True)
-class Conv3d(Spec):
+class Conv3d(EncoderSpec):
     """Convolutions over pictures and the steps before them at once, then one dense layer; causal."""
 
     channels: tuple[int, ...] = (24, 32, 48)

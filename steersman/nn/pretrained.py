@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..config import Spec
 from ..errors import UserError
 from .cores import State
-from .encoders import Encoder
+from .encoders import Encoder, EncoderSpec
 from .pictures import Picture
 
 BLOCKS = (
@@ -39,7 +38,7 @@ needed."""
 
 
 @dataclass(frozen=True)
-class Pretrained(Spec):
+class Pretrained(EncoderSpec):
     """The first blocks of a MobileNetV2 trained on ImageNet, then one dense layer.
 
     The weights are read once, when training begins; the run keeps its own.

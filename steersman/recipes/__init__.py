@@ -1,4 +1,4 @@
-"""Recipes by name: functions from the data (folders; none: the recipe's own source) to a Recipe.
+"""Recipes by name: functions from records (none: those of its own source) to a Recipe.
 
 Their docstrings say how to run it and what to expect.
 
@@ -13,9 +13,10 @@ from ..errors import UserError
 from ..plugins import Registry, own_file
 
 if TYPE_CHECKING:
+    from ..data.records import Record
     from ..training.recipe import Recipe
 
-Make = Callable[[Sequence[str]], "Recipe"]
+Make = Callable[[Sequence["Record"]], "Recipe"]
 
 RECIPES: Registry[Make] = Registry(
     {
@@ -54,7 +55,7 @@ RECIPES: Registry[Make] = Registry(
         "echo": ("echo.recipes:echo", "Repeat one of four noisy inputs three steps late; many to many."),
         "translate": (
             "translate.recipes:translate",
-            "Sentences into another language: a bidirectional reader, and a decoder that looks back at what was read.",
+            "Sentences into another language: a bidirectional encoder, and a decoder that looks back at what was read.",
         ),
     },
     room="recipes",

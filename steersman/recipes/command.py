@@ -13,11 +13,12 @@ from typing import Annotated
 import tyro
 
 from ..console import OUT, changed, named, say, values
+from ..data.records import Record
 from ..errors import Interrupted, UserError
 from ..live import live_part
 from ..progress import bars, silent
 from ..training.devices import join_processes
-from ..training.recipe import Recipe
+from ..training.recipe import Recipe, open_records
 from ..training.run import Run, new_folder
 from . import RECIPES, Make, make_of
 
@@ -58,9 +59,13 @@ def train(arguments: list[str]) -> None:
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
     if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
         raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
-    default = (
-        Train(begun.recipe, begun.data, folder or "") if begun else Train(_made(name, make, values(rest, "--data")))
-    )
+    records: list[Record] | None = None
+    if begun:
+        default = Train(begun.recipe, begun.data, folder or "")
+    else:
+        data = () if {"-h", "--help"} & set(rest) else values(rest, "--data")
+        records = open_records(_made(name, make, ()), data) if data else None
+        default = Train(_made(name, make, records or ()))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     options = changed(default, rest, f"train {name}", text)
     rank, ranks = join_processes()
@@ -74,37 +79,42 @@ def train(arguments: list[str]) -> None:
         found = partial(_watch_at, options.open)
         watching = live_part("watching").watched(run, say, found, port=options.watch_port)
     with watching:
-        _train(name, options, run, rank, arguments)
+        _train(name, options, run, rank, arguments, records)
 
 
-def _train(name: str, options: Train, run: Path, rank: int, arguments: list[str]) -> None:
+def _train(
+    name: str, options: Train, folder: Path, rank: int, arguments: list[str], records: list[Record] | None
+) -> None:
     # What draws pages and drives is not needed to say what the options are.
     from ..doctor.live import Live
-    from ..evaluation.report import report_run, score_table
+    from ..evaluation.outcome import score_table
+    from ..evaluation.report import report_run
     from ..worlds.dagger import fit_rounds
 
     try:
         with bars() as watch:
-            fit_rounds(
+            run = fit_rounds(
                 name,
                 options.recipe,
-                run,
+                folder,
                 options.data,
                 options.device,
                 options.rounds,
                 say=(lambda text: None) if rank else say,
                 watch=silent if rank else watch,
                 look=Live(say, options.doctor_every) if options.doctor and not rank else None,
+                records=records,
+                command=shlex.join(["steersman", "train", *arguments]),
             )
     except (Interrupted, KeyboardInterrupt) as stop:
-        again = shlex.join(arguments if options.run else [*arguments, "--run", str(run)])
+        again = shlex.join(arguments if options.run else [*arguments, "--run", str(folder)])
         raise Interrupted(f"{str(stop) or 'stopped'}; go on with: steersman train {again}") from None
     if rank:
         return
     with bars() as watch:
-        scores = report_run(Run.open(run), watch=watch)
+        scores = report_run(run, watch=watch)
     OUT.print(score_table(scores))
-    OUT.print(f"run: {run}\nreport: {run / 'report.html'}")
+    OUT.print(f"run: {folder}\nreport: {folder / 'report.html'}")
 
 
 def _watch_at(open: bool, address: str, once: str) -> None:
@@ -113,13 +123,13 @@ def _watch_at(open: bool, address: str, once: str) -> None:
         webbrowser.open(once)
 
 
-def _made(name: str, make: Make, data: Sequence[str]) -> Recipe:
+def _made(name: str, make: Make, records: Sequence[Record]) -> Recipe:
     if name in RECIPES:
-        return make(data)
+        return make(records)
     try:
-        recipe = make(data)
+        recipe = make(records)
     except TypeError as error:
-        raise UserError(f"{name} can't be called with the folders of the data: {error}") from error
+        raise UserError(f"{name} can't be called with the records of the data: {error}") from error
     if not isinstance(recipe, Recipe):
         raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
     return recipe

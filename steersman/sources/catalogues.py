@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from ..config import Spec
 from ..data.records import Record
 from ..errors import UserError
 from ..progress import Watch, silent
-from .parallel import noted, record
+from .parallel import PairSource, noted, record
 
 FOLDERS = ("/usr/share", "/usr/local/share", "/opt/homebrew/share", "/opt/local/share")
 """Where systems keep catalogues: in `locale`, and programs of their own in other folders."""
@@ -29,7 +28,7 @@ PREFERRED = ("de", "fr", "es", "it", "sv", "pt_BR", "nl", "pl", "ru")
 
 
 @dataclass(frozen=True)
-class Catalogues(Spec):
+class Catalogues(PairSource):
     """Streams `source` (the other language) and `target` (English), a record a message."""
 
     language: str = ""

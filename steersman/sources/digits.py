@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Spec
 from ..data.records import Record, Stream
 from ..errors import UserError
 from ..progress import Watch, silent
+from .source import SourceSpec
 
 
 @dataclass(frozen=True)
-class Digits(Spec):
+class Digits(SourceSpec):
     """Streams `row` (8 steps of 8 pixels, 0 to 16) and `digit` (one label)."""
 
     def read(self, watch: Watch = silent) -> list[Record]:

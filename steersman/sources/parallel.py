@@ -5,12 +5,11 @@ import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ..data.records import Record, Stream
+from ..data.records import Record, text_stream
 from ..errors import UserError
+from ..progress import Watch, silent
+from .source import SourceSpec
 
 
 def read(data: Sequence[str]) -> list[Record]:
@@ -67,19 +66,17 @@ def split(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").removesuffix("\n").split("\n")]
 
 
+class PairSource(SourceSpec):
+    """Source of pairs of texts."""
+
+    def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
+        """Two texts aligned line by line, or one file with a pair a line."""
+        return read(data)
+
+
 def record(name: str, source: str, target: str, about: dict | None = None) -> Record:
     """A pair of texts as a record."""
     return Record(name, {"source": text_stream(source), "target": text_stream(target)}, about or {})
-
-
-def text_stream(text: str) -> Stream:
-    """A text as its bytes, one a second."""
-    values: Any = np.frombuffer(text.encode(), np.uint8)
-    return Stream(values, np.arange(float(len(values))))
-
-
-def text_of(stream: Stream) -> str:
-    return bytes(np.asarray(stream.values[:])).decode()
 
 
 def noted(records: list[Record], faults: Sequence[str], what: str = "pairs") -> list[Record]:

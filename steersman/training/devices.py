@@ -34,7 +34,7 @@ def join_processes() -> tuple[int, int]:
 
 
 @contextmanager
-def _first_alone(rank: int, ranks: int) -> Iterator[None]:
+def first_alone(rank: int, ranks: int) -> Iterator[None]:
     """The first process records and prepares what is missing; the others then find it done."""
     if rank > 0:
         dist.barrier()

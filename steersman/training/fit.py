@@ -1,6 +1,8 @@
 """Training of a recipe in a folder."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -9,9 +11,10 @@ from ..data.records import Record
 from ..data.splits import unsaid
 from ..progress import Watch, silent
 from .checkpoints import load_weights
-from .devices import _first_alone, join_processes, pick_device
-from .recipe import Recipe, read_records
-from .run import Run, _absolute, _same_run
+from .devices import first_alone, join_processes, pick_device
+from .prepare import divide, prepare
+from .recipe import Recipe, Shapes, read_records
+from .run import Run, absolute, check_same_run
 from .trainer import Look, Trainer
 
 
@@ -26,49 +29,38 @@ def fit(
     say: Callable[[str], None] = print,
     watch: Watch = silent,
     look: Look | None = None,
+    records: Sequence[Record] | None = None,
+    command: str = "",
 ) -> Run:
     """Trains a recipe in `folder`, or goes on with the training begun there.
 
-    `start` is a run to begin from; `extra` data is only trained on, never held out; `look` is called after each step.
+    `start` is a run to begin from; `extra` data is only trained on, never held out; `look` is called after each step;
+    `records` are those of `data` where they were read already; `command` is what the page says makes the run again.
     Under torchrun every process takes its share of each batch.
     """
-    folder, data, extra = Path(folder), _absolute(data), _absolute(extra)
+    folder, data, extra = Path(folder), absolute(data), absolute(extra)
     rank, ranks = join_processes()
     torch.manual_seed(recipe.training.seed)
-    with _first_alone(rank, ranks):
-        everything = read_records(recipe, data, watch)
-        for fault in faults(everything) if rank == 0 else ():
-            say(fault)
-        records = recipe.divide(everything, say if rank == 0 else unsaid)
-        records["train"] += read_records(recipe, extra, watch) if extra else []
-        raw = tuple(records["train"][0][recipe.inputs].values.shape[1:]) or (1,)
-        run = Run(folder, name, recipe, raw, data, extra)
-        _same_run(run)
-        recipe.learn(records["train"], folder)
-        model = recipe.model(raw, folder)
-        taught = {part: recipe.taught(part, records[part]) for part in ("train", "validation")}
-        shown = {part: recipe.examples(model, those, watch) for part, those in taught.items()}
-    if start is None:
-        recipe.fit(model, shown["train"])
-    else:
+    run = Run(folder, name, recipe, (), data, extra, command=command, created=_now())
+
+    def begin(adapted: Recipe, raw: Shapes) -> None:
+        nonlocal run
+        run = check_same_run(replace(run, recipe=adapted, raw=raw))
+
+    with first_alone(rank, ranks):
+        parts = divide(recipe, data, records, say if rank == 0 else unsaid, watch)
+        only_trained_on = read_records(recipe, extra, watch) if extra else []
+        made = prepare(recipe, parts, only_trained_on, folder, None, begin, rank=rank, ranks=ranks, watch=watch)
+    model, training = made.model, made.recipe.training
+    if start is not None:
         load_weights(model, start / "model.safetensors")
     if rank == 0:
         run.write()
-    batches = recipe.batched(model, shown["train"], rank, ranks)
-    torch.manual_seed(recipe.training.seed + 1 + rank)
-    validate = recipe.validation(shown["validation"]) if shown["validation"] else None
-    Trainer(model.to(pick_device(device)), batches, recipe.training, folder, validate, say, watch, look).run()
-    return run
+    torch.manual_seed(training.seed + 1 + rank)
+    model = model.to(pick_device(device))
+    Trainer(model, made.batches, training, folder, made.validate, say, watch, look).run()
+    return replace(run, parts=parts)
 
 
-def faults(records: Sequence[Record]) -> list[str]:
-    """What their logs held that could not be read and was left out, a line a log."""
-    lines = {}
-    for record in records:
-        if number := record.about.get("num_faults", 0):
-            first = record.about["faults"][0]
-            what = record.about.get("lost", "frames")
-            lines.setdefault(
-                str(record.about["faults"]), f"{record.name}: {number} {what} left out, the first: {first}"
-            )
-    return list(lines.values())
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

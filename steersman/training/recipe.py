@@ -1,38 +1,106 @@
 """Recipe: all that makes a scored model out of data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..config import Spec
+from ..data.augment import Augment
 from ..data.batches import Batches, Lanes, Windows
 from ..data.cache import cache_folder
 from ..data.examples import Example, examples
 from ..data.records import Record
 from ..data.splits import Split, unsaid
-from ..nn.encoders import prepare_batch
-from ..nn.model import Flavour, Model, Network
+from ..nn.cores import CoreSpec
+from ..nn.encoders import EncoderSpec, prepare_batch
+from ..nn.heads import HeadSpec
+from ..nn.model import Flavour, Model, Network, SequenceModel
 from ..progress import Watch, silent
-from ..sources import read
+from ..sources.source import SourceSpec
+from .task import TaskSpec, task_of
 from .trainer import Training
 
 PREPARED = 1
-"""Of the cache of prepared inputs; counted up when an encoder's `prepare` changes what it gives."""
+"""Version of the cache of prepared inputs; counted up when an encoder's `prepare` changes what it gives."""
+Shapes = tuple[int, ...] | dict[str, tuple[int, ...]]
+"""Shape of a raw step; of several streams by name."""
+Parts = Mapping[str, list[Record]]
+"""Records of `train`, `validation` and `test`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Spec):
-    """All that makes a scored model out of data."""
+    """What the pipeline asks of a recipe; it reads no data itself."""
 
-    encoder: Spec
-    core: Spec
-    head: Spec
-    source: Spec
-    """Where records come from when no data is given."""
+    source: SourceSpec
+    """Where records come from when no data is given, and how given data is read."""
+    head: HeadSpec
+    task: TaskSpec | None = None
+    """How it is scored and told; None: as what its head says usually is."""
+    split: Split = Split()
+    training: Training = Training()
+
+    learned_files: ClassVar[tuple[str, ...]] = ()
+    """Files that `fit_vocabulary` writes into the run's folder."""
+
+    def for_records(self, records: Sequence[Record]) -> Self:
+        """The variant of this recipe for such records, before options are read and anything is divided."""
+        return self
+
+    def transform_records(self, records: list[Record]) -> list[Record]:
+        """All records as this recipe looks at them, whatever they are for."""
+        return records
+
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        """`train`, `validation` and `test`; tells of what is left out."""
+        return self.split.divide(records, say)
+
+    def adapt(self, parts: Parts) -> Self:
+        """The recipe with what it learns from divided records: an alphabet, the names of classes."""
+        return self
+
+    def shapes(self, records: Sequence[Record]) -> Shapes:
+        """Shape of a raw step of such records."""
+        raise NotImplementedError(f"{type(self).__name__} has no shapes")
+
+    def fit_vocabulary(self, records: Sequence[Record], folder: Path) -> None:
+        """Keeps in the run's folder what training records teach and config.json is too small for."""
+
+    def load_skeleton(self, raw: Shapes, folder: Path) -> SequenceModel:
+        """The model for raw steps of these shapes, before its weights are read."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+    def training_records(self, part: str, records: list[Record]) -> list[Record]:
+        """Records of a part (`train`, `validation`) as they are learned from; what is scored stays as it is."""
+        return records
+
+    def examples(self, model: Any, records: Sequence[Record], watch: Watch = silent) -> list[Any]:
+        """Records as the model sees them."""
+        raise NotImplementedError(f"{type(self).__name__} has no examples")
+
+    def fit_normalisers(self, model: Any, examples: Sequence[Any]) -> None:
+        """Takes normalisers from training examples."""
+
+    def make_batches(self, model: Any, examples: Sequence[Any], rank: int = 0, ranks: int = 1) -> Any:
+        """The batches of one of `ranks` processes."""
+        raise NotImplementedError(f"{type(self).__name__} has no batches")
+
+    def validation(self, examples: Sequence[Any]) -> Callable[[Any], float]:
+        """A score on validation examples, the lower the better."""
+        task = task_of(self)
+        return lambda model: task.validation(self, model, examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecipe(Recipe):
+    """A model that takes a step and says something of it: encoder, core, head."""
+
+    encoder: EncoderSpec
+    core: CoreSpec
     inputs: str = "picture"
     """The stream that the model sees."""
     flavour: Flavour = "many-to-many"
@@ -41,76 +109,54 @@ class Recipe(Spec):
     feedback: bool = False
     """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
     batches: Lanes | Windows = Lanes()
-    augment: tuple[Spec, ...] = ()
-    split: Split = Split()
-    training: Training = Training()
+    augment: tuple[Augment, ...] = ()
 
-    learned_files: ClassVar[tuple[str, ...]] = ()
-    """What `learn` writes into the run's folder."""
-
-    def build(self, raw: tuple[int, ...]) -> Model:
+    def build(self, raw: Shapes) -> Model:
+        """The model for raw steps of this shape."""
+        assert isinstance(raw, tuple)
         return Network(self.encoder, self.core, self.head, self.flavour, self.skip, self.feedback).build(raw)
 
+    def load_skeleton(self, raw: Shapes, folder: Path) -> Model:
+        return self.build(raw)
+
+    def shapes(self, records: Sequence[Record]) -> Shapes:
+        return tuple(records[0][self.inputs].values.shape[1:]) or (1,)
+
     def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
-        """Records as the model sees them."""
         key = f"{PREPARED} {getattr(self.encoder, 'pixels', self.encoder)}"  # Whatever else sees the same pictures.
         prepare = partial(prepare_batch, model.encoder)
         once = self.flavour == "many-to-one"
         return examples(records, self.inputs, model.head.targets, prepare, key, cache_folder(), once, watch)
 
-    def read(self, data: Sequence[str]) -> list[Record]:
-        """The records of some folders."""
-        return [record for path in data for record in read(Path(path))]
+    def fit_normalisers(self, model: Model, examples: Sequence[Example]) -> None:
+        fit_normalisers(model, examples)
 
-    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
-        """`train`, `validation` and `test`; tells of what is left out."""
-        return self.split.divide(records, say)
-
-    def seen(self, records: list[Record]) -> list[Record]:
-        """All records as this recipe looks at them, whatever they are for."""
-        return records
-
-    def taught(self, part: str, records: list[Record]) -> list[Record]:
-        """Records of a part (`train`, `validation`) as they are learned from; what is scored stays as it is."""
-        return records
-
-    def learn(self, records: Sequence[Record], folder: Path) -> None:
-        """Keeps in the run's folder what the model is built with and training records tell, such as a vocabulary."""
-
-    def model(self, raw: tuple[int, ...], folder: Path) -> Model:
-        """The model for raw steps of this shape, before its weights are read."""
-        return self.build(raw)
-
-    def fit(self, model: Model, shown: Sequence[Example]) -> None:
-        """Takes normalisers from training examples."""
-        fit_normalisers(model, shown)
-
-    def batched(self, model: Model, shown: Sequence[Example], rank: int, ranks: int) -> Batches:
-        """The batches of one of `ranks` processes."""
-        augment: Any = self.augment
-        return Batches(self.batches, shown, model.head.targets, augment, self.training.seed, rank, ranks)
-
-    def validation(self, shown: Sequence[Example]) -> Callable[[Model], float]:
-        """A score on validation examples, the lower the better."""
-        return partial(Model.held_out_loss, examples=shown)
+    def make_batches(self, model: Model, examples: Sequence[Example], rank: int = 0, ranks: int = 1) -> Batches:
+        return Batches(self.batches, examples, model.head.targets, self.augment, self.training.seed, rank, ranks)
 
 
-def fit_normalisers(model: Model, shown: Sequence[Example]) -> None:
-    """Input and target normalisers from training records; long ones are looked at every few steps."""
-    total = sum(map(len, shown))
+def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
+    """Input and target normalisers from training examples; long ones are looked at every few steps."""
+    total = sum(map(len, examples))
     every = max(1, total // 4096)
 
-    model.encoder.fit(np.concatenate([e.x[::every] for e in shown]))
-    model.head.fit(np.stack([e.y for e in shown]) if shown[0].y.ndim == 1 else np.concatenate([e.y for e in shown]))
+    model.encoder.fit(np.concatenate([e.x[::every] for e in examples]))
+    model.head.fit(
+        np.stack([e.y for e in examples]) if examples[0].y.ndim == 1 else np.concatenate([e.y for e in examples])
+    )
 
 
 def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
-    """All records of some folders, or of the recipe's own source."""
+    """All records of some data, or of the recipe's own source, as the recipe looks at them."""
+    return recipe.transform_records(open_records(recipe, data, watch))
+
+
+def open_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
+    """The same as they were recorded, numbered where two recordings have the same name."""
     if not data:
-        return recipe.seen(recipe.source.read(watch))  # pyright: ignore[reportAttributeAccessIssue]
-    records = recipe.seen(recipe.read(data))
+        return recipe.source.read(watch)
+    records = recipe.source.open(data, watch)
     names = [r.name for r in records]
     if len(set(names)) < len(names):
-        # The same names in two folders are two recordings: number them.
         records = [replace(r, name=f"{i}/{r.name}") for i, r in enumerate(records)]
     return records

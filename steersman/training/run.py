@@ -1,20 +1,18 @@
 """Run: a folder with recipe, weights and their normaliser, log, checkpoints, metrics and report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..config import to_json, value
-from ..data.records import Record
 from ..errors import UserError
 from ..files import write_file
-from ..nn.model import Model
 from ..progress import Watch, silent
+from ..version import __version__
 from .checkpoints import load_weights, read_json, write_json
-from .recipe import Recipe, read_records
-
-FORMAT = 1
-"""Of config.json; a run with a higher one was written by a newer version."""
+from .old_runs import FORMAT, upgraded
+from .recipe import Parts, Recipe, Shapes, StepRecipe, read_records
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,25 @@ class Run:
     folder: Path
     name: str
     recipe: Recipe
-    raw: tuple[int, ...]
+    raw: Shapes
     data: tuple[str, ...] = ()
     """Folders it was trained on; none: the recipe's own source."""
     extra: tuple[str, ...] = ()
     """Folders that were only trained on, with nothing held out."""
     rounds: int = 0
     """Rounds of DAgger behind it."""
+    command: str = ""
+    """What makes it again, where a command made it."""
+    created: str = ""
+    """When it was begun, in ISO 8601."""
+    version: str = __version__
+    """Version that began it."""
+    parts: Parts | None = field(default=None, compare=False, repr=False)
+    """Its records, where they were read already."""
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        fields = {"name": self.name, "raw": self.raw, "data": self.data, "extra": self.extra, "rounds": self.rounds}
+        fields = {name: getattr(self, name) for name in FIELDS if name != "recipe"}
         write_json(self.folder / "config.json", {"format": FORMAT, **fields, "recipe": to_json(self.recipe)})
 
     def adopted(self, folder: Path) -> "Run":
@@ -56,25 +62,45 @@ class Run:
             raise UserError(f"{where} is not the config of a run")
         if written["format"] > FORMAT:
             raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
-        kinds = {
-            "name": str,
-            "recipe": Recipe,
-            "raw": tuple[int, ...],
-            "data": tuple[str, ...],
-            "extra": tuple[str, ...],
-            "rounds": int,
-        }
-        return cls(folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in kinds.items()})
+        written = upgraded(written)
+        return cls(
+            folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in FIELDS.items()}
+        )
 
-    def model(self) -> Model:
+    @property
+    def steps(self) -> StepRecipe:
+        """The recipe of a model that takes a step at a time. UserError where it is of another kind."""
+        if not isinstance(self.recipe, StepRecipe):
+            raise UserError(f"{self.folder} is a run of {self.name}, which reads a whole source and has no single step")
+        return self.recipe
+
+    def model(self) -> Any:
         """The trained model, ready to predict."""
-        model = self.recipe.model(self.raw, self.folder)
+        model = self.recipe.load_skeleton(self.raw, self.folder)
         load_weights(model, self.folder / "model.safetensors")
         return model.eval()
 
-    def records(self, watch: Watch = silent) -> dict[str, list[Record]]:
-        """Training, validation and test records, divided as when it was trained."""
-        return self.recipe.divide(read_records(self.recipe, self.data, watch))
+    def records(self, watch: Watch = silent) -> Parts:
+        """Training, validation and test records, divided as when it was trained; read once."""
+        if self.parts is None:
+            parts = self.recipe.divide(read_records(self.recipe, self.data, watch))
+            object.__setattr__(self, "parts", parts)
+        assert self.parts is not None
+        return self.parts
+
+
+FIELDS: dict[str, Any] = {
+    "name": str,
+    "raw": Shapes,
+    "data": tuple[str, ...],
+    "extra": tuple[str, ...],
+    "rounds": int,
+    "command": str,
+    "created": str,
+    "version": str,
+    "recipe": Recipe,
+}
+"""What config.json holds beside its format."""
 
 
 def new_folder(name: str, below: Path = Path("runs")) -> Path:
@@ -84,7 +110,7 @@ def new_folder(name: str, below: Path = Path("runs")) -> Path:
     return below / f"{stem}-{max(numbers, default=0) + 1}"
 
 
-def load(folder: Path | str) -> Model:
+def load(folder: Path | str) -> Any:
     """The model of a run, or one that ships with the package by its name (`"steer"`)."""
     return Run.open(find(folder)).model()
 
@@ -100,15 +126,15 @@ def own_home(run: Run, name: str) -> Path:
     return run.folder if run.folder == Path(name) else Path("runs") / name
 
 
-def _absolute(data: Sequence[str]) -> tuple[str, ...]:
-    """So that a run is evaluated from anywhere."""
+def absolute(data: Sequence[str]) -> tuple[str, ...]:
+    """Absolute paths, so that a run is evaluated from anywhere."""
     return tuple(str(Path(path).resolve()) for path in data)
 
 
-def _same_run(run: Run) -> None:
-    """A folder that already holds a run is gone on with only by the same recipe and data."""
+def check_same_run(run: Run) -> Run:
+    """The run as it was begun, where its folder holds it already. UserError where that is of another recipe or data."""
     if not (run.folder / "config.json").exists():
-        return
+        return run
     old = Run.open(run.folder)
     if (old.recipe, old.data) != (run.recipe, run.data):
         what = "recipe" if old.recipe != run.recipe else "data"
@@ -116,3 +142,4 @@ def _same_run(run: Run) -> None:
             f"{run.folder} holds a run with another {what}; leave the options out to go on with it, "
             "or name a new folder with --run"
         )
+    return replace(run, command=old.command or run.command, created=old.created, version=old.version)

@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..config import Spec
-from ..data.batches import Batch, Batches
+from ..data.batches import Batch
 from ..errors import Interrupted, UserError
 from ..files import disk_error, write_file
 from ..nn.cores import detach, map_state, state_tensors
-from ..nn.model import Model
+from ..nn.model import SequenceModel
 from ..progress import Watch, silent
 from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_tensors
 
@@ -95,11 +95,11 @@ class Trainer:
 
     def __init__(
         self,
-        model: Model,
-        batches: Batches,
+        model: SequenceModel,
+        batches: Any,
         training: Training,
         folder: Path,
-        validate: Callable[[Model], float] | None = None,
+        validate: Callable[[Any], float] | None = None,
         say: Callable[[str], None] = print,
         watch: Watch = silent,
         look: "Look | None" = None,
@@ -198,7 +198,7 @@ class Trainer:
         device = self.model.device
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            raw, state = self.network(batch.x, self.state, batch.fresh, *self.model.told(batch))
+            raw, state = self.network(batch, self.state)
         total, weight = self.model.loss(batch, raw)
         # Gradients are averaged over processes, so each scales its sum by how many there are.
         return total * self.batches.ranks / self._everywhere(weight).clamp_min(1e-8), state

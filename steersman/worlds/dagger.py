@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..data.records import Record
 from ..errors import UserError
 from ..progress import Watch, silent
 from ..training.devices import join_processes
@@ -25,6 +26,8 @@ def fit_rounds(
     say: Callable[[str], None] = print,
     watch: Watch = silent,
     look: Look | None = None,
+    records: Sequence[Record] | None = None,
+    command: str = "",
 ) -> Run:
     """Trains, then `rounds` times: the model drives, the expert labels, training goes on (DAgger, Ross et al. 2011).
 
@@ -33,14 +36,16 @@ def fit_rounds(
     if rounds == 0 and (folder / "rounds").exists():
         raise UserError(f"{folder} is trained in rounds; go on with the same --rounds")
     if rounds == 0:
-        return fit(name, recipe, folder, data, device, say=say, watch=watch, look=look)
+        return fit(
+            name, recipe, folder, data, device, say=say, watch=watch, look=look, records=records, command=command
+        )
     if not isinstance(recipe.source, Recorded) or not {"steer", "pace"} <= set(getattr(recipe.head, "targets", ())):
         raise UserError(f"--rounds needs a recipe that learns to drive in a simulator; {name} on this data does not")
     if join_processes()[1] > 1:
         raise UserError("--rounds drives in workers of its own; run it without torchrun")
     later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
     parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
-    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look)
+    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look, records=records)
     extra: list[str] = []
     for i in range(1, rounds + 1):
         own = replace(
@@ -52,5 +57,6 @@ def fit_rounds(
         say(f"round {i}: {run.folder} drives {episodes} tracks, the expert labels them")
         extra.append(str(own.record(str(run.folder), watch=watch)))
         tuned = replace(recipe, training=later)
-        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look)
-    return replace(run, recipe=recipe, rounds=rounds).adopted(folder)
+        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look, records)
+    own = replace(run.recipe, training=recipe.training)
+    return replace(run, recipe=own, rounds=rounds, command=command).adopted(folder)

@@ -5,16 +5,17 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import Spec, to_json
+from ..config import to_json
 from ..data.cache import locked
 from ..data.records import Record
 from ..processes import in_parallel, num_cores
 from ..progress import Watch, silent
 from ..sources import read
+from ..sources.source import SourceSpec
 from ..training.run import find
 from . import CarRacing
 from .rollout import EXPERT, _model, _one_thread, driver
@@ -102,7 +103,7 @@ def _identity(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Recorded(Spec):
+class Recorded(SourceSpec):
     """Drives of a world's expert, recorded when first asked for."""
 
     world: CarRacing = CarRacing()
@@ -112,6 +113,7 @@ class Recorded(Spec):
     folder: str = ""
     """Where they are kept; empty: below `drives`, named after what they are."""
 
+    costly: ClassVar[bool] = True
     BOUNDS = {"episodes": (1, math.inf), "seed": (0, math.inf)}
 
     def read(self, watch: Watch = silent) -> list[Record]:

@@ -11,7 +11,7 @@ from steersman.evaluation.metrics import (
     accuracy,
     baselines,
     best_lag,
-    by_curvature,
+    by_size,
     classification_scores,
     lag_curve,
     mae,
@@ -105,7 +105,7 @@ def test_persistence_is_the_true_value_so_many_steps_ago_in_the_same_record(pair
 @given(pairs)
 def test_curvature_bins_hold_every_step_once_and_add_up_to_the_whole(pair):
     prediction, truth = pair
-    rows = by_curvature(prediction, truth, (0, 0.5, 2, 40, np.inf))
+    rows = by_size(prediction, truth, (0, 0.5, 2, 40, np.inf))
     assert sum(row["steps"] for row in rows) == len(truth)
     squares = sum(row["steps"] * row["rmse"] ** 2 for row in rows if row["steps"])
     assert np.sqrt(squares / len(truth)) == pytest.approx(rmse(prediction, truth), abs=1e-9)
@@ -144,7 +144,7 @@ def test_regression_scores_agree_with_scikit_learn_and_are_strict_json(pairs, tr
     assert scores["baselines"]["mean"]["mae"] == pytest.approx(np.mean(np.abs(truth - train_mean)))
     assert scores["baselines"]["single frame"]["mae"] == pytest.approx(np.mean(np.abs(truth - 0.5)))
     assert [row["steps"] for row in scores["records"]] == [len(t) for t in truths]
-    assert scores["steps"] == sum(row["steps"] for row in scores["by_curvature"])
+    assert scores["steps"] == sum(row["steps"] for row in scores["by_size"])
 
 
 def test_the_lag_is_told_in_seconds():

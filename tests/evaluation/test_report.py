@@ -90,7 +90,7 @@ def a_regression_report():
     predictions = [truth + 0.1 for truth in truths]
     scores = regression_scores(predictions, truths, 0.0, 50, {"single frame": truths}, ["one", "two"])
     pictures = Pictures([np.zeros((84, 96, 3), np.uint8)], ["1 s"])
-    others = {"single frame": scores["by_curvature"]}
+    others = {"single frame": scores["by_size"]}
     return regression_report("Steering", scores, LOG, {"a": 1}, traces(), others, pictures)
 
 

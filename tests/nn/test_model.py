@@ -126,7 +126,7 @@ def test_one_answer_a_sequence_is_that_of_its_last_step():
     seen = [example(n, once=True) for n in (5, 9)]
     predicted = model.predict(seen)
     for one, said in zip(seen, predicted, strict=True):
-        raw, _ = model(torch.from_numpy(one.x[None]), model.initial())
+        raw, _ = model.run(torch.from_numpy(one.x[None]), model.initial())
         np.testing.assert_allclose(said, model.head.point(raw[0, -1:]).detach(), atol=1e-5)
     losses = [
         model.head.loss(torch.from_numpy(p), torch.from_numpy(e.y[None])) for p, e in zip(predicted, seen, strict=True)
@@ -140,7 +140,7 @@ def test_a_skip_shows_the_head_the_feature_beside_the_memory():
     x = torch.randn(1, 4, 3)
     y, _ = model.core(model.encoder(x, ())[0], model.core.initial(1))
     expected = model.head(torch.cat((y, model.encoder.normal(x)), -1))
-    torch.testing.assert_close(model(x, model.initial())[0], expected)
+    torch.testing.assert_close(model.run(x, model.initial())[0], expected)
 
 
 def test_records_of_any_length_are_streamed_each_from_its_own_start():
@@ -149,7 +149,7 @@ def test_records_of_any_length_are_streamed_each_from_its_own_start():
     outs = model.stream(shown, steps=16, rows=2)
     for one, out in zip(shown, outs, strict=True):
         with torch.no_grad():
-            alone, _ = model(torch.from_numpy(one.x[None]), model.initial())
+            alone, _ = model.run(torch.from_numpy(one.x[None]), model.initial())
         torch.testing.assert_close(out, alone[0], atol=1e-5, rtol=1e-4)
 
 
@@ -188,11 +188,11 @@ def test_fresh_rows_of_every_part_begin_anew():
     model.eval()
     x = batches(deep(), model, shown).epoch(0)[0].x
     with torch.no_grad():
-        _, state = model(x, model.initial(4))
+        _, state = model.run(x, model.initial(4))
         fresh = torch.tensor([True, False, True, False])
-        mixed, _ = model(x, state, fresh)
-        new, _ = model(x, model.initial(4))
-        on, _ = model(x, state)
+        mixed, _ = model.run(x, state, fresh)
+        new, _ = model.run(x, model.initial(4))
+        on, _ = model.run(x, state)
     torch.testing.assert_close(mixed[fresh], new[fresh], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(mixed[~fresh], on[~fresh], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(new, on)

@@ -117,7 +117,7 @@ def test_what_the_speaker_hears_is_what_the_model_says(core):
     model = model_of(core=core)
     speaker = Speaker(model)
     heard = speaker.symbols.encode(TEXT[:40])
-    raw, _ = model(torch.from_numpy(heard.astype(np.int32))[None, :, None], model.initial(1))
+    raw, _ = model.run(torch.from_numpy(heard.astype(np.int32))[None, :, None], model.initial(1))
     for _ in range(2):
         said = np.stack([speaker.hear(int(symbol)) for symbol in heard])
         np.testing.assert_allclose(said, raw[0].detach().numpy(), atol=1e-4)
@@ -147,7 +147,7 @@ def test_blocks_are_scored_from_a_zero_state():
     parts = []
     for start in range(0, 100, 25):
         x = model.encoder.prepare(torch.from_numpy(codes[start : start + 25, None]))[None]
-        raw, _ = model(x, model.initial(1))
+        raw, _ = model.run(x, model.initial(1))
         parts.append(model.head.loss(raw, torch.from_numpy(codes[start + 1 : start + 26, None])[None]).mean().item())
     assert whole == pytest.approx(np.mean(parts), rel=1e-5)
 
@@ -249,7 +249,7 @@ def test_a_text_is_judged_in_pieces_as_in_one():
         codes = np.array(list(map(ord, (TEXT * 4)[: length + 1])))
         x = model.encoder.prepare(torch.from_numpy(codes[:-1, None])).numpy()
         shown.append(Example(name, x, codes[1:, None].astype(np.float32), np.arange(length)))
-    raw = [model(torch.from_numpy(e.x)[None], model.initial(1))[0][0].detach() for e in shown]
+    raw = [model.run(torch.from_numpy(e.x)[None], model.initial(1))[0][0].detach() for e in shown]
     confusion, nats, passage = judged(model, shown)
     labels = torch.from_numpy(model.head.labels(np.concatenate([e.y[:, 0] for e in shown]))).long()
     guesses = torch.cat(raw).argmax(1)

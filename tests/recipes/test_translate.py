@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from small import batches, built, small
+from steersman.recipes.translate.recipe import Translation, Vocabularies, texts
 
 from steersman.__main__ import main
 from steersman.data.pairs import ByLength, PairBatches, batch_of, padded
@@ -24,7 +25,6 @@ from steersman.nn.attention import Additive
 from steersman.nn.cores import GRU, LRU, LSTM, Bidirectional, CfC, Memoryless, MinGRU, Stack
 from steersman.nn.encoder_decoder import Decoder, Dropout, Reader, Readout, build
 from steersman.recipes import RECIPES
-from steersman.recipes.translate.recipe import Translation, Vocabularies, texts
 from steersman.sources import catalogues, parallel
 from steersman.sources.catalogues import Catalogues
 from steersman.sources.synthetic import Reversed
@@ -70,7 +70,7 @@ def test_scores_of_what_is_said_are_those_of_the_model():
         for said in found:
             line = [BEGIN, *said.tokens] + [2] * said.ended
             x = torch.tensor([line[:-1]])
-            logits = model(x, model.read(*padded([source])))[0][0]
+            logits = model.run(x, model.read(*padded([source])))[0][0]
             logits[:, [0, 1, 3]] = -torch.inf
             chances = logits.log_softmax(1)[torch.arange(len(line) - 1), torch.tensor(line[1:])]
             assert chances.sum().item() == pytest.approx(said.score, abs=1e-3)
@@ -79,7 +79,7 @@ def test_scores_of_what_is_said_are_those_of_the_model():
 def test_the_source_matters_with_and_without_attention():
     for changes in ({}, {"attention": None}):
         model, x = network(GRU(8), **changes), torch.tensor([[BEGIN, 5, 6]])
-        one, other = (model(x, model.read(*padded([source])))[0] for source in sources([5, 6]))
+        one, other = (model.run(x, model.read(*padded([source])))[0] for source in sources([5, 6]))
         assert not torch.allclose(one, other, atol=1e-4)
 
 
@@ -99,7 +99,7 @@ def test_a_decoder_that_reads_ahead_is_refused():
 def test_a_core_without_memory_still_sees_the_source():
     model = build(Reader(8, Memoryless()), Decoder(8, Memoryless(), upper=Memoryless()), Readout(), 12, 11)
     model, x = model.eval(), torch.tensor([[BEGIN, 5]])
-    one, other = (model(x, model.read(*padded([source])))[0] for source in sources([5, 6]))
+    one, other = (model.run(x, model.read(*padded([source])))[0] for source in sources([5, 6]))
     assert not torch.allclose(one, other, atol=1e-4)
 
 
@@ -184,7 +184,7 @@ def test_a_batch_holds_the_tokens_after_each_other():
         assert batch.mask[row].sum() == len(pair)
     assert batch.mask[3].sum() == 0
     assert batch.lengths.tolist()[3] == 0
-    assert model(batch.x, model.initial(4), batch.fresh, *batch.about)[0].isfinite().all()
+    assert model(batch, model.initial(4))[0].isfinite().all()
 
 
 # What it reads
@@ -450,7 +450,10 @@ def test_words_are_cut_in_other_ways_in_each_epoch_and_in_the_same_ways_again():
     def epochs() -> list[list[torch.Tensor]]:
         model = recipe.with_vocabularies(learned)
         data = recipe.batched(model, recipe.examples(model, records), 0, 1)
-        return [[t for batch in data.epoch(number) for t in (batch.y, *batch.about)] for number in range(2)]
+        return [
+            [t for b in data.epoch(number) for t in (b.y, b.sources["source"].values, b.sources["source"].lengths)]
+            for number in range(2)
+        ]
 
     (first, second), (first_again, second_again) = epochs(), epochs()
     assert all(torch.equal(a, b) for a, b in zip(first, first_again, strict=True))

@@ -46,7 +46,7 @@ def test_the_loop_is_truncated_backpropagation_through_time_as_by_hand(recipe, t
             if len(done) == 12:
                 break
             state = state if data.spec.carry else model.initial(data.rows)
-            raw, state = model(batch.x, state, batch.fresh)
+            raw, state = model.run(batch.x, state, batch.fresh)
             total, weight = model.loss(batch, raw)
             optimiser.param_groups[0]["lr"] = made.rate(len(done))
             optimiser.zero_grad()

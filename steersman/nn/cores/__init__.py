@@ -12,7 +12,18 @@ from .composed import (
     reverse,
 )
 from .continuous import CfC, CfCCore
-from .contract import Core, Memoryless, MemorylessCore, NotFinite, State, detach, map_state, reset, state_tensors
+from .contract import (
+    Core,
+    CoreSpec,
+    Memoryless,
+    MemorylessCore,
+    NotFinite,
+    State,
+    detach,
+    map_state,
+    reset,
+    state_tensors,
+)
 from .gated import GRU, LSTM, RNN, Cell, GRUCore, LSTMCore, RNNCore
 from .linear import LRU, LRUCore, MinCore, MinGRU, MinGRUCore, MinLSTM, MinLSTMCore
 from .torch_layers import from_torch, to_torch
@@ -28,6 +39,7 @@ __all__ = [
     "CfC",
     "CfCCore",
     "Core",
+    "CoreSpec",
     "GRUCore",
     "LRUCore",
     "LSTMCore",

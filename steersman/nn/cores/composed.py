@@ -8,27 +8,26 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import Spec
 from ...errors import UserError
-from .contract import Core, State, _there
+from .contract import Core, CoreSpec, State, _there
 from .gated import LSTM
 
 
 @dataclass(frozen=True)
-class Zoneout(Spec):
+class Zoneout(CoreSpec):
     """While training some units keep the state of the step before, at random (Krueger et al. 2017).
 
     Around a core whose output is the first tensor of its state: RNN, GRU, LSTM, MinGRU, MinLSTM, CfC.
     """
 
-    core: Spec = LSTM()
+    core: CoreSpec = LSTM()
     share: tuple[float, ...] = (0.05, 0.5)
     """Of units kept, for each tensor of the state; of an LSTM: output, cell."""
 
     BOUNDS = {"share": (0, 1)}
 
     def build(self, features: int) -> "ZoneoutCore":
-        return ZoneoutCore(self.core.build(features), self.share)  # pyright: ignore[reportAttributeAccessIssue]
+        return ZoneoutCore(self.core.build(features), self.share)
 
 
 class ZoneoutCore(Core):
@@ -61,10 +60,10 @@ class ZoneoutCore(Core):
 
 
 @dataclass(frozen=True)
-class Window(Spec):
+class Window(CoreSpec):
     """A core that remembers the last steps only: it runs over them anew, from its first state, at every step."""
 
-    core: Spec = LSTM()
+    core: CoreSpec = LSTM()
     """What runs over them."""
     steps: int = 10
     """How many, the present one among them."""
@@ -78,7 +77,7 @@ class Window(Spec):
 class WindowCore(Core):
     def __init__(self, spec: Window, features: int):
         super().__init__()
-        self.core: Core = spec.core.build(features)  # pyright: ignore[reportAttributeAccessIssue]
+        self.core: Core = spec.core.build(features)
         if not self.core.causal:
             raise UserError(f"Window: {type(spec.core).__name__} is not causal; what it reads would change with time")
         self.steps, self.features, self.size = spec.steps, features, self.core.size
@@ -107,10 +106,10 @@ class WindowCore(Core):
 
 
 @dataclass(frozen=True)
-class Stack(Spec):
+class Stack(CoreSpec):
     """A deep core: each layer with its own weights, on what the one below gives out."""
 
-    layers: tuple[Spec, ...] = (LSTM(), LSTM())
+    layers: tuple[CoreSpec, ...] = (LSTM(), LSTM())
     """The cores, lowest first."""
     dropout: float = 0.0
     """Share of values dropped between layers while training."""
@@ -126,7 +125,7 @@ class Stack(Spec):
             raise UserError("Stack: layers is empty; give it at least one core")
         cores, width = [], features
         for spec in self.layers:
-            cores.append(spec.build(width))  # pyright: ignore[reportAttributeAccessIssue]
+            cores.append(spec.build(width))
             width = cores[-1].size
         return StackCore(cores, self.dropout, self.locked, self.residual)
 
@@ -158,16 +157,16 @@ class StackCore(Core):
 
 
 @dataclass(frozen=True)
-class Bidirectional(Spec):
+class Bidirectional(CoreSpec):
     """Two cores of one kind, one reading forwards and one backwards, their outputs side by side.
 
     Not causal: it needs the whole sequence (Schuster & Paliwal 1997).
     """
 
-    core: Spec = LSTM()
+    core: CoreSpec = LSTM()
 
     def build(self, features: int) -> "BidirectionalCore":
-        return BidirectionalCore(*(self.core.build(features) for _ in range(2)))  # pyright: ignore[reportAttributeAccessIssue]
+        return BidirectionalCore(*(self.core.build(features) for _ in range(2)))
 
 
 class BidirectionalCore(Core):

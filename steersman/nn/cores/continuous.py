@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import Spec
-from .contract import Core, State
+from .contract import Core, CoreSpec, State
 
 
 @dataclass(frozen=True)
-class CfC(Spec):
+class CfC(CoreSpec):
     """Closed-form continuous-time cell (Hasani et al. 2022, equation 10): its gate turns with the time elapsed."""
 
     hidden: int = 64

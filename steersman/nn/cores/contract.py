@@ -109,6 +109,14 @@ class Core(nn.Module):
         return lengths.to(x.device, torch.int64)
 
 
+class CoreSpec(Spec):
+    """Spec of a core."""
+
+    def build(self, features: int) -> Core:
+        """The core for inputs of so many features."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -137,7 +145,7 @@ def _there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
 
 
 @dataclass(frozen=True)
-class Memoryless(Spec):
+class Memoryless(CoreSpec):
     """No recurrence: every step on its own, one to one."""
 
     def build(self, features: int) -> "MemorylessCore":

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import Spec
 from .. import kernels
-from .contract import Core, State
+from .contract import Core, CoreSpec, State
 
 
 class Cell(Core):
@@ -41,7 +40,7 @@ class Cell(Core):
 
 
 @dataclass(frozen=True)
-class RNN(Spec):
+class RNN(CoreSpec):
     """h = tanh(W x + U h + b) (Elman 1990), or relu (Le et al. 2015)."""
 
     hidden: int = 128
@@ -66,7 +65,7 @@ class RNNCore(Cell):
 
 
 @dataclass(frozen=True)
-class GRU(Spec):
+class GRU(CoreSpec):
     """Gated recurrent unit (Cho et al. 2014)."""
 
     hidden: int = 128
@@ -92,7 +91,7 @@ class GRUCore(Cell):
 
 
 @dataclass(frozen=True)
-class LSTM(Spec):
+class LSTM(CoreSpec):
     """Long short-term memory with forget gates (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
 
     hidden: int = 128

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import Spec
 from .. import kernels
-from .contract import Core, State, _there
+from .contract import Core, CoreSpec, State, _there
 
 
 @dataclass(frozen=True)
-class MinGRU(Spec):
+class MinGRU(CoreSpec):
     """A GRU whose gate sees the input alone: h = (1 - z) h + z g(V x) (Feng et al. 2024)."""
 
     hidden: int = 128
@@ -51,7 +50,7 @@ class MinGRUCore(MinCore):
 
 
 @dataclass(frozen=True)
-class MinLSTM(Spec):
+class MinLSTM(CoreSpec):
     """An LSTM whose gates see the input alone and share out the state between them (Feng et al. 2024)."""
 
     hidden: int = 128
@@ -80,7 +79,7 @@ class MinLSTMCore(MinCore):
 
 
 @dataclass(frozen=True)
-class LRU(Spec):
+class LRU(CoreSpec):
     """Linear recurrent unit: h = lambda h + gamma B x with a complex diagonal lambda, y = Re(C h) + D x.
 
     Orvieto et al. 2023; lambda starts in a ring of the unit disk (their lemma 3.2), gamma at sqrt(1 - |lambda|^2).

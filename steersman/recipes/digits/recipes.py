@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from ...data.batches import Windows
+from ...data.records import Record
 from ...data.splits import Split
+from ...evaluation.tasks import Classify
 from ...nn.cores import LSTM
 from ...nn.encoders import Identity
 from ...nn.heads import Classification
 from ...sources.digits import Digits
-from ...training.recipe import Recipe
+from ...training.recipe import StepRecipe
 from ...training.trainer import Training
 
 
-def digits(data: Sequence[str] = ()) -> Recipe:
+def digits(records: Sequence[Record] = ()) -> StepRecipe:
     """Which of ten digits an 8x8 picture shows, read one row a step; many to one.
 
     Command: `steersman train digits`
@@ -20,11 +22,12 @@ def digits(data: Sequence[str] = ()) -> Recipe:
     Time:    some ten seconds
     Score:   accuracy 0.970 on 270 digits held out (always the commonest: 0.082)
     """
-    return Recipe(
+    return StepRecipe(
         source=Digits(),
         inputs="row",
         encoder=Identity(),
         core=LSTM(64),
+        task=Classify(),
         head=Classification(targets=("digit",), classes=10),
         flavour="many-to-one",
         batches=Windows(rows=64),

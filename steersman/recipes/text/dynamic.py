@@ -12,8 +12,8 @@ from torch import Tensor
 from ...config import Spec
 from ...errors import UserError
 from ...nn.cores import map_state
-from ...nn.heads import NextSymbolHead
 from ...nn.model import Model
+from .reading import text_head
 
 SEGMENTS = 400
 """Segments at the beginning of the training text by which dynamic evaluation knows how large gradients are."""
@@ -83,11 +83,11 @@ def _segments(
     model: Model, weights: Sequence[Tensor], codes: np.ndarray, steps: int
 ) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
     """Of each segment, the state carried: its summed loss, and the gradients of its mean."""
-    assert isinstance(model.head, NextSymbolHead)
+    text_head(model)
     state = model.initial(1)
     x, y = (torch.from_numpy(c.astype(np.int64)[None, :, None]) for c in (codes[:-1], codes[1:]))
     for part_x, part_y in zip(x.split(steps, 1), y.split(steps, 1), strict=True):
-        raw, state = model(model.encoder.prepare(part_x), state)
+        raw, state = model.run(model.encoder.prepare(part_x), state)
         loss = model.head.loss(raw.float(), part_y)
         yield float(loss.detach().double().sum()), torch.autograd.grad(loss.mean(), weights)
         state = map_state(Tensor.detach, state)

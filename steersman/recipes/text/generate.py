@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from math import inf
+from typing import Any
 
 import numpy as np
 import torch
 
 from ...errors import UserError
 from ...nn.decoding import Sampling
-from ...nn.encoders import EmbeddingEncoder
-from ...nn.heads import NextSymbolHead
 from ...nn.model import Model
 from ...nn.stepper import Stepper
+from .reading import text_head
 
 
 class Speaker:
@@ -20,15 +20,15 @@ class Speaker:
     UserError where the model is none of a text.
     """
 
-    def __init__(self, model: Model):
-        if not isinstance(model.encoder, EmbeddingEncoder) or not isinstance(model.head, NextSymbolHead):
-            raise UserError("this run is no model of a text; `steersman train chars` makes one")
+    def __init__(self, model: Any):
+        head = text_head(model)
+        encoder: Any = model.encoder
         if model.skip:
             raise UserError("a text model whose head sees the encoder, too, can't be streamed; train it without skip")
-        self.symbols = model.head.symbols
-        self._vectors = model.encoder.vectors.weight.detach().float().cpu().numpy()
-        self._weight = model.head.linear.weight.detach().float().cpu().numpy()
-        self._bias = model.head.linear.bias.detach().float().cpu().numpy()
+        self.symbols = head.symbols
+        self._vectors = encoder.vectors.weight.detach().float().cpu().numpy()
+        self._weight = head.linear.weight.detach().float().cpu().numpy()
+        self._bias = head.linear.bias.detach().float().cpu().numpy()
         self._stepper = Stepper(model.core)
 
     def hear(self, symbol: int) -> np.ndarray:
@@ -74,12 +74,12 @@ def written(speaker: Speaker, symbols: Iterator[int], write: Callable[[bytes], o
 @torch.no_grad()
 def nats_in_blocks(model: Model, codes: np.ndarray, block: int, rows: int = 256) -> float:
     """Mean loss over a text cut into blocks, each from a zero state; `codes` as the model's streams hold them."""
-    assert isinstance(model.head, NextSymbolHead)
+    text_head(model)
     whole = (len(codes) - 1) // block * block
     x = model.encoder.prepare(torch.from_numpy(codes[:whole].astype(np.int64)[:, None])).view(-1, block, 1)
     y = torch.from_numpy(codes[1 : whole + 1].astype(np.int64)).view(-1, block, 1)
     total = 0.0
     for part_x, part_y in zip(x.split(rows), y.split(rows), strict=True):
-        raw, _ = model(part_x, model.initial(len(part_x)))
+        raw, _ = model.run(part_x, model.initial(len(part_x)))
         total += float(model.head.loss(raw.float(), part_y).double().sum())
     return total / whole

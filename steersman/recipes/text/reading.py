@@ -5,6 +5,7 @@ import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from ...data.examples import Example
 from ...data.symbols import SIGN
+from ...errors import UserError
 from ...evaluation.metrics import Scores, confused, guess_scores
 from ...nn.heads import NextSymbolHead
 from ...nn.model import Model
@@ -43,6 +45,14 @@ class Reading:
     characters: list[str]
     nats: np.ndarray
     cells: list[Cell]
+
+
+def text_head(model: Model) -> NextSymbolHead:
+    """The head of a model of a text. UserError where the model is of something else."""
+    head: Any = model.head
+    if head.symbols is None or model.encoder.symbols is None:
+        raise UserError("this run is no model of a text; `steersman train chars` makes one")
+    return head
 
 
 def text_scores(
@@ -108,10 +118,9 @@ def labels_of(head: NextSymbolHead, y: np.ndarray) -> np.ndarray:
     return found
 
 
-def judged(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:
+def count_guesses(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:
     """How often each symbol was taken for each, mean nats, and raw outputs over the passage that is shown."""
-    assert isinstance(model.head, NextSymbolHead)
-    head, total, passage = copy.deepcopy(model.head).cpu(), 0.0, []
+    head, total, passage = copy.deepcopy(text_head(model)).cpu(), 0.0, []
     confusion = np.zeros((len(head.symbols), len(head.symbols)), np.int64)
     for place, start, raw in model.streamed(shown):
         end = start + len(raw)
@@ -126,8 +135,7 @@ def judged(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, t
 @torch.no_grad()
 def read_along(model: Model, example: Example, raw: torch.Tensor) -> Reading:
     """What the model did over the beginning of a text, whose raw outputs are given."""
-    head = model.head
-    assert isinstance(head, NextSymbolHead)
+    head = text_head(model)
     x = torch.from_numpy(example.x[None, :LOOKED_AT])
     feature, _ = model.encoder(x, model.encoder.initial(1))
     outputs = model.core(feature, model.core.initial(1))[0][0].float().numpy()

@@ -1,26 +1,42 @@
 """A text, character by character or byte by byte: what comes next."""
 
-import string
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Self
 
 from ...data.batches import Lanes
+from ...data.records import Record
 from ...data.splits import Split
 from ...data.symbols import common_characters
 from ...nn.cores import LSTM
 from ...nn.encoders import Embedding
 from ...nn.heads import NextSymbol
-from ...sources import read
 from ...sources.text import Shakespeare, check_utf8, texts
-from ...training.recipe import Recipe
+from ...training.recipe import Parts, StepRecipe
 from ...training.trainer import Training
+from .task import PredictText
 
 LEAST = 1
 """Times that a character has to occur in order to be known."""
 
 
-def chars(data: Sequence[str] = ()) -> Recipe:
+@dataclass(frozen=True, kw_only=True)
+class TextRecipe(StepRecipe):
+    """A model of a text's characters; its alphabet is learned from the training records."""
+
+    encoder: Embedding
+    head: NextSymbol
+
+    def adapt(self, parts: Parts) -> Self:
+        check_utf8([record for part in parts.values() for record in part])  # Also what is not trained on.
+        if self.head.symbols:
+            return self
+        symbols = common_characters(texts(parts["train"]), LEAST)
+        return replace(self, encoder=replace(self.encoder, symbols=symbols), head=replace(self.head, symbols=symbols))
+
+
+def chars(records: Sequence[Record] = ()) -> TextRecipe:
     """The next character of a text; then `steersman sample RUN` writes on.
 
     It knows the characters of the part that is trained on by default; any other is unknown to it.
@@ -31,29 +47,23 @@ def chars(data: Sequence[str] = ()) -> Recipe:
     Score:   1.421 nats a character on tinyshakespeare, its state carried (pairs of characters: 2.494), with
              --split.validation 0
     """
-    plays, recipe = Shakespeare(), bytes_(data)
-    if not data and plays.folder() is None:
-        symbols = string.printable  # Its options can be shown; that there is no text is said when it is read.
-    else:
-        records = [record for path in data for record in read(Path(path))] if data else plays.read()
-        check_utf8(records)  # Also what is not trained on.
-        symbols = common_characters(texts(recipe.divide(records)["train"]), LEAST)
-    return replace(
-        recipe,
-        inputs="character",
-        encoder=Embedding(symbols, 64),
-        head=NextSymbol(("next_character",), symbols, dropout=0.5),
+    recipe = bytes_(records)
+    fields = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    return TextRecipe(
+        **fields
+        | {"inputs": "character", "encoder": Embedding("", 64), "head": NextSymbol(("next_character",), dropout=0.5)}
     )
 
 
-def bytes_(data: Sequence[str] = ()) -> Recipe:
+def bytes_(records: Sequence[Record] = ()) -> StepRecipe:
     """The next byte of any file.
 
     Command: `steersman train bytes --data FILE`
     Data:    as for `chars`, in whatever encoding
     """
-    return Recipe(
+    return StepRecipe(
         source=Shakespeare(),
+        task=PredictText(),
         inputs="byte",
         encoder=Embedding("", 64),
         core=LSTM(512, forget_bias=0.0),  # At 1, as elsewhere, it learns a text more slowly.

@@ -1,35 +1,22 @@
 """Page of a text model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ...evaluation.outcome import best_first
 from ...evaluation.page import (
     MINUS,
     Coloured,
     Fact,
-    Report,
     Section,
     Table,
 )
-from ...evaluation.sections import percent, run_sections
+from ...evaluation.sections import percent
 from .reading import Reading
 
 
-def text_report(
-    title: str,
-    scores: Mapping[str, Any],
-    log: Sequence[Mapping[str, float]] = (),
-    config: Mapping[str, Any] | None = None,
-    reading: Reading | None = None,
-) -> Report:
-    """Of reading.text_scores, the training log's rows, the run's config and what the model did while it read."""
-    pairs = scores["baselines"]["pairs"]
-    facts = [
-        Fact("Nats a symbol", f"{scores['nats']:.3f}", f"pairs of symbols: {pairs['nats']:.3f}"),
-        Fact("Bits a symbol", f"{scores['bits']:.3f}", f"xz: {scores['baselines']['xz']['bits']:.3f}"),
-        Fact("Foretold rightly", percent(scores["accuracy"]), f"pairs of symbols: {percent(pairs['accuracy'])}"),
-        Fact("Symbols", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
-    ]
+def text_summary(scores: Mapping[str, Any]) -> str:
+    """The outcome in two sentences."""
     summary = (
         f"Over {scores['items']:,} symbols that it never trained on, read in one pass with its state carried, "
         f"the model needs {scores['bits']:.3f} bits a symbol; the compressor xz, told the training text, needs "
@@ -37,8 +24,24 @@ def text_report(
     )
     if scores["unknown"]:
         summary += f" {scores['unknown']:,} of the symbols are none that it knows, and count as one."
+    return summary
+
+
+def text_facts(scores: Mapping[str, Any]) -> list[Fact]:
+    """The figures at the top."""
+    pairs = scores["baselines"]["pairs"]
+    return [
+        Fact("Nats a symbol", f"{scores['nats']:.3f}", f"pairs of symbols: {pairs['nats']:.3f}"),
+        Fact("Bits a symbol", f"{scores['bits']:.3f}", f"xz: {scores['baselines']['xz']['bits']:.3f}"),
+        Fact("Foretold rightly", percent(scores["accuracy"]), f"pairs of symbols: {percent(pairs['accuracy'])}"),
+        Fact("Symbols", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
+    ]
+
+
+def text_sections(scores: Mapping[str, Any], reading: Reading) -> list[Section]:
+    """Beside the baselines, and what the model did while it read."""
     rows = {"this run": scores, **scores["baselines"]}
-    order = sorted(rows, key=lambda name: rows[name]["nats"])
+    order = best_first({name: row["nats"] for name, row in rows.items()}, higher_is_better=False)
     columns = ("", "nats", "bits", "foretold rightly")
     table = [[name, *(rows[name][k] for k in ("nats", "bits", "accuracy"))] for name in order]
     beside = Section(
@@ -46,8 +49,7 @@ def text_report(
         "Frequencies of symbols, and of pairs of them, in the training text, and a compressor that was told that text.",
         [Table(columns, table, strong=[order.index("this run")])],
     )
-    sections = [beside, *(reading_sections(reading) if reading else ())]
-    return Report(title, summary, facts, [*sections, *run_sections(log, config)])
+    return [beside, *reading_sections(reading)]
 
 
 def reading_sections(reading: Reading) -> list[Section]:

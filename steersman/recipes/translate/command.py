@@ -1,4 +1,4 @@
-"""Commands of this room."""
+"""Command of translation."""
 
 import sys
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from ...progress import bars
 from ...sources.parallel import decoded, split
 from ...training.run import Run, find
 from .attention import check_picture, picture_attention
-from .recipe import recipe_of
-from .translator import Translator
+from .translator import check_translates
+from .translator import translate as translated
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Translate:
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run of `translate`."""
-    beam: int = 5
+    beam_width: int = 5
     """Sequences kept at every step; 1: greedy."""
-    power: float = 1.0
-    """Of the length, by which a sequence's log-probability is divided; 0 favours short ones."""
+    length_penalty: float = 1.0
+    """Power of the length by which a sequence's log-probability is divided; 0 favours short ones."""
     attention: str = ""
     """Also picture where it looked while it translated the first lines, in this file (.html or .png)."""
 
@@ -34,20 +34,25 @@ class Translate:
 def translate(arguments: list[str]) -> None:
     """translate standard input"""
     options = tyro.cli(Translate, args=arguments, prog="steersman translate")
-    if options.beam < 1 or not 0 <= options.power <= 10:
-        raise UserError("--beam must be at least 1, and --power from 0 to 10")
+    if options.beam_width < 1 or not 0 <= options.length_penalty <= 10:
+        raise UserError("--beam-width must be at least 1, and --length-penalty from 0 to 10")
     if options.attention:
         check_picture(Path(options.attention))  # Before the work is done, not after it.
     run = Run.open(find(options.run))
-    longest, model = recipe_of(run).longest, run.model()
-    assert isinstance(model, Translator)
+    if getattr(run.recipe.task, "max_length", None) is None:
+        raise UserError(
+            f"{run.folder} is a run of {run.name}, which does not translate; train one: steersman train translate"
+        )
+    model, longest = run.model(), run.recipe.task.max_length  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    check_translates(model)
     given = decoded(sys.stdin.buffer.read(), "standard input")
     with bars() as watch:
-        said = model.translate(split(given) if given else [], options.beam, options.power, longest, watch=watch)
-    for one in said:
+        lines = split(given) if given else []
+        found = translated(model, lines, options.beam_width, options.length_penalty, longest, watch=watch)
+    for one in found:
         print(" ".join(one.text.splitlines()))  # A line is a line, whatever the model says.
-    if unknown := sum(one.unknown for one in said):
+    if unknown := sum(one.unknown for one in found):
         say(f"{unknown} pieces of the text are not in the model's vocabulary")
     if options.attention:
-        shown = picture_attention(Path(options.attention), model, said)
-        say(f"attention: {options.attention} ({shown} of {len(said)} lines)")
+        pictured = picture_attention(Path(options.attention), model, found)
+        say(f"attention: {options.attention} ({pictured} of {len(found)} lines)")

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
+from ...data.records import Record
 from ...data.splits import Split
 from ...nn.cores import GRU, Bidirectional
-from ...nn.encoder_decoder import Decoder, Reader, Readout
+from ...nn.encoder_decoder import Decoder, Readout, TextEncoder
 from ...sources.catalogues import Catalogues
+from ...training.sequence_to_sequence import SequenceToSequence
 from ...training.trainer import Training
-from .recipe import Translation
+from .task import TranslateText
 
 
-def translate(data: Sequence[str] = ()) -> Translation:
-    """Sentences into another language: a bidirectional reader, and a decoder that looks back at what was read.
+def translate(records: Sequence[Record] = ()) -> SequenceToSequence:
+    """Sentences into another language: a bidirectional encoder, and a decoder that looks back at what was read.
 
     Command: `steersman train translate --data SOURCE TARGET`, then `steersman translate RUN < file`
     Data:    two texts aligned line by line, or one .tsv; none: what programs say, from the machine's own catalogues
@@ -19,12 +21,14 @@ def translate(data: Sequence[str] = ()) -> Translation:
     Score:   BLEU 40.7 with a beam of 5, 39.9 greedy, on Multi30k German to English, test 2016, lower-cased
              (the translation of the nearest training sentence: 10.4)
     """
-    return Translation(
+    return SequenceToSequence(
         source=Catalogues(),
-        encoder=Reader(256, Bidirectional(GRU(256))),
-        core=Decoder(256, GRU(256), upper=GRU(256)),
+        task=TranslateText(),
+        encoder=TextEncoder(256, Bidirectional(GRU(256))),
+        decoder=Decoder(256, GRU(256), upper=GRU(256)),
         head=Readout(),
-        split=Split(validation=0.02, test=0.02),
+        # No text of a part that is held out stands in a part before it: else it would be no test.
+        split=Split(validation=0.02, test=0.02, apart=("source", "target")),
         training=Training(
             steps=4200, rate=2e-3, hold=0.3, average=0.998, validate_every=250, checkpoint_every=250, patience=6
         ),

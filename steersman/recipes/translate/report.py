@@ -1,23 +1,20 @@
 """Page of a translator."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
-from ...config import to_json
-from ...evaluation.page import Fact, Plot, Report, Section, Table, write_report
+from ...evaluation.outcome import best_first
+from ...evaluation.page import Fact, Plot, Section, Table
 from ...evaluation.plots import TRUTH, draw
-from ...evaluation.sections import run_sections
-from ...progress import Watch, silent
-from ...training.checkpoints import write_json
-from ...training.run import Run
-from ...training.trainer import read_log
-from .attention import Looks, has_attention, unrolled
-from .recipe import Scores
-from .task import score
-from .translator import Attention
+from .attention import AttentionPicture, unrolled
+from .translator import AttentionTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NEAREST = "translation of the nearest training sentence"
 
 
 def score_curve(log: Sequence[Mapping[str, float]]) -> Plot:
@@ -34,28 +31,33 @@ def score_curve(log: Sequence[Mapping[str, float]]) -> Plot:
     return draw("BLEU of greedy translations of validation pairs; the best weights are kept.", paint, 240)
 
 
-def translation_report(
-    title: str,
-    scores: Scores,
-    log: Sequence[Mapping[str, float]],
-    config: Mapping[str, Any],
-    looks: Sequence[Attention],
-) -> Report:
-    """Of translation.score, the training log's rows and the run's config."""
-    nearest = scores["baselines"]["translation of the nearest training sentence"]
-    plain = scores["baselines"]["greedy"]
-    summary = (
-        f"Of {scores['pairs']:,} {scores['data']} it translates with a BLEU of {scores['bleu']:.1f}; the translation "
-        f"of the most similar training sentence would get {nearest['bleu']:.1f}."
+def translation_summary(scores: Mapping[str, Any]) -> str:
+    """The outcome in a sentence."""
+    nearest = scores["baselines"][NEAREST]
+    return (
+        f"Of {scores['pairs']:,} pairs ({scores['data']}) it translates with a BLEU of {scores['bleu']:.1f}; the "
+        f"translation of the most similar training sentence would get {nearest['bleu']:.1f}."
     )
-    facts = [
-        Fact("BLEU", f"{scores['bleu']:.1f}", f"beam of {scores['beam']}"),
+
+
+def translation_facts(scores: Mapping[str, Any]) -> list[Fact]:
+    """The figures at the top."""
+    plain, width = scores["baselines"]["greedy"], scores["beam_width"]
+    return [
+        Fact("BLEU", f"{scores['bleu']:.1f}", f"beam of {width}"),
         Fact("Greedy", f"{plain['bleu']:.1f}", "the likeliest piece at every step"),
         Fact("chrF", f"{scores['chrf']:.1f}", "by characters"),
-        Fact("CPU seconds", f"{scores['cpu_seconds']:.1f}", f"for all {scores['pairs']:,}, beam of {scores['beam']}"),
+        Fact("CPU seconds", f"{scores['cpu_seconds']:.1f}", f"for all {scores['pairs']:,}, beam of {width}"),
     ]
-    rows = [[f"this run, beam {scores['beam']}", scores["bleu"], scores["chrf"]]]
-    rows += [[name, row["bleu"], row["chrf"]] for name, row in scores["baselines"].items()]
+
+
+def translation_sections(
+    scores: Mapping[str, Any], log: Sequence[Mapping[str, float]], tables: Sequence[AttentionTable]
+) -> list[Section]:
+    """Baselines, score by length, examples, where it looked, and the score while training."""
+    rows = {"this run": scores, **scores["baselines"]}
+    order = best_first({name: row["bleu"] for name, row in rows.items()}, higher_is_better=True)
+    table = [[name, rows[name]["bleu"], rows[name]["chrf"]] for name in order]
     lengths = [
         [
             f"{r['from']} to {r['to']}" if r["to"] < 10**6 else f"{r['from']} and more",
@@ -71,35 +73,21 @@ def translation_report(
     )
     sections = [
         Section(
-            "Beside what needs no model", beside, [Table(("", "BLEU", "chrF"), rows, scores["signature"], strong=[0])]
+            "Beside what needs no model",
+            beside,
+            [Table(("", "BLEU", "chrF"), table, scores["note"], strong=[order.index("this run")])],
         ),
         Section(
             "By length",
             "BLEU by the words of the source: a short memory fails on long sentences.",
-            [Table(("words", "pairs", f"beam {scores['beam']}", "greedy"), lengths)],
+            [Table(("words", "pairs", f"beam {scores['beam_width']}", "greedy"), lengths)],
         ),
         Section("Examples", "The first pairs, as they come.", [Table(("source", "said", "reference"), examples)]),
     ]
-    if looks:
+    if tables:
         text = "What it looked at while it said each piece, in hundredths; each row sums to 100."
-        tables = [Looks(look, " ".join(look.source)) for look in looks]
-        sections.append(Section("Attention", text, [unrolled(looks[0]), *tables]))
-    losses = [{k: v for k, v in row.items() if k != "validation"} for row in log]
-    training = run_sections(losses, config)
-    if log and any("validation" in row for row in log):
-        training.insert(1, Section("Score while training", "What early stopping looks at.", [score_curve(log)]))
-    return Report(title, summary, facts, [*sections, *training])
-
-
-def report_translation(run: Run, data: Sequence[str] = (), watch: Watch = silent, folder: Path | None = None) -> Scores:
-    """Scores a run, and writes metrics.json and report.html into its folder or another."""
-    folder = folder or run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    scores, said, model = score(run, data, watch)
-    title = f"{run.name}: {run.folder.name}" + (f" on {scores['data']}" if data else "")
-    short = sorted((one for one in said if 1 <= len(one.tokens) <= 14), key=lambda one: len(one.tokens))[-3:]
-    looks = [model.attention(one.source, one.tokens) for one in short] if has_attention(model) else []
-    write_json(folder / "metrics.json", scores)
-    told = translation_report(title, scores, read_log(run.folder), to_json(run.recipe), looks)
-    write_report(folder / "report.html", told)
-    return scores
+        pictures = [AttentionPicture(one, " ".join(one.source)) for one in tables]
+        sections.append(Section("Attention", text, [unrolled(tables[0]), *pictures]))
+    if any(row.get("validation") is not None for row in log):
+        sections.append(Section("Score while training", "What early stopping looks at.", [score_curve(log)]))
+    return sections

@@ -1,60 +1,23 @@
-"""Translator: an encoder-decoder with the vocabularies of its two languages."""
+"""Translation of texts by an encoder-decoder, and where it looked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
+from ...data.batches import Ragged
 from ...data.pairs import ByLength, padded
-from ...data.vocabulary import BEGIN, UNKNOWN, Vocabulary
+from ...data.vocabulary import BEGIN, UNKNOWN
+from ...errors import UserError
 from ...nn.encoder_decoder import EncoderDecoder
+from ...nn.model import SequenceModel
 from ...progress import Watch, silent
+from ...training.sequence_to_sequence import TARGET
 
 STEPS = 8192
 """Most steps of sources that are translated together, padding included: what is remembered of them is large."""
-
-
-class Translator(EncoderDecoder):
-    """An encoder-decoder with the vocabularies of its two languages."""
-
-    vocabularies: tuple[Vocabulary, Vocabulary]
-
-    @torch.no_grad()
-    def translate(
-        self, texts: Sequence[str], beam: int = 1, power: float = 1.0, longest: int = 200, rows: int = 256,
-        watch: Watch = silent,
-    ) -> list["Translated"]:  # fmt: skip
-        """Translations in the order of the texts; up to `rows` of about one length are done together.
-
-        None is longer than `longest` tokens, or twice its source and ten.
-        """
-        source, target = self.vocabularies
-        tokens = source.encode_all(texts)
-        lengths = np.array([len(known) if text.strip() else 0 for text, known in zip(texts, tokens, strict=True)], int)
-        order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
-        found, done = [Translated(text, "") for text in texts], 0
-        groups = ByLength(rows, STEPS).full(order, lengths[:, None]) if len(order) else []
-        for group in ([int(i) for i in indices] for indices in groups):
-            batch, sizes = padded([np.array(tokens[i]) for i in group])
-            limit = (2 * sizes + 10).clamp_max(longest)
-            for i, best in zip(group, self.say(batch, sizes, limit, beam, power), strict=True):
-                unknown = tokens[i].count(UNKNOWN)
-                found[i] = Translated(texts[i], target.decode(best[0].tokens), best[0].tokens, best[0].score, unknown)
-            done += len(group)
-            watch("translating", done, len(order))
-        return found
-
-    @torch.no_grad()
-    def attention(self, text: str, said: Sequence[int]) -> "Attention":
-        """Where it looked while it said this of a text. UserError where it has no attention."""
-        source, target = self.vocabularies
-        tokens = source.encode(text)
-        training = self.training
-        state = self.eval().read(*padded([np.array(tokens)]))
-        weights = self.decoder.weights(torch.tensor([[BEGIN, *said]]), state)[0].numpy()
-        self.train(training)
-        return Attention(source.pieces(tokens), [*target.pieces(said), "(end)"], weights)
 
 
 @dataclass(frozen=True)
@@ -71,9 +34,82 @@ class Translated:
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionTable:
     """Rows: what was said. Columns: what was read. A row's weights sum to 1."""
 
     source: list[str]
     target: list[str]
     weights: np.ndarray
+
+
+SOURCE = "source"
+"""Name of the text that is translated."""
+
+
+@torch.no_grad()
+def translate(
+    model: EncoderDecoder, texts: Sequence[str], beam_width: int = 1, length_penalty: float = 1.0,
+    max_length: int = 200, rows: int = 256, watch: Watch = silent,
+) -> list[Translated]:  # fmt: skip
+    """Translations in the order of the texts; up to `rows` of about one length are done together.
+
+    None is longer than `max_length` tokens, or twice its source and ten. UserError where the model reads no text alone.
+    """
+    check_translates(model)
+    source, target = model.vocabularies[SOURCE], model.vocabularies[TARGET]
+    tokens = source.encode_all(texts)
+    lengths = np.array([len(known) if text.strip() else 0 for text, known in zip(texts, tokens, strict=True)], int)
+    order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
+    found, done = [Translated(text, "") for text in texts], 0
+    groups = ByLength(rows, STEPS).full(order, lengths[:, None]) if len(order) else []
+    for group in ([int(i) for i in indices] for indices in groups):
+        batch = Ragged(*padded([np.array(tokens[i]) for i in group]))
+        limit = (2 * batch.lengths + 10).clamp_max(max_length)
+        for i, best in zip(group, model.say({SOURCE: batch}, limit, beam_width, length_penalty), strict=True):
+            unknown = tokens[i].count(UNKNOWN)
+            found[i] = Translated(texts[i], target.decode(best[0].tokens), best[0].tokens, best[0].score, unknown)
+        done += len(group)
+        watch("translating", done, len(order))
+    return found
+
+
+@torch.no_grad()
+def attention(model: EncoderDecoder, text: str, said: Sequence[int]) -> AttentionTable:
+    """Where it looked while it said these tokens of a text. UserError where it has no attention."""
+    source, target = model.vocabularies[SOURCE], model.vocabularies[TARGET]
+    tokens = source.encode(text)
+    training = model.training
+    state = model.eval().read({SOURCE: Ragged(*padded([np.array(tokens)]))})
+    weights = model.decoder.weights(torch.tensor([[BEGIN, *said]]), state)[0].numpy()
+    model.train(training)
+    return AttentionTable(source.pieces(tokens), [*target.pieces(said), "(end)"], weights)
+
+
+def check_translates(model: SequenceModel) -> None:
+    """UserError where the model is none that reads one text and says another."""
+    if getattr(getattr(model, "encoder", None), "sources", ()) != (SOURCE,) or not getattr(model, "vocabularies", {}):
+        raise UserError("this run does not translate; train one that does: steersman train translate")
+
+
+def has_attention(model: EncoderDecoder) -> bool:
+    """Whether it looks back at the source."""
+    return model.decoder.look is not None
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A translator that answers one text at a time, as the live server asks it to."""
+
+    model: EncoderDecoder
+    beam_width: int = 5
+    length_penalty: float = 1.0
+    max_length: int = 200
+
+    def say(self, text: str) -> dict[str, Any]:
+        """`text`, `score` (log-probability), `unknown`, and `attention` with the pieces of both sides."""
+        (found,) = translate(self.model, [text], self.beam_width, self.length_penalty, self.max_length)
+        answer = {"text": found.text, "score": found.score, "unknown": found.unknown, "attention": None}
+        if found.tokens and has_attention(self.model):
+            table = attention(self.model, text, found.tokens)
+            answer["attention"] = {"source": table.source, "target": table.target, "weights": table.weights.tolist()}
+        return answer

@@ -1,0 +1,26 @@
+"""Source: where a recipe's records come from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from ..config import Spec
+from ..data.records import Record
+from ..progress import Watch, silent
+
+
+class SourceSpec(Spec):
+    """What a recipe reads where it is given no data, and how it reads what it is given."""
+
+    costly: ClassVar[bool] = False
+    """Whether its records have to be made, by a simulator perhaps, before they can be read."""
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        """Its own records."""
+        raise NotImplementedError(f"{type(self).__name__} reads nothing")
+
+    def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
+        """The records of data that a user names; by default recordings of any format that is known."""
+        from . import read
+
+        return [record for path in data for record in read(Path(path))]

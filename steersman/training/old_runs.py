@@ -1,0 +1,52 @@
+"""Runs of older versions: their config.json as this version writes it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 2
+"""Format of config.json; a run with a higher one was written by a newer version."""
+
+
+def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config.json of any older format says, in today's words."""
+    config = {"command": "", "created": "", "version": "0.1.0", **written}
+    if written["format"] < 2 and isinstance(config.get("recipe"), dict):
+        config["recipe"] = _recipe_1(config["recipe"])
+        if config["recipe"].get("kind") == "SequenceToSequence":
+            config["raw"] = {}
+    return config
+
+
+def _recipe_1(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of format 1 (version 0.1), which had no task."""
+    head = recipe.get("head")
+    kind = head.get("kind") if isinstance(head, dict) else None
+    if recipe.get("kind") == "Translation":
+        return _translation_1(recipe)
+    task = {"NextSymbol": "PredictText", "Classification": "Classify", "Regression": "Estimate"}.get(str(kind))
+    targets = head.get("targets") if isinstance(head, dict) else None
+    if task == "Estimate" and isinstance(targets, list) and targets[:1] == ["steer"]:
+        task = "EstimateSteering"
+    known = {"Recipe": "StepRecipe"}.get(recipe.get("kind", ""), recipe.get("kind"))
+    return {**recipe, "kind": known, "task": {"kind": task} if task else None}
+
+
+def _translation_1(recipe: dict[str, Any]) -> dict[str, Any]:
+    idle = ("inputs", "flavour", "skip", "feedback", "augment")
+    kept = {name: v for name, v in recipe.items() if name not in (*idle, "core", *_DECODING)}
+    decoding = {_DECODING[name]: recipe[name] for name in _DECODING if name in recipe}
+    encoder = recipe.get("encoder")
+    if isinstance(encoder, dict) and encoder.get("kind") == "Reader":
+        encoder = {**encoder, "kind": "TextEncoder"}
+    return {
+        **kept,
+        "kind": "SequenceToSequence",
+        "encoder": encoder,
+        "decoder": recipe.get("core"),
+        "split": {**recipe.get("split", {}), "apart": ["source", "target"]},
+        "task": {"kind": "TranslateText", **decoding},
+    }
+
+
+_DECODING = {"longest": "max_length", "judged": "validation_pairs", "beam": "beam_width", "power": "length_penalty"}
+"""Fields of format 1 that say how a translator is scored."""

@@ -1,0 +1,76 @@
+"""Task: what kind of problem a recipe solves; how it is scored, beside what, and told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from ..config import Spec
+from ..errors import UserError
+from ..nn.heads import HeadSpec
+from ..nn.model import SequenceModel
+from ..plugins import import_parts
+from ..progress import Watch, silent
+
+if TYPE_CHECKING:
+    from .material import Material
+    from .recipe import Recipe
+    from .run import Run
+
+Scores = dict[str, Any]
+"""Plain numbers, strings, lists and dicts; None where a figure is not defined."""
+
+
+class Outcome(Protocol):
+    """What a run scored."""
+
+    @property
+    def scores(self) -> Scores:
+        """`task`, `measure`, `value`, `higher_is_better`, `columns` and `baselines` (by name, by column), and more."""
+        ...
+
+    def told(self) -> tuple[str, Sequence[Any], Sequence[Any]]:
+        """Summary, figures and sections for the page."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskSpec(Spec):
+    """What kind of problem it is; a recipe's own words stand in a subclass of its own."""
+
+    measure: ClassVar[str] = ""
+    """Name of the score that counts, such as `rmse`."""
+    higher_is_better: ClassVar[bool] = False
+    heads: ClassVar[tuple[type[HeadSpec], ...]] = ()
+    """Heads whose predictions it can score."""
+    usual: ClassVar[bool] = False
+    """Taken for a recipe with such a head that names no task."""
+
+    def check(self, recipe: "Recipe") -> None:
+        """UserError where the recipe predicts nothing that this task can score."""
+        if not isinstance(recipe.head, self.heads):
+            able = " or ".join(head.__name__ for head in self.heads)
+            raise UserError(
+                f"task {type(self).__name__} scores what {able} says, not {type(recipe.head).__name__}; "
+                "give the recipe another task, or leave it out"
+            )
+
+    def evaluate(self, run: "Run", material: "Material", beside: "Sequence[Run]", watch: Watch = silent) -> Outcome:
+        """The score of a run on the material's test records, beside baselines and other runs."""
+        raise NotImplementedError(f"{type(self).__name__} scores nothing")
+
+    def validation(self, recipe: "Recipe", model: SequenceModel, examples: Sequence[Any]) -> float:
+        """A score on validation examples that training stops by, the lower the better: the loss."""
+        return model.held_out_loss(examples)
+
+
+def task_of(recipe: "Recipe") -> TaskSpec:
+    """The task that a recipe names, or the usual one of its head. UserError where there is none, or it does not fit."""
+    if recipe.task is not None:
+        recipe.task.check(recipe)
+        return recipe.task
+    import_parts()
+    for kind in type(recipe.head).__mro__:
+        for task in Spec.KINDS.values():
+            if issubclass(task, TaskSpec) and task.usual and kind in task.heads:
+                return task()
+    raise UserError(f"nothing says how a {type(recipe.head).__name__} is scored; name a task in the recipe: task=...")
