@@ -144,7 +144,7 @@ def scores(options: argparse.Namespace) -> None:
 
 
 def race(options: argparse.Namespace) -> None:
-    recipe = RECIPES["chars"]((options.text,))
+    recipe = RECIPES["chars"](())
     contents = Path(options.text).read_text()
     for seed in range(options.seeds):
         training = replace(recipe.training, seed=seed, precision="bfloat16", validate_every=10**6, steps=40)
@@ -159,7 +159,7 @@ def race(options: argparse.Namespace) -> None:
         held_out = codes_of(run, "test")
         show(f"chars, {training.steps} steps, seed {seed}", minutes, protocols(run.model(), held_out))
 
-        symbols = Symbols(recipe.encoder.symbols)
+        symbols = Symbols(run.recipe.encoder.symbols)
         classes = torch.from_numpy(symbols.encode(contents)).long()
         test = torch.from_numpy(symbols.classes(held_out)).long()
         model, steps, minutes = trained_transformer(

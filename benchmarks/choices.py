@@ -22,6 +22,7 @@ from steersman.evaluation.metrics import rmse, smoothed
 from steersman.recipes import RECIPES
 from steersman.recipes.steer.labels import Balance, Lag, Steering
 from steersman.training.fit import fit
+from steersman.training.recipe import open_records
 from steersman.training.run import Run
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     if options.folder.exists():
         parser.error(f"{options.folder} exists; name a new folder for the runs")
     torch.set_num_threads(1)
-    base = RECIPES["steer"](options.data)
+    base = RECIPES["steer"](open_records(RECIPES["steer"](()), options.data))
     if not isinstance(base, Steering):
         parser.error("the data are drives in the simulator; these are choices in learning from a log")
     fixed = {"steps": options.steps, "validate_every": options.steps, "patience": 0, "precision": options.precision}

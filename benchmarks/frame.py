@@ -28,7 +28,7 @@ from steersman.nn.model import Model
 from steersman.nn.pictures import Conv
 from steersman.sources.synthetic import Road
 from steersman.training.fit import fit
-from steersman.training.recipe import Recipe
+from steersman.training.recipe import StepRecipe
 from steersman.training.run import Run
 from steersman.training.trainer import Training
 
@@ -37,7 +37,7 @@ BLOCK = 10
 
 
 def trained(folder: Path, records: int, steps: int) -> Run:
-    recipe = Recipe(
+    recipe = StepRecipe(
         encoder=Conv(),
         core=LSTM(128),
         head=Regression(("steer",)),

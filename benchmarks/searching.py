@@ -14,23 +14,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from steersman.data.batches import Ragged
 from steersman.data.pairs import padded
 from steersman.data.vocabulary import BEGIN, END, PAD, UNKNOWN
 from steersman.errors import exit_with_message
 from steersman.nn.decoding import normalised
-from steersman.recipes.translate.translator import Translator
+from steersman.nn.encoder_decoder import EncoderDecoder
+from steersman.recipes.translate.translator import check_translates, translate
 from steersman.sources.parallel import lines
 from steersman.training.run import load
 
 
 @torch.no_grad()
-def by_hypothesis(model: Translator, texts: list[str], width: int, power: float) -> list[str]:
+def by_hypothesis(model: EncoderDecoder, texts: list[str], width: int, power: float) -> list[str]:
     """A beam search of lists and loops."""
     said = []
     for text in texts:
-        tokens = model.vocabularies[0].encode(text)
+        tokens = model.vocabularies["source"].encode(text)
         limit = 2 * len(tokens) + 10
-        live, ended = [([], 0.0, BEGIN, model.read(*padded([np.array(tokens)])))], []
+        state = model.read({"source": Ragged(*padded([np.array(tokens)]))})
+        live, ended = [([], 0.0, BEGIN, state)], []
         while live and not _over(live, ended, width, power) and len(live[0][0]) < limit:
             grown = []
             for before, score, last, state in live:
@@ -42,7 +45,7 @@ def by_hypothesis(model: Translator, texts: list[str], width: int, power: float)
             ended += [(normalised(s, len(b) + 1, power), b) for b, s, t, _ in grown[:width] if t == END]
             live = [([*b, t], s, t, state) for b, s, t, state in grown if t != END][:width]
         best = max(ended, key=lambda one: one[0])[1] if ended else live[0][0]
-        said.append(model.vocabularies[1].decode(best))
+        said.append(model.vocabularies["target"].decode(best))
     return said
 
 
@@ -67,11 +70,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
     model, texts = load(options.run), lines(options.data)[: options.sentences]
-    assert isinstance(model, Translator)
+    check_translates(model)
     few = texts[:: max(1, len(texts) // options.slow)][: options.slow]
     search = options.beam, options.power
-    ways = {f"batches of {n}": (lambda n=n: model.translate(texts, *search, rows=n), len(texts)) for n in options.rows}
-    ways["a sentence at a time"] = (lambda: model.translate(few, *search, rows=1), len(few))
+    ways = {f"batches of {n}": (lambda n=n: translate(model, texts, *search, rows=n), len(texts)) for n in options.rows}
+    ways["a sentence at a time"] = (lambda: translate(model, few, *search, rows=1), len(few))
     ways["a hypothesis at a time"] = (lambda: by_hypothesis(model, few, *search), len(few))
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(options.rounds):
@@ -82,7 +85,7 @@ def main() -> None:
     fastest = min(best.values())
     for name, seconds in best.items():
         print(f"{name:<24} {1e3 * seconds:8.2f} ms a sentence {seconds / fastest:7.1f}")
-    together = {one.source: one.text for one in model.translate(texts, *search)}
+    together = {one.source: one.text for one in translate(model, texts, *search)}
     same = sum(together[text] == other for text, other in zip(few, by_hypothesis(model, few, *search), strict=True))
     print(f"the first and the last way agree on {same} of {len(few)} sentences")
 

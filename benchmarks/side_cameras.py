@@ -23,7 +23,7 @@ from steersman.recipes import RECIPES
 from steersman.recipes.steer.labels import SideCameras, Steering
 from steersman.sources import lerobot
 from steersman.training.fit import fit
-from steersman.training.recipe import Recipe
+from steersman.training.recipe import StepRecipe
 from steersman.worlds import CarRacing
 from steersman.worlds.recording import LABELS
 from steersman.worlds.rollout import EXPERT, drive, drives
@@ -70,7 +70,7 @@ def record(folder: Path, episodes: int, left_m: float) -> None:
         writer.add(recorded(TRAINED + episode, left_m))
 
 
-def with_sides(base: Recipe, shift: float) -> Steering:
+def with_sides(base: StepRecipe, shift: float) -> Steering:
     given = {f.name: getattr(base, f.name) for f in fields(base)}
     return Steering(**given, sides=SideCameras(shift))
 

@@ -14,27 +14,34 @@ from pathlib import Path
 
 import torch
 
+from steersman.data.records import text_of
 from steersman.errors import exit_with_message
 from steersman.evaluation.sequences import Nearest, bleu
 from steersman.nn.attention import Additive
 from steersman.nn.cores import GRU
 from steersman.recipes import RECIPES
-from steersman.recipes.translate.recipe import Translation, texts
+from steersman.recipes.translate.translator import translate
 from steersman.sources.parallel import read
 from steersman.training.fit import fit
+from steersman.training.sequence_to_sequence import SequenceToSequence
 
 
-def variants(base: Translation) -> dict[str, Translation]:
+def pairs(data) -> list[tuple[str, str]]:
+    """Source and target of each pair."""
+    return [(text_of(record["source"]), text_of(record["target"])) for record in read(data)]
+
+
+def variants(base: SequenceToSequence) -> dict[str, SequenceToSequence]:
     """By name; each differs from the first in one thing."""
-    core, encoder = base.core, base.encoder
+    decoder, encoder = base.decoder, base.encoder
     return {
         "attention, both ways, subwords": base,
-        "additive attention": replace(base, core=replace(core, attention=Additive())),
-        "no attention": replace(base, core=replace(core, attention=None)),
+        "additive attention": replace(base, decoder=replace(decoder, attention=Additive())),
+        "no attention": replace(base, decoder=replace(decoder, attention=None)),
         "reads one way": replace(base, encoder=replace(encoder, core=GRU(512))),
         "words": replace(base, vocabularies=replace(base.vocabularies, pieces="words")),
         "no label smoothing": replace(base, head=replace(base.head, smoothing=0.0)),
-        "scheduled sampling": replace(base, core=replace(core, sampled=0.25)),
+        "scheduled sampling": replace(base, decoder=replace(decoder, sampled=0.25)),
     }
 
 
@@ -51,10 +58,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/translate-table"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    base = RECIPES["translate"](options.data)
+    base = RECIPES["translate"](())
     base = replace(base, vocabularies=replace(base.vocabularies, lower=options.lower))
-    sources, truth = zip(*map(texts, read(options.test)), strict=True)
-    nearest = Nearest([texts(r) for r in read(options.data)])
+    sources, truth = zip(*pairs(options.test), strict=True)
+    nearest = Nearest(pairs(options.data))
     for name, said in (("the source, copied", sources), ("nearest training sentence", [nearest(s) for s in sources])):
         print(f"{name}: {bleu(said, truth, options.lower)['bleu']:.2f}")
     for name, recipe in variants(base).items():
@@ -72,7 +79,7 @@ def main() -> None:
                 "cpu_minutes": round(minutes, 2),
             }
             for beam in options.beams:
-                said = [one.text for one in run.model().translate(sources, beam, recipe.power)]
+                said = [one.text for one in translate(run.model(), sources, beam)]
                 row |= {f"beam {beam}": round((found := bleu(said, truth, options.lower))["bleu"], 2)}
             print(json.dumps(row | {"signature": found["signature"]}), flush=True)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .nn.model import Model
     from .recipes import RECIPES
     from .sources import read
+    from .sources.source import SourceSpec
     from .training.fit import fit
     from .training.recipe import Recipe, StepRecipe
     from .training.run import Run, load
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
+    "SourceSpec",
     "Spec",
     "StepRecipe",
     "Stream",
@@ -37,6 +39,7 @@ _ROOMS = {
     "Recipe": "training.recipe",
     "Record": "data.records",
     "Run": "training.run",
+    "SourceSpec": "sources.source",
     "Spec": "config",
     "StepRecipe": "training.recipe",
     "Stream": "data.records",

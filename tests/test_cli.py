@@ -27,11 +27,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT = "--training.steps 6 --training.validate-every 3 --training.warmup 2"
 OWN = """
 from dataclasses import dataclass, replace
-from steersman import RECIPES, Spec
+from steersman import RECIPES
+from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Echo
 
 @dataclass(frozen=True)
-class Louder(Spec):
+class Louder(SourceSpec):
     records: int = 12
 
     def read(self, watch=None):

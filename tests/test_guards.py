@@ -14,7 +14,8 @@ from steersman.data.records import Record, Stream
 from steersman.data.splits import Split
 from steersman.errors import UserError
 from steersman.recipes import RECIPES
-from steersman.training.fit import faults, fit
+from steersman.training.fit import fit
+from steersman.training.prepare import faults
 from steersman.worlds import CarRacing
 
 

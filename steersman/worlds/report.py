@@ -151,7 +151,7 @@ def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -
 
     Gives the two wheels over time, and a frame of the film.
     """
-    from .video import DriveVideo
+    from .film import DriveVideo
 
     rows: list[tuple[float, float, float, bool]] = []
     still: list[np.ndarray] = []

@@ -26,6 +26,7 @@ from steersman.nn.encoders import Identity
 from steersman.nn.heads import Regression
 from steersman.nn.model import Network
 from steersman.training.fit import fit
+from steersman.training.prepare import prepare
 from steersman.training.trainer import Trainer, read_log
 
 
@@ -177,12 +178,9 @@ def test_looking_while_training_changes_nothing_and_says_what_it_sees(tmp_path):
     recipe, logs = case.recipe, []
     for look in (None, Live(said.append, every=2)):
         torch.manual_seed(0)
-        model = recipe.build((4,))
-        shown = recipe.examples(model, case.records["train"])
-        recipe.fit(model, shown)
+        made = prepare(recipe, case.records)
         folder = tmp_path / str(len(logs))
-        batches = recipe.batched(model, shown, 0, 1)
-        Trainer(model, batches, recipe.training, folder, say=lambda line: None, look=look).run()
+        Trainer(made.model, made.batches, recipe.training, folder, say=lambda line: None, look=look).run()
         logs.append(read_log(folder))
     assert [r["loss"] for r in logs[0]] == [r["loss"] for r in logs[1]]
     assert [r["step"] for r in logs[1] if "gradient_horizon" in r][:1] == [2]

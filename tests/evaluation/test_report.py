@@ -23,7 +23,15 @@ from steersman.evaluation.page import (
     write_report,
 )
 from steersman.evaluation.plots import Trace, smoothed, thinned
-from steersman.evaluation.sections import classification_report, regression_report, regression_summary
+from steersman.evaluation.sections import (
+    classification_facts,
+    classification_sections,
+    classification_summary,
+    regression_facts,
+    regression_sections,
+    regression_summary,
+    run_sections,
+)
 from steersman.worlds.plots import Drive
 from steersman.worlds.report import driving_report
 from steersman.worlds.scores import driving_scores
@@ -85,19 +93,27 @@ def a_driving_report(name="model <b>&"):
     return driving_report("A drive", drivers, LOG, config, drives(), traces(), published, picture)
 
 
+def told(title, scores, sections):
+    """A page of an estimate."""
+    return Report(title, regression_summary(scores), regression_facts(scores), sections)
+
+
 def a_regression_report():
     truths = [traces()[0].truth, traces()[0].truth[:500]]
     predictions = [truth + 0.1 for truth in truths]
     scores = regression_scores(predictions, truths, 0.0, 50, {"single frame": truths}, ["one", "two"])
     pictures = Pictures([np.zeros((84, 96, 3), np.uint8)], ["1 s"])
     others = {"single frame": scores["by_size"]}
-    return regression_report("Steering", scores, LOG, {"a": 1}, traces(), others, pictures)
+    return told(
+        "Steering", scores, [*regression_sections(scores, traces(), others, pictures), *run_sections(LOG, {"a": 1})]
+    )
 
 
 def a_classification_report():
     labels = np.arange(12) % 3
     scores = classification_scores(np.eye(3)[labels], labels, np.full(3, 9), ["a", "b<", "c"])
-    return classification_report("Digits", scores, LOG, {"a": 1})
+    sections = [*classification_sections(scores), *run_sections(LOG, {"a": 1})]
+    return Report("Digits", classification_summary(scores), classification_facts(scores), sections)
 
 
 REPORTS = [a_driving_report, a_regression_report, a_classification_report]
@@ -209,7 +225,9 @@ def test_a_run_of_one_step_and_one_track_makes_a_page():
 
 def test_a_road_without_a_bend_makes_a_page():
     straight = [np.zeros(100)]
-    Reader(page(regression_report("Straight", regression_scores(straight, straight, 0.0, 20))))
+    Reader(
+        page(told("Straight", scores := regression_scores(straight, straight, 0.0, 20), regression_sections(scores)))
+    )
 
 
 def test_a_report_is_written_whole_and_reproducibly(tmp_path):
@@ -222,7 +240,7 @@ def test_a_report_is_written_whole_and_reproducibly(tmp_path):
 def test_a_report_can_be_made_from_json_alone():
     scores = json.loads(json.dumps(a_scores()))
     log = [json.loads(json.dumps(row)) for row in LOG]
-    assert "RMSE" in page(regression_report("From files", scores, log))
+    assert "RMSE" in page(told("From files", scores, [*regression_sections(scores), *run_sections(log, None)]))
 
 
 def a_scores():

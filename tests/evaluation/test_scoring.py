@@ -6,8 +6,9 @@ import pytest
 
 from steersman.data.augment import Light, Shift
 from steersman.errors import UserError
+from steersman.evaluation.outcome import score_table
 from steersman.evaluation.page import write_report
-from steersman.evaluation.report import report_run, score_table
+from steersman.evaluation.report import report_run
 from steersman.recipes import RECIPES
 from steersman.sources.synthetic import Echo
 from steersman.training.fit import fit

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import small, write_log
+from small import small, write_log, write_text
 
 from steersman.__main__ import main
 from steersman.errors import UserError
 from steersman.experiments.compare import Comparison, chosen, markdown, steps_within
 from steersman.recipes import RECIPES
+from steersman.training.prepare import divide
 from steersman.training.run import Run
 
 
@@ -25,12 +26,13 @@ def quick(name: str, log: str):
 
 
 def test_patterns_name_recipes_and_bad_names_are_refused(log):
-    found = chosen(["steer-f*", "steer", "steer-frame"], RECIPES, (log,))
+    found, records = chosen(["steer-f*", "steer", "steer-frame"], RECIPES, (log,))
+    assert len({id(read) for read in records.values()}) == 1
     assert sorted(found) == ["steer", "steer-flow", "steer-frame"]
     with pytest.raises(UserError, match="did you mean 'steer-frame'"):
         chosen(["steer-frme"], RECIPES, (log,))
-    with pytest.raises(UserError, match="predict a number"):
-        chosen(["digits"], RECIPES, (log,))
+    with pytest.raises(UserError, match="steer by rmse, digits by accuracy"):
+        chosen(["steer", "digits"], RECIPES, (log,))
 
 
 def test_a_comparison_goes_on_where_it_was_stopped_and_has_one_split(log, tmp_path):
@@ -46,10 +48,10 @@ def test_a_comparison_goes_on_where_it_was_stopped_and_has_one_split(log, tmp_pa
     assert comparison.go(said.append) == first == json.loads((tmp_path / "compare.json").read_text())
     assert [line for line in said if "3 steps" in line] == ["steer-frame, seed 1: 3 steps"]
     row = first["recipes"]["steer"]
-    assert row["mean"] == pytest.approx(np.mean(row["rmse"]))
+    assert row["mean"] == pytest.approx(np.mean(row["values"]))
     assert {"zero", "mean", "persistence", "ridge"} <= first["baselines"].keys()
     assert (tmp_path / "compare.md").read_text() == markdown(first)
-    assert all(f"{value:.4f}" in markdown(first) for value in (*row["rmse"], *first["baselines"].values()))
+    assert all(f"{value:.4f}" in markdown(first) for value in (*row["values"], *first["baselines"].values()))
 
 
 def test_what_can_not_be_trained_is_told_and_the_others_are(log, tmp_path):
@@ -64,8 +66,9 @@ def test_what_can_not_be_trained_is_told_and_the_others_are(log, tmp_path):
 
 def test_more_minutes_are_more_steps(log):
     recipe = quick("steer", log)
-    assert steps_within(recipe, (log,), 1e-9) == 1
-    assert steps_within(recipe, (log,), 600) > 10
+    parts = divide(recipe, (log,))
+    assert steps_within(recipe, parts, 1e-9) == 1
+    assert steps_within(recipe, parts, 600) > 10
 
 
 @pytest.mark.parametrize(
@@ -83,8 +86,14 @@ def test_bad_commands_exit_with_2(line, message, log, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_comparison_needs_data(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "steer"])
-    assert stop.value.code == 2
-    assert "--data" in capsys.readouterr().err
+def test_recipes_of_one_measure_are_compared_whatever_they_do(tmp_path, capsys):
+    text = write_text(tmp_path / "a.txt", 3000)
+    small = "--steps 3 --seeds 1"
+    main(["compare", "chars", "bytes", *small.split(), "--data", str(text), "--folder", str(tmp_path / "texts")])
+    table = capsys.readouterr().out
+    assert "nats, mean" in table
+    assert {"chars", "bytes", "majority", "pairs"} <= {line.split()[0] for line in table.splitlines() if line}
+    pairs = tmp_path / "a.tsv"
+    pairs.write_text("".join(f"{a} {b}\t{b} {a}\n" for a in range(9) for b in range(9)))
+    main(["compare", "translate", *small.split(), "--data", str(pairs), "--folder", str(tmp_path / "pairs")])
+    assert "bleu, mean" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.data.batches import mask_of
-from steersman.nn.attention import Additive, Memory, Multiplicative, weighted
+from steersman.nn.attention import Additive, Keyed, Multiplicative, weighted
 
 LOOKS = {"multiplicative": Multiplicative(), "additive": Additive(5)}
 
@@ -64,7 +64,7 @@ def test_padding_gets_no_attention_whatever_it_holds(kind, lengths, extra):
 
 
 def test_where_there_is_nothing_to_look_at_the_context_is_nought():
-    nothing = Memory(torch.zeros(2, 0, 3), torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool))
+    nothing = Keyed(torch.zeros(2, 0, 3), torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool))
     look = Multiplicative().build(4, 3)
     assert look(torch.randn(2, 1, 4), nothing)[0].tolist() == [[[0.0] * 3]] * 2
     context, weights = weighted(torch.zeros(1, 1, 2), torch.ones(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool))

@@ -22,6 +22,7 @@ from steersman.nn.pictures import Conv, Conv3d, Motion, Picture
 from steersman.nn.pretrained import Pretrained, imagenet_weights
 from steersman.recipes import RECIPES
 from steersman.recipes.steer.labels import Balance, Barred, Lag, SideCameras, Steering
+from steersman.sources import read
 from steersman.training.trainer import Training
 
 
@@ -42,31 +43,31 @@ def steering(**options) -> Steering:
 @pytest.mark.parametrize("seconds", [0.3, -0.3])
 def test_a_lag_takes_targets_of_another_moment_and_drops_steps_that_have_none(seconds):
     record, steps = drive(), round(seconds * 10)
-    (taught,) = steering(lag=Lag(seconds)).taught("train", [record])
+    (taught,) = steering(lag=Lag(seconds)).training_records("train", [record])
     picture, steer = taught["picture"], taught["steer"]
     assert len(picture) == len(steer) == 37
     begin = max(0, -steps)
     np.testing.assert_array_equal(np.asarray(picture.values), record["picture"].values[begin : begin + 37])
     np.testing.assert_allclose(steer.at(picture.time_s), record["steer"].values[begin + steps :][:37])
-    assert steering().taught("train", [record]) == [record]
+    assert steering().training_records("train", [record]) == [record]
 
 
 def test_a_lag_longer_than_a_record_is_refused():
     with pytest.raises(UserError, match="too short"):
-        steering(lag=Lag(4.9)).taught("train", [drive(20)])
+        steering(lag=Lag(4.9)).training_records("train", [drive(20)])
 
 
 def test_side_cameras_come_back_to_the_middle_and_are_only_trained_on():
     record, recipe = drive(sides=True), steering(sides=SideCameras(0.2))
-    middle, left, right = recipe.taught("train", [record])
+    middle, left, right = recipe.training_records("train", [record])
     assert middle is record
     np.testing.assert_allclose(left["steer"].values, record["steer"].values - 0.2)  # To the right: positive is left.
     np.testing.assert_allclose(right["steer"].values, record["steer"].values + 0.2)
     assert left["picture"] is record["picture_left"]
     assert right["picture"] is record["picture_right"]
-    assert recipe.taught("validation", [record]) == [record]
+    assert recipe.training_records("validation", [record]) == [record]
     with pytest.raises(UserError, match="picture_left"):
-        recipe.taught("train", [drive()])
+        recipe.training_records("train", [drive()])
 
 
 @settings(max_examples=30, deadline=None)
@@ -97,7 +98,7 @@ def test_balance_reaches_the_weights_of_a_batch():
 
 def test_the_past_is_a_bar_that_a_mirror_turns_round():
     record = drive()
-    (seen,) = steering(past=3).seen([record])
+    (seen,) = steering(past=3).transform_records([record])
     pictures = seen["picture"].values
     assert pictures.shape == (40, 12, 16, 4)
     assert len(pictures) == 40
@@ -107,7 +108,7 @@ def test_the_past_is_a_bar_that_a_mirror_turns_round():
     np.testing.assert_allclose(place, (1 - true) / 2 * 15, atol=0.51)
     mirrored = Barred(record["picture"].values, -true)[:][..., 3]
     np.testing.assert_array_equal(mirrored, bar[:, :, ::-1])
-    assert steering().seen([record]) == [record]
+    assert steering().transform_records([record]) == [record]
 
 
 def test_a_shadow_darkens_one_side_and_leaves_the_rest():
@@ -324,4 +325,4 @@ def test_smoothing_is_an_exponential_mean_and_is_scored():
 def test_a_log_with_a_speed_has_komanda_learn_it(tmp_path):
     from small import write_log
 
-    assert RECIPES["steer-komanda"]((str(write_log(tmp_path / "log")),)).head.targets == ("steer",)
+    assert RECIPES["steer-komanda"](read(write_log(tmp_path / "log"))).head.targets == ("steer",)

@@ -31,10 +31,11 @@ from steersman.nn.heads import NextSymbol
 from steersman.recipes import RECIPES
 from steersman.recipes.text.dynamic import Dynamic, dynamic_evaluation
 from steersman.recipes.text.generate import Speaker, nats_in_blocks, written
-from steersman.recipes.text.reading import cells, judged, read_along, text_scores, trackers
+from steersman.recipes.text.reading import cells, count_guesses, read_along, text_scores, trackers
 from steersman.sources import read
 from steersman.sources.text import Shakespeare, text_record, texts
 from steersman.training.fit import fit
+from steersman.training.prepare import divide
 from steersman.training.run import Run
 
 
@@ -68,8 +69,7 @@ def test_what_is_no_text_is_refused_with_the_place(tmp_path):
     bad = tmp_path / "latin.txt"
     bad.write_bytes("schön".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin.txt is not UTF-8 at byte 3; .*steersman train bytes"):
-        RECIPES["chars"]((str(bad),))
-    assert RECIPES["bytes"]((str(bad),)).inputs == "byte"
+        small("chars").adapt({"train": read(bad)})
     for contents in (b"", b"x", "ö".encode()):
         (tmp_path / "short.txt").write_bytes(contents)
         with pytest.raises(UserError, match=r"short.txt holds . characters; a text needs two"):
@@ -250,7 +250,7 @@ def test_a_text_is_judged_in_pieces_as_in_one():
         x = model.encoder.prepare(torch.from_numpy(codes[:-1, None])).numpy()
         shown.append(Example(name, x, codes[1:, None].astype(np.float32), np.arange(length)))
     raw = [model.run(torch.from_numpy(e.x)[None], model.initial(1))[0][0].detach() for e in shown]
-    confusion, nats, passage = judged(model, shown)
+    confusion, nats, passage = count_guesses(model, shown)
     labels = torch.from_numpy(model.head.labels(np.concatenate([e.y[:, 0] for e in shown]))).long()
     guesses = torch.cat(raw).argmax(1)
     np.testing.assert_array_equal(confusion, confused(labels.numpy(), guesses.numpy(), len(confusion)))
@@ -271,9 +271,12 @@ def test_pairs_are_counted_over_the_edges_of_parts(monkeypatch):
 def test_only_characters_of_the_training_part_are_known(tmp_path):
     file = tmp_path / "end.txt"
     file.write_text("abcd " * 200 + "z" * 20, encoding="utf-8")
-    recipe = RECIPES["chars"]((str(file),))
+    recipe = RECIPES["chars"](())
+    parts = divide(recipe, (str(file),))
+    recipe = recipe.adapt(parts)
+    assert recipe.adapt(parts) == recipe
     assert recipe.encoder.symbols == recipe.head.symbols == " abcd"
-    test = recipe.divide(recipe.read((str(file),)))["test"]
+    test = parts["test"]
     labels = recipe.build((1,)).head.labels(test[0]["next_character"].values[:])
     assert (labels == 0).sum() == 20
 
@@ -281,8 +284,8 @@ def test_only_characters_of_the_training_part_are_known(tmp_path):
 def test_texts_too_short_to_divide_are_counted(tmp_path):
     for name, length in (("long", 400), ("short", 60)):
         (tmp_path / f"{name}.txt").write_text("ab" * (length // 2), encoding="utf-8")
-    recipe, said = RECIPES["bytes"]((str(tmp_path),)), []
-    assert len(recipe.divide(recipe.read((str(tmp_path),)), said.append)["validation"]) == 1
+    said = []
+    assert len(divide(RECIPES["bytes"](()), (str(tmp_path),), say=said.append)["validation"]) == 1
     assert said == ["validation: 1 of 2 records are too short to give it two steps, and are left out"]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from small import batches, built, small
-from steersman.recipes.translate.recipe import Translation, Vocabularies, texts
 
 from steersman.__main__ import main
+from steersman.data.batches import Ragged
 from steersman.data.pairs import ByLength, PairBatches, batch_of, padded
 from steersman.data.vocabulary import BEGIN, PAD
 from steersman.errors import UserError
@@ -23,13 +23,17 @@ from steersman.evaluation.report import report_run
 from steersman.evaluation.sequences import Nearest, bleu
 from steersman.nn.attention import Additive
 from steersman.nn.cores import GRU, LRU, LSTM, Bidirectional, CfC, Memoryless, MinGRU, Stack
-from steersman.nn.encoder_decoder import Decoder, Dropout, Reader, Readout, build
+from steersman.nn.encoder_decoder import Decoder, Dropout, Readout, TextEncoder, build
 from steersman.recipes import RECIPES
+from steersman.recipes.translate.task import _texts as texts
+from steersman.recipes.translate.translator import attention, check_translates, translate
 from steersman.sources import catalogues, parallel
 from steersman.sources.catalogues import Catalogues
 from steersman.sources.synthetic import Reversed
-from steersman.training.fit import faults, fit
+from steersman.training.fit import fit
+from steersman.training.prepare import divide, faults
 from steersman.training.run import Run
+from steersman.training.sequence_to_sequence import Vocabularies
 
 CORES = {
     "gru": GRU(8),
@@ -41,9 +45,18 @@ CORES = {
 }
 
 
+def made(encoder, decoder, head):
+    return build(encoder, decoder, head, {"source": (12,)}, 11)
+
+
+def given_as(sources):
+    """Sources as a model reads them."""
+    return {"source": Ragged(*padded(sources))}
+
+
 def network(core, seed: int = 0, **changes):
     torch.manual_seed(seed)
-    return build(Reader(8, Bidirectional(core)), Decoder(8, core, **changes), Readout(), 12, 11).eval()
+    return made(TextEncoder(8, Bidirectional(core)), Decoder(8, core, **changes), Readout()).eval()
 
 
 def sources(lengths, seed: int = 0):
@@ -57,20 +70,20 @@ def sources(lengths, seed: int = 0):
 )
 def test_any_core_reads_and_says_alone_as_in_a_batch(core, changes):
     model, given = network(CORES[core], **changes), sources([3, 1, 7])
-    together = model.say(*padded(given), longest=6, width=3)
+    together = model.say(given_as(given), max_length=6, beam_width=3)
     for source, said in zip(given, together, strict=True):
-        (alone,) = model.say(*padded([source]), longest=6, width=3)
+        (alone,) = model.say(given_as([source]), max_length=6, beam_width=3)
         assert [one.tokens for one in alone] == [one.tokens for one in said]
         assert [one.score for one in alone] == pytest.approx([one.score for one in said], abs=1e-4)
 
 
 def test_scores_of_what_is_said_are_those_of_the_model():
     model, given = network(GRU(8)), sources([4, 2])
-    for source, found in zip(given, model.say(*padded(given), longest=20, width=4), strict=True):
+    for source, found in zip(given, model.say(given_as(given), max_length=20, beam_width=4), strict=True):
         for said in found:
             line = [BEGIN, *said.tokens] + [2] * said.ended
             x = torch.tensor([line[:-1]])
-            logits = model.run(x, model.read(*padded([source])))[0][0]
+            logits = model.run(x, model.read(given_as([source])))[0][0]
             logits[:, [0, 1, 3]] = -torch.inf
             chances = logits.log_softmax(1)[torch.arange(len(line) - 1), torch.tensor(line[1:])]
             assert chances.sum().item() == pytest.approx(said.score, abs=1e-3)
@@ -79,32 +92,30 @@ def test_scores_of_what_is_said_are_those_of_the_model():
 def test_the_source_matters_with_and_without_attention():
     for changes in ({}, {"attention": None}):
         model, x = network(GRU(8), **changes), torch.tensor([[BEGIN, 5, 6]])
-        one, other = (model.run(x, model.read(*padded([source])))[0] for source in sources([5, 6]))
+        one, other = (model.run(x, model.read(given_as([source])))[0] for source in sources([5, 6]))
         assert not torch.allclose(one, other, atol=1e-4)
 
 
 def test_without_attention_there_is_no_picture():
     model = network(GRU(8), attention=None)
     with pytest.raises(UserError, match="no attention"):
-        model.decoder.weights(torch.tensor([[BEGIN]]), model.read(*padded(sources([3]))))
+        model.decoder.weights(torch.tensor([[BEGIN]]), model.read(given_as(sources([3]))))
 
 
 def test_a_decoder_that_reads_ahead_is_refused():
     with pytest.raises(UserError, match="not said yet"):
         network(GRU(8), upper=Bidirectional(GRU(4)))
-    with pytest.raises(UserError, match="are no encoder, decoder"):
-        build(GRU(3), Decoder(), Readout(), 5, 5)
 
 
 def test_a_core_without_memory_still_sees_the_source():
-    model = build(Reader(8, Memoryless()), Decoder(8, Memoryless(), upper=Memoryless()), Readout(), 12, 11)
+    model = made(TextEncoder(8, Memoryless()), Decoder(8, Memoryless(), upper=Memoryless()), Readout())
     model, x = model.eval(), torch.tensor([[BEGIN, 5]])
-    one, other = (model.run(x, model.read(*padded([source])))[0] for source in sources([5, 6]))
+    one, other = (model.run(x, model.read(given_as([source])))[0] for source in sources([5, 6]))
     assert not torch.allclose(one, other, atol=1e-4)
 
 
 def test_tied_weights_are_one():
-    tied, own = (build(Reader(8, GRU(8)), Decoder(8, GRU(8)), Readout(tied=tied), 12, 11) for tied in (True, False))
+    tied, own = (made(TextEncoder(8, GRU(8)), Decoder(8, GRU(8)), Readout(tied=tied)) for tied in (True, False))
     more = sum(p.numel() for p in own.parameters()) - sum(p.numel() for p in tied.parameters())
     assert more == 11 * 8
 
@@ -113,7 +124,7 @@ def test_sampled_tokens_come_at_their_share_and_never_at_the_begin_or_on_padding
     model = network(GRU(8), sampled=0.5, ramp=10).train()
     x = torch.full((400, 6), 5)
     x[:, 0], x[:, 5] = BEGIN, PAD
-    state = model.read(torch.full((400, 2), 6), torch.full((400,), 2))
+    state = model.read({"source": Ragged(torch.full((400, 2), 6), torch.full((400,), 2))})
     for passes, share in ((0, 0.0), (5, 0.25), (10, 0.5), (99, 0.5)):
         model.passes.fill_(passes)
         mixed = model._mixed(x, state)
@@ -136,8 +147,8 @@ def test_a_reversed_copy_is_learned_to_the_last_digit(tmp_path):
     recipe = replace(
         small("translate"),
         source=Reversed(2000, 3, 6),
-        encoder=Reader(32, Bidirectional(GRU(48)), dropout=0.0),
-        core=Decoder(32, GRU(48), upper=GRU(48), dropout=0.0),
+        encoder=TextEncoder(32, Bidirectional(GRU(48)), dropout=0.0),
+        decoder=Decoder(32, GRU(48), upper=GRU(48), dropout=0.0),
         head=Readout(dropout=0.0, smoothing=0.0),
         batches=ByLength(rows=32),
     )
@@ -145,9 +156,9 @@ def test_a_reversed_copy_is_learned_to_the_last_digit(tmp_path):
     run = fit("translate", recipe, tmp_path, say=lambda text: None)
     pairs = [texts(record) for record in run.records()["test"]]
     for beam in (1, 3):
-        said = run.model().translate([source for source, _ in pairs], beam=beam)
+        said = translate(run.model(), [source for source, _ in pairs], beam)
         assert [one.text for one in said] == [target for _, target in pairs]
-    looks = run.model().attention("1 2 3 4 5", run.model().translate(["1 2 3 4 5"])[0].tokens).weights
+    looks = attention(run.model(), "1 2 3 4 5", translate(run.model(), ["1 2 3 4 5"])[0].tokens).weights
     assert looks.sum(1) == pytest.approx(np.ones(6), abs=1e-5)
 
 
@@ -310,9 +321,9 @@ def test_bleu_carries_its_signature_and_its_case():
 
 
 SHORT = (
-    "--vocabularies.pieces words --encoder.embedding 8 --encoder.core.core.hidden 8 --core.embedding 8 "
-    "--training.average 0 --core.core.hidden 8 --core.upper.hidden 8 --training.steps 80 --training.rate 1e-2 "
-    "--training.validate-every 40 --longest 12 --split.validation 0.1 --split.test 0.1"
+    "--vocabularies.pieces words --encoder.embedding 8 --encoder.core.core.hidden 8 --decoder.embedding 8 "
+    "--training.average 0 --decoder.core.hidden 8 --decoder.upper.hidden 8 --training.steps 80 --training.rate 1e-2 "
+    "--training.validate-every 40 --task.max-length 12 --split.validation 0.1 --split.test 0.1"
 )
 
 
@@ -337,7 +348,7 @@ def test_a_run_holds_its_vocabulary_and_its_page(place, capsys):
     assert metrics["signature"] in page
     main(["evaluate", str(place / "run"), "--data", str(place / "a.x"), str(place / "a.y")])
     out = capsys.readouterr().out
-    assert "BLEU" in out
+    assert "bleu" in out
     assert "version:" in out
 
 
@@ -354,15 +365,18 @@ def test_no_text_held_out_is_trained_on():
     assert sum(map(len, parts.values())) + left == 60
 
 
-def test_a_translator_stands_beside_no_other_run(place):
+def test_a_translator_stands_beside_another_and_beside_nothing_else(place, tmp_path):
     run = Run.open(place / "run")
-    with pytest.raises(UserError, match="--beside is for runs that predict a number"):
-        report_run(run, beside=[run])
+    beside = report_run(run, beside=[run], folder=tmp_path)
+    assert beside["baselines"]["translate (run)"]["bleu"] == beside["bleu"]
+    fit("echo", replace(RECIPES["echo"](()), training=replace(RECIPES["echo"](()).training, steps=1)), tmp_path / "e")
+    with pytest.raises(UserError, match="is scored by rmse, this run by bleu"):
+        report_run(run, beside=[Run.open(tmp_path / "e")], folder=tmp_path)
 
 
 def test_an_adopted_run_keeps_its_vocabulary(place, tmp_path):
     run = Run.open(place / "run")
-    told = [[said.text for said in one.model().translate(["3 1 2", "7"])] for one in (run, run.adopted(tmp_path))]
+    told = [[said.text for said in translate(one.model(), ["3 1 2", "7"])] for one in (run, run.adopted(tmp_path))]
     assert told[0] == told[1]
 
 
@@ -384,7 +398,7 @@ def test_as_many_lines_come_out_as_go_in(place, monkeypatch, capsys):
 @pytest.mark.parametrize("kind", ["html", "png"])
 def test_attention_is_pictured(place, monkeypatch, capsys, kind, tmp_path):
     path = tmp_path / f"looks.{kind}"
-    translated(place, b"1 2 3\n4 5\n", monkeypatch, capsys, "--beam", "2", "--attention", str(path))
+    translated(place, b"1 2 3\n4 5\n", monkeypatch, capsys, "--beam-width", "2", "--attention", str(path))
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG") if kind == "png" else b"said \\ read" in data
 
@@ -393,7 +407,7 @@ def test_attention_is_pictured(place, monkeypatch, capsys, kind, tmp_path):
     ("text", "options", "said"),
     [
         (b"ok\n\xff\n", (), "standard input is no UTF-8: byte 3, in line 2"),
-        (b"1\n", ("--beam", "0"), "--beam must be at least 1"),
+        (b"1\n", ("--beam-width", "0"), "--beam-width must be at least 1"),
         (b"1 2\n", ("--attention", "looks.gif"), "written as .html or .png"),
     ],
 )
@@ -405,11 +419,11 @@ def test_what_it_can_not_do_is_one_message(place, monkeypatch, capsys, text, opt
 
 
 def test_a_run_of_another_kind_does_not_translate(tmp_path):
-    from steersman.recipes.translate.recipe import recipe_of
-
     fit("echo", replace(RECIPES["echo"](()), training=replace(RECIPES["echo"](()).training, steps=1)), tmp_path)
     with pytest.raises(UserError, match="does not translate"):
-        recipe_of(Run.open(tmp_path))
+        check_translates(Run.open(tmp_path).model())
+    with pytest.raises(SystemExit):
+        main(["translate", str(tmp_path)])
 
 
 def test_a_damaged_vocabulary_is_one_message(place, tmp_path):
@@ -426,20 +440,19 @@ def test_a_run_that_is_gone_on_with_keeps_its_vocabulary(place):
     run = Run.open(place / "run")
     path = run.folder / "vocabulary.json"
     before = path.read_bytes()
-    assert isinstance(run.recipe, Translation)
-    run.recipe.learn(Reversed(20, digits=2).read(), run.folder)
+    run.recipe.fit_vocabulary(Reversed(20, digits=2).read(), run.folder)
     assert path.read_bytes() == before
 
 
-def test_pairs_can_not_be_divided_by_time(tmp_path):
+def test_pairs_can_not_be_divided_by_time():
     recipe = small("translate")
     with pytest.raises(UserError, match=r"--split\.by record"):
-        replace(recipe, split=replace(recipe.split, by="time")).learn(recipe.source.read(), tmp_path)
+        replace(recipe, split=replace(recipe.split, by="time")).divide(recipe.source.read())
 
 
 def test_nothing_above_the_minimum_count_is_said():
     with pytest.raises(UserError, match="no word occurs 5 times"):
-        Vocabularies("words", min_count=5).learn([("a b", "c d")])
+        Vocabularies("words", min_count=5).learn({"source": ["a b"], "target": ["c d"]})
 
 
 def test_words_are_cut_in_other_ways_in_each_epoch_and_in_the_same_ways_again():
@@ -449,7 +462,7 @@ def test_words_are_cut_in_other_ways_in_each_epoch_and_in_the_same_ways_again():
 
     def epochs() -> list[list[torch.Tensor]]:
         model = recipe.with_vocabularies(learned)
-        data = recipe.batched(model, recipe.examples(model, records), 0, 1)
+        data = recipe.make_batches(model, recipe.examples(model, records))
         return [
             [t for b in data.epoch(number) for t in (b.y, b.sources["source"].values, b.sources["source"].lengths)]
             for number in range(2)
@@ -463,21 +476,20 @@ def test_words_are_cut_in_other_ways_in_each_epoch_and_in_the_same_ways_again():
 
 def test_only_subwords_have_merges_to_leave_out():
     with pytest.raises(UserError, match="words have none"):
-        Vocabularies("words", dropout=0.1).learn([("a b", "c d")])
+        Vocabularies("words", dropout=0.1)
 
 
 def test_two_pairs_are_too_few_and_the_advice_is_one_that_can_be_followed(tmp_path):
     (tmp_path / "two.tsv").write_text("a\tb\nc\td\n", encoding="utf-8")
-    recipe = RECIPES["translate"]((str(tmp_path / "two.tsv"),))
     with pytest.raises(UserError, match="too few texts: 2"):
-        recipe.divide(recipe.read((str(tmp_path / "two.tsv"),)))
+        divide(RECIPES["translate"](()), (str(tmp_path / "two.tsv"),))
 
 
 def test_lines_are_translated_alike_alone_and_together_in_their_order(place):
     lines = ["3 1 2", "", "7", "1 2 3 4 5 6 7", "5 5"]
     model = Run.open(place / "run").model()
-    together = model.translate(lines, beam=3)
+    together = translate(model, lines, 3)
     for line, one in zip(lines, together, strict=True):
-        (alone,) = model.translate([line], beam=3)
+        (alone,) = translate(model, [line], 3)
         assert (one.source, one.text) == (line, alone.text)
         assert one.score == pytest.approx(alone.score, abs=1e-4)
