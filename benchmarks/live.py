@@ -132,7 +132,7 @@ def added(frames: int) -> None:
 
 
 def same(folder: str) -> bool:
-    run = sm.runs.Run.open(Path(folder))
+    run = sm.Run.open(Path(folder))
     records, model, worst = run.records()["test"], run.model(), 0.0
     with served(run=folder) as server:
         for record, said in zip(records, model.predict(run.recipe.examples(model, records)), strict=True):

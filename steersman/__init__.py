@@ -1,16 +1,21 @@
 """Recurrent networks that steer through time."""
 
-from .config import Spec
-from .data.records import Record, Stream
-from .errors import UserError
-from .nn.model import Model
-from .recipes import RECIPES
-from .sources import read
-from .sources.source import SourceSpec
-from .training.fit import fit
-from .training.recipe import Recipe, StepRecipe
-from .training.run import Run, load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .config import Spec
+    from .data.records import Record, Stream
+    from .errors import UserError
+    from .nn.model import Model
+    from .recipes import RECIPES
+    from .sources import read
+    from .sources.source import SourceSpec
+    from .training.fit import fit
+    from .training.recipe import Recipe, StepRecipe
+    from .training.run import Run, load
 
 __all__ = [
     "RECIPES",
@@ -28,3 +33,30 @@ __all__ = [
     "load",
     "read",
 ]
+_ROOMS = {
+    "RECIPES": "recipes",
+    "Model": "nn.model",
+    "Recipe": "training.recipe",
+    "Record": "data.records",
+    "Run": "training.run",
+    "SourceSpec": "sources.source",
+    "Spec": "config",
+    "StepRecipe": "training.recipe",
+    "Stream": "data.records",
+    "UserError": "errors",
+    "fit": "training.fit",
+    "load": "training.run",
+    "read": "sources",
+}
+"""Where each name stands; its module is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,47 +1,75 @@
-"""The commands."""
+"""The commands: where each stands, and a line of help; one is imported when it is asked for."""
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from . import __version__
 from .config import did_you_mean
-from .console import ERR, OUT, escape
-from .doctor.command import doctor
-from .errors import UserError
-from .evaluation.command import evaluate
-from .experiments.command import bench, compare, quickstart
-from .explain.command import explain
-from .export.command import export_run
-from .live.command import live
-from .logs.command import convert_, inspect_, score
-from .nn.cores import NotFinite
-from .plugins import own_file
-from .recipes.command import recipes, train
-from .recipes.text.command import sample
-from .recipes.translate.command import translate
-from .training.trainer import Interrupted
-from .worlds.command import drive, record
+from .errors import Interrupted, NotFinite, UserError
+from .plugins import Registry, own_file
+from .version import __version__
+
+COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
+    {
+        "quickstart": ("experiments.command:quickstart", "record, train and drive: the whole way at once"),
+        "recipes": ("recipes.listing:recipes", "list the recipes"),
+        "record": ("worlds.command:record", "record drives of an expert in a simulator"),
+        "train": ("recipes.command:train", "train a recipe"),
+        "evaluate": ("evaluation.command:evaluate", "score a run beside its baselines"),
+        "challenge": ("logs.command:challenge", "score a submission to Udacity's Challenge 2"),
+        "inspect": ("logs.command:inspect_", "say what a log holds, and what is wrong with it"),
+        "convert": ("logs.command:convert_", "write a log as a LeRobot dataset"),
+        "compare": ("experiments.command:compare", "train recipes side by side"),
+        "explain": (
+            "explain.command:explain",
+            "show how gradients flow: in a formula, a run, or the lecture's pictures",
+        ),
+        "doctor": ("doctor.command:doctor", "say what went wrong in training"),
+        "drive": ("worlds.command:drive", "let a model drive tracks it never saw"),
+        "sample": ("recipes.text.command:sample", "let a text model write"),
+        "translate": ("recipes.translate.command:translate", "translate standard input"),
+        "export": ("export.command:export_run", "write one step of a model in ONNX"),
+        "live": ("live.command:live", "serve a model live, and a page to watch it on"),
+        "bench": ("experiments.command:bench", "measure the cores against their peers"),
+        "completion": ("completion:completion", "print a script that completes commands in a shell"),
+    }
+)
+RENAMED = {"score": "challenge"}
+"""Commands by the names that they had before."""
+OVERVIEW = f"""steersman: recurrent networks that steer through time
+
+{COMMANDS.table()}
+
+A run that is made of parts of your own needs their file: --import path.py, with any command.
+steersman COMMAND --help says more of each. Where to begin: steersman drive steer --video drive.mp4"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; exits with 2 and one message on what the user can mend."""
     try:
-        _run(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            print(end="", flush=True)  # A pipe that broke is heard of here, not when Python ends.
     except UserError as error:
-        ERR.print(f"[bold red]steersman:[/] {escape(str(error))}")
-        sys.exit(2)
+        _refuse(str(error))
     except NotFinite:
-        ERR.print(
-            "[bold red]steersman:[/] the model's state grows to NaN or infinity on these records; "
+        _refuse(
+            "the model's state grows to NaN or infinity on these records; "
             "ask `steersman doctor` why, and train anew with a lower --training.rate or longer windows"
         )
-        sys.exit(2)
     except (KeyboardInterrupt, Interrupted) as stop:
-        ERR.print(escape(str(stop) or "stopped"))
+        print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left in it goes nowhere.
         sys.exit(0)
     except Exception:
+        from .console import ERR
+
         ERR.print_exception()
         ERR.print(
             f"This is a bug in steersman {__version__}: please report it with the lines above (see CONTRIBUTING.md)"
@@ -52,51 +80,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     arguments = _imported(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        OUT.print(_overview())
+        print(OVERVIEW)
         return
-    if arguments[0] in ("--version", "version"):
-        OUT.print(f"steersman {__version__}")
+    name, *rest = arguments
+    if name in ("-V", "--version", "version"):
+        print(f"steersman {__version__}")
         return
-    command = COMMANDS.get(arguments[0])
-    if command is None:
-        known = ", ".join(COMMANDS)
-        raise UserError(f"no command {arguments[0]!r}{did_you_mean(arguments[0], COMMANDS)}; there are {known}")
-    command(arguments[1:])
+    if name in RENAMED:
+        print(f"steersman: `{name}` is called `{RENAMED[name]}` now", file=sys.stderr)
+        name = RENAMED[name]
+    if name not in COMMANDS:
+        raise UserError(f"no command {name!r}{did_you_mean(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
+    with _stopped_at_once():
+        command = COMMANDS[name]
+    command(rest)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "quickstart": quickstart,
-    "recipes": recipes,
-    "record": record,
-    "train": train,
-    "evaluate": evaluate,
-    "score": score,
-    "inspect": inspect_,
-    "convert": convert_,
-    "compare": compare,
-    "explain": explain,
-    "doctor": doctor,
-    "drive": drive,
-    "sample": sample,
-    "translate": translate,
-    "export": export_run,
-    "live": live,
-    "bench": bench,
-}
+@contextmanager
+def _stopped_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process there and then: of what is being imported, some make an ImportError of it, some abort."""
 
+    def stop(*_: object) -> None:
+        os.write(2, b"stopped\n")
+        os._exit(130)
 
-def _overview() -> str:
-    lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "steersman: recurrent networks that steer through time",
-            "",
-            *lines,
-            "",
-            "A run that is made of parts of your own needs their file: --import path.py, with any command.",
-            "steersman COMMAND --help says more of each. Where to begin: steersman drive steer --video drive.mp4",
-        ]
-    )
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _imported(arguments: list[str]) -> list[str]:
@@ -108,6 +124,13 @@ def _imported(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return rest
+
+
+def _refuse(why: str) -> None:
+    from .console import ERR, escape
+
+    ERR.print(f"[bold red]steersman:[/] {escape(why)}")
+    sys.exit(2)
 
 
 if __name__ == "__main__":

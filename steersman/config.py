@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
-from .plugins import import_parts
+from .plugins import PARTS, part
 
 
 class Spec:
@@ -49,10 +49,7 @@ def from_json(data: Any, where: str = "config") -> Any:
     """The spec that `to_json` wrote. UserError names the field that is unknown, missing or of a wrong type."""
     if not (isinstance(data, dict) and isinstance(data.get("kind"), str)):
         raise UserError(f"{where}: expected an object with a `kind`, found {str(data)[:60]!r}")
-    kind = Spec.KINDS.get(data["kind"])
-    if kind is None:
-        import_parts()  # Nothing that this process did so far needed it.
-        kind = Spec.KINDS.get(data["kind"])
+    kind = _spec(data["kind"])
     if kind is None or not dataclasses.is_dataclass(kind):
         raise UserError(
             f"{where}: unknown kind {data['kind']!r}{did_you_mean(data['kind'], Spec.KINDS)}; "
@@ -67,6 +64,15 @@ def from_json(data: Any, where: str = "config") -> Any:
         return kind(**values)
     except TypeError as error:
         raise UserError(f"{where}: {error}") from None
+
+
+def _spec(kind: str) -> type[Spec] | None:
+    """The spec of that name; those of the package are imported until it is found."""
+    for place in PARTS:
+        if kind in Spec.KINDS:
+            break
+        part(place)
+    return Spec.KINDS.get(kind)
 
 
 def did_you_mean(name: str, known) -> str:

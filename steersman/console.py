@@ -1,41 +1,66 @@
 """What all commands share: where they print, how they read names and options."""
 
-import importlib
 import itertools
+import sys
 from collections.abc import Mapping
-from typing import Any
+from contextlib import redirect_stdout
+from typing import Any, TextIO, TypeVar
 
-import tyro
 from rich.console import Console
 
 from .config import did_you_mean
 from .errors import UserError
 
 OUT = Console(highlight=False, soft_wrap=True)
-
-
-FIXED = (tyro.conf.AvoidSubcommands,)
-"""The recipe fixes types; the command line changes values."""
-
-
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+BREAK = "\v"
+"""Stands for the end of a line where tyro would join it to the next."""
+T = TypeVar("T")
 
 
-def live_part(name: str) -> Any:
-    """A module of what is live. UserError where what it needs is not installed."""
-    try:
-        return importlib.import_module(f".live.{name}", __package__)
-    except ImportError as error:
-        package = str(error.name).split(".")[0]
-        raise UserError(f"{package} is not installed; run: pip install 'steersman[live]'") from None
+def changed(default: T, arguments: list[str], command: str, text: str) -> T:
+    """Options with what the command line changes of them; the types of their parts are fixed.
+
+    `text` stands in the help, line by line as it is written.
+    """
+    import tyro
+
+    with redirect_stdout(_Lines(sys.stdout)):
+        return tyro.cli(
+            type(default),
+            default=default,
+            config=(tyro.conf.AvoidSubcommands,),
+            args=arguments,
+            prog=f"steersman {command}",
+            description=text.replace("\n", BREAK),
+        )
+
+
+class _Lines:
+    """A stream to which the ends of lines come back."""
+
+    def __init__(self, there: TextIO):
+        self.there = there
+
+    def write(self, text: str) -> int:
+        return self.there.write(text.replace(BREAK, "\n"))
+
+    def flush(self) -> None:
+        self.there.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.there, name)
 
 
 def named(
-    command: str, what: str, arguments: list[str], known: Mapping[str, Any], also: str = "\0"
+    command: str, what: str, arguments: list[str], known: Mapping[str, Any], own: bool = False
 ) -> tuple[str | None, list[str]]:
-    """The name a command begins with and the rest; None after help was printed."""
+    """The name a command begins with and the rest; None after help was printed.
+
+    With `own`, path.py:function is a name, too.
+    """
     if arguments and arguments[0] in ("-h", "--help"):
-        more = "; or path.py:function for one of your own" if also in ".py:" else ""
+        more = "; or path.py:function for one of your own" if own else ""
         OUT.print(f"usage: steersman {command} {what} [OPTIONS]\n\n{what} is one of: {', '.join(known)}{more}")
         OUT.print(f"steersman {command} {next(iter(known))} --help lists its options.")
         return None, []
@@ -44,7 +69,7 @@ def named(
             f"{command} needs a name first: steersman {command} {next(iter(known))}; there are {', '.join(known)}"
         )
     name = arguments[0]
-    if name not in known and also not in name:
+    if name not in known and not (own and ".py:" in name):
         raise UserError(f"no {what.lower()} {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
     return name, arguments[1:]
 

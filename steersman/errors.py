@@ -1,4 +1,4 @@
-"""The one kind of error a user can mend; everything else is a bug."""
+"""What may end a command: an error the user can mend, Ctrl-C, numbers beyond all bounds; everything else is a bug."""
 
 import sys
 from collections.abc import Iterator
@@ -7,6 +7,14 @@ from contextlib import contextmanager
 
 class UserError(ValueError):
     """What was wrong, where, and what to do; the command line prints it and exits with 2."""
+
+
+class NotFinite(ValueError):
+    """The state holds NaN or infinity: it grew beyond all bounds, or what was read did."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C: a checkpoint has been written and training can go on from it."""
 
 
 @contextmanager

@@ -1,32 +1,97 @@
-"""Files of the user's own, and where the package's own parts are found."""
+"""Files of the user's own, and where the package's own parts are found, imported when they are asked for."""
 
-import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 from .errors import UserError
+
+T = TypeVar("T")
 
 OWN: list[str] = []
 """Files of the user's own that were imported; worker processes import them too."""
 
-
 PARTS = (
-    "steersman.recipes.text.task",
-    "steersman.recipes.translate.task",
-    "steersman.recipes.steer.recipes",
-    "steersman.evaluation.tasks",
-    "steersman.nn.cores",
-    "steersman.nn.pretrained",
+    "training.recipe",
+    "training.sequence_to_sequence",
+    "training.task",
+    "training.trainer",
+    "data.augment",
+    "data.batches",
+    "data.pairs",
+    "data.splits",
+    "data.vocabulary",
+    "nn.attention",
+    "nn.cores",
+    "nn.decoding",
+    "nn.encoder_decoder",
+    "nn.encoders",
+    "nn.heads",
+    "nn.model",
+    "nn.pictures",
+    "nn.pretrained",
+    "evaluation.tasks",
+    "sources.catalogues",
+    "sources.digits",
+    "sources.synthetic",
+    "sources.text",
+    "worlds",
+    "worlds.recording",
+    "recipes.steer.labels",
+    "recipes.steer.task",
+    "recipes.text.dynamic",
+    "recipes.text.recipes",
+    "recipes.text.task",
+    "recipes.translate.task",
+    "live.learner",
+    "live.limits",
+    "doctor.selftest",
+    "experiments.quickstart",
 )
-"""Modules with parts that a run may name."""
+"""Modules whose specs a config.json may name, in the order in which they are looked through for one."""
+
+
+def part(place: str) -> Any:
+    """What stands at `room.module:name` of the package; without a name, the module."""
+    module, _, name = place.partition(":")
+    found = import_module(f"{__package__}.{module}")
+    return getattr(found, name) if name else found
 
 
 def import_parts() -> None:
-    """Imports the package's own parts, so that each is known by its name."""
-    for name in PARTS:
-        importlib.import_module(name)
+    """Imports whatever a config.json may name."""
+    for place in PARTS:
+        part(place)
+
+
+class Registry(Mapping[str, T]):
+    """Parts of the package by name, each with a line of help; one is imported when it is asked for."""
+
+    def __init__(self, rows: Mapping[str, tuple[str, str]], room: str = ""):
+        """A row is (`module:name` in the room, line of help)."""
+        self.rows, self.room = rows, room
+
+    def __getitem__(self, name: str) -> T:
+        place, _ = self.rows[name]
+        return part(f"{self.room}.{place}" if self.room else place)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.rows
+
+    def table(self) -> str:
+        """A line a part: its name, and what it is."""
+        width = max(map(len, self.rows)) + 2
+        return "\n".join(f"  {name:<{width}}{line}" for name, (_, line) in self.rows.items())
 
 
 def own_file(path: str) -> ModuleType:

@@ -1,6 +1,7 @@
 """The commands: what they print, and how they refuse what they can't do."""
 
 import errno
+import inspect
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from small import outcome, write_log
 
 from steersman.__main__ import COMMANDS, main
 from steersman.recipes import RECIPES
-from steersman.training.run import FORMAT
+from steersman.training.run import FORMAT, Run, find, own_home
 from steersman.training.trainer import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,6 +128,9 @@ BAD = [
     ("train --core.hidden 3", "needs a name first"),
     ("train eco", "did you mean 'echo'"),
     ("recipes stear", "did you mean 'steer'"),
+    ("recipes --all", "recipes takes one name"),
+    ("completion", "steersman completion bash"),
+    ("completion tcsh", "no completion for 'tcsh'"),
     ("record car-racin", "did you mean 'car-racing'"),
     ("record", "needs a name first"),
     ("train echo --core.hiden 3", "--core.hidden"),
@@ -202,6 +206,7 @@ def test_without_a_command_there_is_an_overview(steersman):
         assert code == 0
         assert all(name in out for name in COMMANDS)
     assert re.fullmatch(r"steersman \d+\.\d+\.\d+\n", steersman("--version")[1])
+    assert steersman("-V") == steersman("--version")
 
 
 def test_recipes_are_listed_and_shown(steersman):
@@ -209,6 +214,22 @@ def test_recipes_are_listed_and_shown(steersman):
     assert all(name in out for name in RECIPES)
     for name in RECIPES:
         assert f"steersman train {name}" in steersman(f"recipes {name}")[1]
+
+
+def test_the_help_of_a_recipe_stands_as_it_is_written(steersman):
+    written = inspect.getdoc(RECIPES["steer"]) or ""
+    assert len(written.splitlines()) > 4
+    assert f"\n\n{written}\n\n" in steersman("train steer --help")[1]
+
+
+def test_a_command_by_its_old_name_says_the_new_one(steersman):
+    code, _, err = steersman("score --help")
+    assert (code, err) == (0, "steersman: `score` is called `challenge` now\n")
+
+
+def test_what_is_made_of_a_shipped_run_goes_below_runs(steersman):
+    assert own_home(Run.open(find("steer")), "steer") == Path("runs/steer")
+    assert own_home(Run.open(find("runs/echo")), "runs/echo") == Path("runs/echo")
 
 
 def test_json_is_one_object_and_nothing_else(steersman):
@@ -320,6 +341,62 @@ def test_ctrl_c_leaves_a_run_to_go_on_with_and_says_how(place, steersman):
     assert steersman(said[2])[0] == 0
     assert steersman(f"train echo {options} --run runs/whole")[0] == 0
     assert outcome(place / "runs" / "stopped") == outcome(place / "runs" / "whole")
+
+
+def test_ctrl_c_while_importing_ends_in_one_line(tmp_path):
+    # As NumPy does, whose compiled part can't be imported twice.
+    swallows = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    [None for _ in range(1000)]
+except KeyboardInterrupt:
+    raise ImportError("cannot load module more than once per process")
+"""
+    (tmp_path / "tyro.py").write_text(swallows)
+    running = process("train echo --help", tmp_path, {"PYTHONPATH": str(tmp_path)})
+    assert finished(running) == (130, "", "stopped\n")
+
+
+@pytest.mark.parametrize("line", ["recipes", "train echo --help"])
+def test_a_pipe_that_breaks_ends_a_command_quietly(place, line):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as broken:
+        command = [sys.executable, "-m", "steersman", *shlex.split(line)]
+        done = subprocess.run(command, cwd=place, stdout=broken, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+COMPLETED = {
+    "co": {"convert", "compare", "completion"},
+    "train steer-f": {"steer-frame", "steer-flow"},
+    "train echo --core.": {"--core.hidden", "--core.reset"},
+    "train echo --training.steps 5 --doctor": {"--doctor", "--doctor-every"},
+    "record ": {"car-racing"},
+    "challenge --j": {"--json"},
+    "evaluate run": set(),  # bash goes on with files
+}
+
+
+def test_bash_completes_commands_names_and_options(place, tmp_path):
+    shell = shutil.which("bash")
+    if not shell:
+        pytest.skip("no bash here")
+    program = tmp_path / "steersman"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m steersman "$@"\n')
+    program.chmod(0o755)
+    script = ["source <(steersman completion bash)", "complete -p steersman"]
+    for line in COMPLETED:
+        words = ["steersman", *line.split(" ")]
+        script.append(
+            f"COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1}; _steersman; echo ${{COMPREPLY[@]}}"
+        )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([shell, "-c", "\n".join(script)], cwd=place, env=environment, capture_output=True, text=True)
+    known, *said = done.stdout.splitlines()
+    assert known == "complete -o default -F _steersman steersman"
+    assert {line: set(words.split()) for line, words in zip(COMPLETED, said, strict=True)} == COMPLETED, done.stderr
 
 
 @pytest.mark.parametrize("moment", ["workers start", "workers drive"])

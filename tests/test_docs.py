@@ -31,7 +31,7 @@ SHORT = {
     "evaluate": "",
     "inspect": "",
     "convert": "",
-    "score": "",
+    "challenge": "",
     "compare": "--steps 3 --seeds 1",
     "explain": "",
     "recipes": "",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import UserError
 from .records import Values
@@ -71,6 +70,8 @@ class Frames:
         source = self.sources[i]
         if isinstance(source, np.ndarray):
             return source
+        from PIL import Image
+
         try:
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 if image.width * image.height > MOST_PIXELS:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -11,7 +10,7 @@ from ..console import OUT, escape
 from ..errors import UserError
 from ..evaluation.page import write_report
 from ..progress import bars
-from ..training.run import Run, find
+from ..training.run import Run, find, own_home
 from . import examine, patient_of
 from .selftest import selftest, selftest_table
 from .visit import findings_table, report
@@ -42,8 +41,7 @@ def doctor(arguments: list[str]) -> None:
     run = Run.open(find(options.run))
     with bars() as watch:
         diagnosis = examine(patient_of(run, watch), watch)
-    shipped = run.folder != Path(options.run)  # What ships with the package is left as it is.
-    page = (Path("runs") / options.run if shipped else run.folder) / "doctor.html"
+    page = own_home(run, options.run) / "doctor.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_report(page, report(f"{run.name}: {run.folder.name}, examined", diagnosis))
     if options.json:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..errors import UserError
+from ..errors import NotFinite, UserError
 from ..evaluation.page import Fact, Report, Section
 from ..evaluation.plots import INK, MODEL, draw
-from ..nn.cores import NotFinite
 from ..progress import Watch, silent
 from ..training.checkpoints import Checkpoints
 from ..training.prepare import prepare

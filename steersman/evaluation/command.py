@@ -9,7 +9,7 @@ import tyro
 
 from ..console import OUT
 from ..progress import bars
-from ..training.run import Run, find
+from ..training.run import Run, find, own_home
 from .outcome import score_table
 from .report import report_run
 
@@ -32,8 +32,7 @@ def evaluate(arguments: list[str]) -> None:
     """score a run beside its baselines"""
     options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
     run = Run.open(find(options.run))
-    # What ships with the package is left as it is.
-    folder = run.folder if run.folder == Path(options.run) else Path("runs") / options.run
+    folder = own_home(run, options.run)
     if options.data:
         folder = folder / "on" / "-".join(Path(path).name for path in options.data)
     with bars() as watch:

@@ -10,7 +10,6 @@ from string import Template
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from ..files import write_file
 
@@ -219,6 +218,8 @@ def page(report: Report) -> str:
 
 def image(picture: np.ndarray, alt: str) -> str:
     """An <img> that holds its PNG."""
+    from PIL import Image
+
     png = io.BytesIO()
     Image.fromarray(picture).save(png, "PNG", optimize=True)
     data = base64.b64encode(png.getvalue()).decode()

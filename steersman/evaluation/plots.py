@@ -1,22 +1,24 @@
 """Plots for the page: SVG, drawn once wide and once narrow so that their text keeps its size on a phone.
 
-They are drawn in marker colours that become the page's CSS variables, and so follow the reader's light or dark."""
+They are drawn in marker colours that become the page's CSS variables, and so follow the reader's light or dark.
+matplotlib is imported when something is drawn."""
+
+from __future__ import annotations
 
 import io
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .page import DASH, MINUS, Key, Plot, figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("ink", "muted", "faint", "rule", "paper", "model", "truth", "third", "fourth", "alarm")
 
@@ -83,7 +85,7 @@ class Trace:
     truth: np.ndarray
     blind: np.ndarray | None = None
 
-    def window(self, centre_s: float, width_s: float) -> "Trace":
+    def window(self, centre_s: float, width_s: float) -> Trace:
         """The part around a moment."""
         inside = np.abs(self.time_s - centre_s) <= width_s / 2
         blind = None if self.blind is None else self.blind[inside]
@@ -97,6 +99,10 @@ def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narro
 
 
 def _svg(paint: Callable[[Figure, bool], None], width: int, height: int, is_wide: bool) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(hspace=0.08))
         paint(drawing, is_wide)
@@ -353,6 +359,8 @@ def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, is_wide: bool, faint: bool)
 
 def _log_scale(axes: Axes) -> None:
     """A logarithmic axis labelled with plain numbers, where the values span enough to need one; else from 0."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     low, high = axes.dataLim.intervaly
     if low > 0 and high > 5 * low:
         axes.set_yscale("log")

@@ -11,11 +11,10 @@ import tyro
 from rich.console import Console
 
 from ..console import ERR, OUT, escape, named, say
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..nn.bench import bench_cores, core_table
 from ..progress import bars
 from ..recipes import RECIPES
-from ..training.trainer import Interrupted
 from .compare import Comparison, chosen, comparison_table
 from .quickstart import Quickstart
 

@@ -8,7 +8,7 @@ import tyro
 
 from ..console import OUT
 from ..progress import bars
-from ..training.run import Run, find
+from ..training.run import Run, find, own_home
 from .folder import QUANTISED, export
 
 
@@ -30,10 +30,10 @@ def export_run(arguments: list[str]) -> None:
     """write one step of a model in ONNX"""
     options = tyro.cli(Export, args=arguments, prog="steersman export")
     run = Run.open(find(options.run))
-    # What ships with the package is left as it is.
-    home = run.folder if run.folder == Path(options.run) else Path("runs") / options.run
     with bars() as watch:
-        done = export(run, Path(options.out or home / "export"), options.data, options.int8, watch)
+        done = export(
+            run, Path(options.out or own_home(run, options.run) / "export"), options.data, options.int8, watch
+        )
     OUT.print(f"export: {done.folder}")
     OUT.print(f"greatest difference from PyTorch: {done.disagreement:.2g}")
     if done.error is not None and done.int8_error is not None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
 from ..data.records import Record
 from ..errors import UserError
 from ..files import disk_error, sync_folder, write_file
@@ -20,6 +19,7 @@ from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import Parts, read_records
 from ..training.run import Run
+from ..version import __version__
 from .graph import PREPARED, after, check_steps, state_names, step_graph
 from .quantise import _quantised
 from .runtime import BATCHES, MODEL, QUANTISED, RUNNER, TOLERANCE, Carried, raw_steps, runtime, session

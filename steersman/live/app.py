@@ -17,10 +17,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from .. import __version__
 from ..export.folder import unit
 from ..export.session import Stepping
 from ..processes import num_cores
+from ..version import __version__
 from . import api
 from .guards import Guard, Guarded
 from .limits import Bucket, Limits, Refused

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, live_part, say
+from ..console import OUT, say
 from ..progress import bars
 from ..training.run import Run, find
+from . import live_part
 from .limits import Limits
 from .shows import Source
 from .stage import staged

@@ -9,12 +9,8 @@ from typing import Annotated
 import tyro
 
 from ..console import OUT, escape, say
+from ..errors import Interrupted
 from ..progress import bars
-from ..training.trainer import Interrupted
-from .challenge import score_submission, submission_table
-from .convert import convert
-from .inspect import inspect_log
-from .page import inspection_table, write_inspection
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Convert:
 
 
 @dataclass(frozen=True)
-class Score:
+class Challenge:
     """Scores a submission to Udacity's Challenge 2: RMSE of all, public and private frames, beside baselines."""
 
     truth: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TRUTH.csv")]
@@ -56,6 +52,9 @@ class Score:
 def inspect_(arguments: list[str]) -> None:
     """say what a log holds, and what is wrong with it"""
     options = tyro.cli(Inspect, args=arguments, prog="steersman inspect")
+    from .inspect import inspect_log
+    from .page import inspection_table, write_inspection
+
     with bars() as watch:
         inspection = inspect_log(options.log, watch)
     if options.page:
@@ -74,6 +73,8 @@ def inspect_(arguments: list[str]) -> None:
 def convert_(arguments: list[str]) -> None:
     """write a log as a LeRobot dataset"""
     options = tyro.cli(Convert, args=arguments, prog="steersman convert")
+    from .convert import convert
+
     try:
         with bars() as watch:
             done = convert(options.log, options.out, options.task, watch)
@@ -86,9 +87,11 @@ def convert_(arguments: list[str]) -> None:
     OUT.print(escape(f"{done.episodes} episodes, {done.frames} frames at {done.fps} Hz in {options.out}"))
 
 
-def score(arguments: list[str]) -> None:
-    """score a submission to Challenge 2"""
-    options = tyro.cli(Score, args=arguments, prog="steersman score")
+def challenge(arguments: list[str]) -> None:
+    """score a submission to Udacity's Challenge 2"""
+    options = tyro.cli(Challenge, args=arguments, prog="steersman challenge")
+    from .challenge import score_submission, submission_table
+
     scores = score_submission(Path(options.truth), Path(options.submission))
     if options.json:
         print(json.dumps(scores))

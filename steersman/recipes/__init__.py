@@ -6,36 +6,71 @@ A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..data.records import Record
-from ..training.recipe import Recipe
-from .digits.recipes import digits
-from .echo.recipes import echo
-from .steer.recipes import (
-    steer,
-    steer_cfc,
-    steer_flow,
-    steer_frame,
-    steer_komanda,
-    steer_pretrained,
-    steer_stack,
-    steer_window,
+from ..config import did_you_mean
+from ..errors import UserError
+from ..plugins import Registry, own_file
+
+if TYPE_CHECKING:
+    from ..data.records import Record
+    from ..training.recipe import Recipe
+
+Make = Callable[[Sequence["Record"]], "Recipe"]
+
+RECIPES: Registry[Make] = Registry(
+    {
+        "steer": ("steer.recipes:steer", "CNN + LSTM that steers from one picture a step."),
+        "steer-frame": (
+            "steer.recipes:steer_frame",
+            "The same CNN on each picture alone: what there is without a memory.",
+        ),
+        "steer-stack": ("steer.recipes:steer_stack", "The same CNN on the last four pictures at once."),
+        "steer-window": (
+            "steer.recipes:steer_window",
+            "CNN + LSTM over the last ten pictures, from a zero state at every step: the Challenge 2 winners' way.",
+        ),
+        "steer-flow": (
+            "steer.recipes:steer_flow",
+            "CNN + LSTM on the differences between the last three pictures: what moves, not what is there.",
+        ),
+        "steer-komanda": (
+            "steer.recipes:steer_komanda",
+            "Convolutions over space and time, then an LSTM that is fed its own last prediction.",
+        ),
+        "steer-pretrained": (
+            "steer.recipes:steer_pretrained",
+            "An LSTM on a CNN that was trained on photographs, its classifier cut off; it stands still at first.",
+        ),
+        "steer-cfc": (
+            "steer.recipes:steer_cfc",
+            "The CNN with a closed-form continuous-time core in the place of the LSTM (Hasani et al. 2022).",
+        ),
+        "digits": (
+            "digits.recipes:digits",
+            "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",
+        ),
+        "chars": ("text.recipes:chars", "The next character of a text; then `steersman sample RUN` writes on."),
+        "bytes": ("text.recipes:bytes_", "The next byte of any file."),
+        "echo": ("echo.recipes:echo", "Repeat one of four noisy inputs three steps late; many to many."),
+        "translate": (
+            "translate.recipes:translate",
+            "Sentences into another language: a bidirectional encoder, and a decoder that looks back at what was read.",
+        ),
+    },
+    room="recipes",
 )
-from .text.recipes import bytes_, chars
-from .translate.recipes import translate
+"""Recipes by name, each with the first line of its docstring; one is imported when it is asked for."""
 
-RECIPES: dict[str, Callable[[Sequence[Record]], Recipe]] = {
-    "steer": steer,
-    "steer-frame": steer_frame,
-    "steer-stack": steer_stack,
-    "steer-window": steer_window,
-    "steer-flow": steer_flow,
-    "steer-komanda": steer_komanda,
-    "steer-pretrained": steer_pretrained,
-    "steer-cfc": steer_cfc,
-    "digits": digits,
-    "chars": chars,
-    "bytes": bytes_,
-    "echo": echo,
-    "translate": translate,
-}
+
+def make_of(name: str) -> Make:
+    """The function of a recipe of the package, or of `path.py:function`. UserError where there is none."""
+    if name in RECIPES:
+        return RECIPES[name]
+    path, _, function = name.rpartition(":")
+    if not path.endswith(".py"):
+        raise UserError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
+    module = own_file(path)
+    if not callable(getattr(module, function, None)):
+        raise UserError(f"{path} has no function {function!r}; name a recipe of your own as path.py:function")
+    return getattr(module, function)

@@ -3,7 +3,7 @@
 import inspect
 import shlex
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,23 +11,16 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from ..config import did_you_mean
-from ..console import FIXED, OUT, escape, live_part, named, say, values
+from ..console import OUT, changed, named, say, values
 from ..data.records import Record
-from ..doctor.live import Live
-from ..errors import UserError
-from ..evaluation.outcome import score_table
-from ..evaluation.report import report_run
-from ..plugins import own_file
+from ..errors import Interrupted, UserError
+from ..live import live_part
 from ..progress import bars, silent
 from ..training.devices import join_processes
 from ..training.recipe import Recipe, checked, open_records
 from ..training.run import Run, new_folder
-from ..training.trainer import Interrupted
-from ..worlds.dagger import fit_rounds
-from . import RECIPES
+from . import RECIPES, Make, make_of
 
 
 @dataclass(frozen=True)
@@ -55,32 +48,12 @@ class Train:
     """Open that page in a browser."""
 
 
-@dataclass(frozen=True)
-class Recipes:
-    """Lists the recipes, or shows one in full."""
-
-    name: Annotated[str, tyro.conf.Positional] = ""
-    """A recipe to show."""
-
-
-def recipes(arguments: list[str]) -> None:
-    """list the recipes"""
-    name = tyro.cli(Recipes, args=arguments, prog="steersman recipes").name
-    if name:
-        OUT.print(escape(inspect.getdoc(_recipe(name)) or name))
-        return
-    table = Table("recipe", "what it is", box=None)
-    for known, make in RECIPES.items():
-        table.add_row(known, (make.__doc__ or "").split("\n")[0])
-    OUT.print(table)
-
-
 def train(arguments: list[str]) -> None:
     """train a recipe"""
-    name, rest = named("train", "RECIPE", arguments, RECIPES, also=".py:")
+    name, rest = named("train", "RECIPE", arguments, RECIPES, own=True)
     if name is None:
         return
-    make = _recipe(name)
+    make = make_of(name)
     folder = next(iter(values(rest, "--run")), None)
     # A run that exists is gone on with as it was begun.
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
@@ -94,9 +67,7 @@ def train(arguments: list[str]) -> None:
         records = open_records(_made(name, make, ()), data) if data else None
         default = Train(_made(name, make, records or ()))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
-    options = tyro.cli(
-        Train, config=FIXED, default=default, args=rest, prog=f"steersman train {name}", description=text
-    )
+    options = changed(default, rest, f"train {name}", text)
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
@@ -114,6 +85,12 @@ def train(arguments: list[str]) -> None:
 def _train(
     name: str, options: Train, folder: Path, rank: int, arguments: list[str], records: list[Record] | None
 ) -> None:
+    # What draws pages and drives is not needed to say what the options are.
+    from ..doctor.live import Live
+    from ..evaluation.outcome import score_table
+    from ..evaluation.report import report_run
+    from ..worlds.dagger import fit_rounds
+
     try:
         with bars() as watch:
             run = fit_rounds(
@@ -146,20 +123,7 @@ def _watch_at(open: bool, address: str, once: str) -> None:
         webbrowser.open(once)
 
 
-def _recipe(name: str) -> Callable[[Sequence[Record]], Recipe]:
-    """A recipe of the package, or `path.py:function`."""
-    if name in RECIPES:
-        return RECIPES[name]
-    path, _, function = name.rpartition(":")
-    if not path.endswith(".py"):
-        raise UserError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
-    module = own_file(path)
-    if not callable(getattr(module, function, None)):
-        raise UserError(f"{path} has no function {function!r}; name a recipe of your own as path.py:function")
-    return getattr(module, function)
-
-
-def _made(name: str, make: Callable[[Sequence[Record]], Recipe], records: Sequence[Record]) -> Recipe:
+def _made(name: str, make: Make, records: Sequence[Record]) -> Recipe:
     if name in RECIPES:
         return make(records)
     try:

@@ -8,34 +8,24 @@ from urllib.parse import parse_qsl
 
 from ..data.records import Record
 from ..errors import UserError
-from . import (
-    comma2k19,
-    comma2016,
-    deeptesla,
-    donkeycar,
-    folder,
-    lerobot,
-    mcap_log,
-    openpilot,
-    ros_bag,
-    text,
-    udacity_ch2,
-    udacity_sim,
-)
+from ..plugins import Registry, part
 
-READERS: dict[str, ModuleType] = {
-    "lerobot": lerobot,
-    "donkeycar": donkeycar,
-    "udacity_sim": udacity_sim,
-    "udacity_ch2": udacity_ch2,
-    "deeptesla": deeptesla,
-    "comma2k19": comma2k19,
-    "comma2016": comma2016,
-    "ros_bag": ros_bag,
-    "mcap": mcap_log,
-    "openpilot": openpilot,
-    "folder": folder,
-}
+READERS: Registry[ModuleType] = Registry(
+    {
+        "lerobot": ("lerobot", "LeRobotDataset v3 or v2"),
+        "donkeycar": ("donkeycar", "tub of donkeycar, version 2 or 1"),
+        "udacity_sim": ("udacity_sim", "Udacity's simulator"),
+        "udacity_ch2": ("udacity_ch2", "Udacity's Challenge 2"),
+        "deeptesla": ("deeptesla", "DeepTesla or DeepPicar"),
+        "comma2k19": ("comma2k19", "comma2k19"),
+        "comma2016": ("comma2016", "comma.ai 2016"),
+        "ros_bag": ("ros_bag", "ROS 1"),
+        "mcap": ("mcap_log", "MCAP"),
+        "openpilot": ("openpilot", "openpilot"),
+        "folder": ("folder", "a table, and pictures or a video"),
+    },
+    room="sources",
+)
 """Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
 
 One whose logs need naming has `OPTIONS`, the names that it knows, and `read(path, given)`; what is found only
@@ -55,6 +45,7 @@ def read(path: Path | str) -> list[Record]:
     if not path.exists():
         raise UserError(f"there is no {path}; give the folder of a recording")
     # Many a folder of logs has a README.txt: texts are what is left when there is nothing else.
+    text: ModuleType = part("sources.text")
     logs = list(_logs(path, DEPTH, given)) or ([(path, text)] if text.detect(path) else [])
     if not logs:
         layouts = "; ".join(reader.LAYOUT for reader in (*READERS.values(), text))

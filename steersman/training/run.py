@@ -121,6 +121,11 @@ def find(run: Path | str) -> Path:
     return shipped if not Path(run).exists() and shipped.is_dir() else Path(run)
 
 
+def own_home(run: Run, name: str) -> Path:
+    """Where what is made of a run goes: its folder, but below `runs` for one that ships and is left as it is."""
+    return run.folder if run.folder == Path(name) else Path("runs") / name
+
+
 def absolute(data: Sequence[str]) -> tuple[str, ...]:
     """Absolute paths, so that a run is evaluated from anywhere."""
     return tuple(str(Path(path).resolve()) for path in data)

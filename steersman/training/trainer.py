@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..config import Spec
 from ..data.batches import Batch
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..files import disk_error, write_file
 from ..nn.cores import detach, map_state, state_tensors
 from ..nn.model import SequenceModel
@@ -69,10 +69,6 @@ class Training(Spec):
         **dict.fromkeys(("hold", "betas", "average", "frozen"), (0, 1)),
         "seed": (0, 2**63 - 1),
     }
-
-
-class Interrupted(Exception):
-    """Ctrl-C: a checkpoint has been written and training can go on from it."""
 
 
 class _Exploded(Exception):

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from ..console import FIXED, OUT, named
-from ..errors import UserError
+from ..console import OUT, changed, named
+from ..errors import Interrupted, UserError
 from ..evaluation.page import write_report
 from ..processes import num_cores
 from ..progress import bars
-from ..training.trainer import Interrupted
 from . import WORLDS, CarRacing
 from .recording import Recorded
 from .report import film, report_drives
@@ -64,7 +63,7 @@ def record(arguments: list[str]) -> None:
     name, rest = named("record", "WORLD", arguments, WORLDS)
     if name is None:
         return
-    options = tyro.cli(Record, config=FIXED, default=Record(WORLDS[name]()), args=rest, prog=f"steersman record {name}")
+    options = changed(Record(WORLDS[name]()), rest, f"record {name}", Record.__doc__ or "")
     recorded = Recorded(options.world, options.episodes, options.seed, options.folder)
     try:
         with bars() as watch:

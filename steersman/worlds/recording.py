@@ -14,7 +14,7 @@ from ..data.cache import locked
 from ..data.records import Record
 from ..processes import in_parallel, num_cores
 from ..progress import Watch, silent
-from ..sources import lerobot, read
+from ..sources import read
 from ..sources.source import SourceSpec
 from ..training.run import find
 from . import CarRacing
@@ -77,6 +77,8 @@ def record(
 
     An episode is a pure function of its seed, so a recording gone on with equals one never cut.
     """
+    from ..sources import lerobot
+
     if name != EXPERT:
         _model(str(find(name)))  # A run that can't drive is found out before anything is written.
     world = config.build(render=False)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ...config import Spec
+from ...errors import NotFinite
 from .. import kernels
 
 State = Any
@@ -43,10 +44,6 @@ def reset(state: State, initial: State, fresh: Bool[Tensor, "batch"]) -> State:
         return torch.where(fresh.view(-1, *[1] * (old.ndim - 1)), new, old)
 
     return map_state(choose, state, initial)
-
-
-class NotFinite(ValueError):
-    """The state holds NaN or infinity: it grew beyond all bounds, or what was read did."""
 
 
 class Core(nn.Module):

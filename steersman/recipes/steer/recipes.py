@@ -64,7 +64,7 @@ def steer_stack(records: Sequence[Record] = ()) -> StepRecipe:
 
 
 def steer_window(records: Sequence[Record] = ()) -> StepRecipe:
-    """CNN + LSTM over the last ten pictures, from a state of nought at every step: the Challenge 2 winners' way.
+    """CNN + LSTM over the last ten pictures, from a zero state at every step: the Challenge 2 winners' way.
 
     Command: `steersman train steer-window --data LOG`
     Data:    as for `steer`

@@ -1,13 +1,15 @@
 """Pictures of where a translator looked."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ...errors import UserError
 from ...evaluation.page import Key, Plot, Report, Section, write_report
@@ -15,6 +17,9 @@ from ...evaluation.plots import INK, MODEL, THIRD, TRUTH, draw
 from ...files import written_whole
 from ...nn.encoder_decoder import EncoderDecoder
 from .translator import AttentionTable, Translated, attention
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST = 20
 """Sentences whose attention one picture shows."""
@@ -110,6 +115,8 @@ def picture_attention(path: Path, model: EncoderDecoder, said: Sequence[Translat
 
 
 def _png(path: Path, looks: Sequence[AttentionTable]) -> None:
+    from matplotlib.figure import Figure
+
     heights = [2 + 0.28 * len(look.target) for look in looks]
     width = 2 + 0.35 * max(len(look.source) for look in looks)
     drawing = Figure(figsize=(width, sum(heights)), dpi=110, layout="constrained")

@@ -1,15 +1,18 @@
 """Page of a translator."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-from matplotlib.figure import Figure
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...evaluation.outcome import best_first
 from ...evaluation.page import Fact, Plot, Section, Table
 from ...evaluation.plots import TRUTH, draw
 from .attention import AttentionPicture, unrolled
 from .translator import AttentionTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NEAREST = "translation of the nearest training sentence"
 
