@@ -33,7 +33,8 @@ export class Driving {
   /** True where the key is one that drives. */
   key(name, down) {
     if (!this.allowed || !KEYS[name]) return false;
-    down ? this.down.add(KEYS[name]) : this.down.delete(KEYS[name]);
+    if (down) this.down.add(KEYS[name]);
+    else this.down.delete(KEYS[name]);
     return true;
   }
 

@@ -39,7 +39,7 @@ export class Steering {
     this.target = named("steer") ?? named("steering") ?? named("angle");
     this.unit = hello.units?.[this.target] ?? "";
     this.range = hello.range?.[this.target] ?? null;
-    this.angular = /^rad/.test(this.unit) || /_rad$/.test(this.target ?? "");
+    this.angular = this.unit.startsWith("rad") || (this.target ?? "").endsWith("_rad");
   }
 
   of(named) {
