@@ -32,7 +32,7 @@ class Stepper:
     Weights are kept in float32, or in bfloat16 (half the memory to read, arithmetic in float32; biases stay as they
     are). `session()` begins another sequence with the same weights and a state of its own; a Stepper is itself a first
     one. Without the compiled kernels it steps through a copy of the core, with the same numbers.
-    ValueError for a core that is not causal, remembers nothing, or is of a kind that is not in `steersman.cores`.
+    ValueError for a core that is not causal, remembers nothing, or is of a kind that is not in `steersman.nn.cores`.
     """
 
     def __init__(self, core: Core, weights: Literal["float32", "bfloat16"] = "float32"):

@@ -1,6 +1,6 @@
 """The recurrences in plain PyTorch: for any device and type, and what the C++ kernels are tested against.
 
-Arguments and results are those of the functions of the same names in `steersman.kernels`.
+Arguments and results are those of the functions of the same names in `steersman.nn.kernels`.
 """
 
 import torch
