@@ -22,8 +22,7 @@ check: .venv/installed-dev
 	$(BIN)/oxlint --deny-warnings $(PAGE)
 	@if command -v node >/dev/null; then for f in $(PAGE)/*.mjs; do node --check $$f || exit 1; done; \
 		else echo "node is not installed: the scripts of the live page were linted, but not parsed by it."; fi
-	@if test -e .clang-format; then $(BIN)/clang-format --dry-run --Werror $(KERNELS); \
-		else echo "There is no .clang-format: the layout of the C++ was not checked."; fi
+	$(BIN)/clang-format --dry-run --Werror --fallback-style=none $(KERNELS)
 
 # The readers of logs on whatever a coverage-guided fuzzer makes of them, ten minutes; a crash leaves its input behind.
 fuzz: .venv/installed-dev
