@@ -18,6 +18,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 	$(BIN)/typos
 	$(BIN)/oxlint --deny-warnings $(PAGE)
 	@if command -v node >/dev/null; then for f in $(PAGE)/*.mjs; do node --check $$f || exit 1; done; \
