@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from steersman.recipes.translate.recipe import Translation, texts
 
 from steersman.errors import exit_with_message
 from steersman.evaluation.sequences import Nearest, bleu
 from steersman.nn.attention import Additive
 from steersman.nn.cores import GRU
 from steersman.recipes import RECIPES
-from steersman.recipes.translate.recipe import Translation, texts
 from steersman.sources.parallel import read
 from steersman.training.fit import fit
 

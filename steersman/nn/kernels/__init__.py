@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import twins
+from . import reference
 
 try:
     from . import native  # pyright: ignore[reportAttributeAccessIssue]
-except ImportError:  # Built without a compiler: the twins give the same numbers.
+except ImportError:  # Built without a compiler: the reference give the same numbers.
     native: Any = None
 
 
@@ -167,7 +167,7 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = a h + b, element by element."""
     if not usable(a, b, h):
-        return twins.scan(a, b, h, lengths)
+        return reference.scan(a, b, h, lengths)
     return _Scan.apply(a, b, h, lengths, False)
 
 
@@ -179,7 +179,7 @@ def min_gru(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = (1 - z) h + z g(candidate), z = sigmoid(gate) (Feng et al. 2024, appendix B)."""
     if not usable(gate, candidate, h):
-        return twins.min_gru(gate, candidate, h, lengths)
+        return reference.min_gru(gate, candidate, h, lengths)
     return _Scan.apply(gate, candidate, h, lengths, True)
 
 
@@ -191,7 +191,7 @@ def rotate(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = r h + input with a complex number r a unit: real parts first, then imaginary ones."""
     if not usable(inputs, rotation, h):
-        return twins.rotate(rotation, inputs, h, lengths)
+        return reference.rotate(rotation, inputs, h, lengths)
     return _Rotate.apply(rotation, inputs, h, lengths)
 
 
@@ -264,23 +264,23 @@ def _lstm_twin(
         if gain is not None:
             product = F.layer_norm(product, bias.shape, input_gain, bias, epsilon)
         normal: Any = None if gain is None else (gain, cell_gain, cell_bias)
-        return twins.lstm(product, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
+        return reference.lstm(product, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
 
 
 def _gru_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, reset_after, *_):
     inputs = _linear_twin(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
-        return twins.gru(inputs, recurrent, recurrent_bias, h, lengths, reset_after)
+        return reference.gru(inputs, recurrent, recurrent_bias, h, lengths, reset_after)
 
 
 def _rnn_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, relu, *_):
     inputs = _linear_twin(x, weight, bias + recurrent_bias)
     with torch.autocast(x.device.type, enabled=False):
-        return twins.rnn(inputs, recurrent, h, lengths, relu)
+        return reference.rnn(inputs, recurrent, h, lengths, relu)
 
 
 def _scan_twin(a, b, h, lengths, gated):
-    return (twins.min_gru if gated else twins.scan)(a, b, h, lengths)
+    return (reference.min_gru if gated else reference.scan)(a, b, h, lengths)
 
 
 class _Linear(torch.autograd.Function):
@@ -431,7 +431,7 @@ class _Rotate(torch.autograd.Function):
     def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
         *given, y = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiable(ctx, twins.rotate, tuple(given), dy, dh)
+            return _differentiable(ctx, reference.rotate, tuple(given), dy, dh)
         rotation, inputs, h0, _ = given
         (drotation,), dinputs, dh0 = _zeros(rotation), _new(inputs), _new(h0)
         _call(native.rotate_backward, *_ready(*given), *_above(y, dy, dh), drotation, dinputs, dh0)
