@@ -13,6 +13,7 @@ test: .venv/installed-dev
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror steersman/nn/kernels/*pp
 	$(BIN)/pyright
 
 # The readers of logs on whatever a coverage-guided fuzzer makes of them, ten minutes; a crash leaves its input behind.
@@ -26,7 +27,7 @@ sanitize: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps --editable . \
 		--config-settings=build-dir=build/sanitized --config-settings=cmake.define.SANITIZE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 $(BIN)/python -m pytest tests/test_kernels.py tests/test_stepper.py
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 $(BIN)/python -m pytest tests/nn/test_kernels.py tests/nn/test_stepper.py
 
 clean:
 	rm -rf .venv build dist
