@@ -70,20 +70,20 @@ def draw_gates(sample: Sample, at: int, steps: int, path: Path) -> list[Path]:
 
 def _draw(sample: Sample, belt: Belt, shown: range, layer: str, path: Path) -> Path:
     order, unit = _order(belt)
-    panels = [name for name in belt.gates if name != CANDIDATE]
+    panels, carried = [name for name in belt.gates if name != CANDIDATE], FORGET in belt.gates
 
     def paint(drawing: Figure) -> None:
-        heights = [1.25, *[0.85] * len(panels), *[1.2] * bool(panels), 0.62 if sample.example.x.ndim > 2 else 0.32]
+        heights = [1.25, *[0.85] * len(panels), *[1.2] * carried, 0.62 if sample.example.x.ndim > 2 else 0.32]
         axes = drawing.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         high = float(np.quantile(np.abs(belt.state), 0.99)) or 1.0  # A few units are far larger than the rest.
         _heat(drawing, axes[0], belt.state[:, order], f"state of each unit{layer}", SIGNED, (-high, high))
         for one, name in zip(axes[1:], panels, strict=False):
             _heat(drawing, one, belt.gates[name][:, order], f"{name}: 0 nothing, 1 all", SHARE, (0, 1))
-        if panels:
+        if carried:
             _kept(axes[-2], belt, unit)
         _read(axes[-1], sample, shown)
 
-    height = 470 + 150 * (len(panels) + bool(panels))
+    height = 470 + 150 * (len(panels) + carried)
     return picture(path, paint, _caption(sample, belt, shown, layer, unit), height)
 
 
@@ -155,7 +155,8 @@ def _caption(sample: Sample, belt: Belt, shown: range, layer: str, unit: int) ->
     where = f"{sample.name}{layer}, an {belt.name}" if belt.name[0] in "LR" else f"{sample.name}{layer}, a {belt.name}"
     begin = f"{where}, while it reads steps {shown.start} to {shown.stop - 1} of record {sample.record.name}."
     if FORGET not in belt.gates:
-        return f"{begin} This core has no gates that are drawn: its state over time, the unit that moves most on top."
+        what = "no gate of it says what is kept" if belt.gates else "it has no gates"
+        return f"{begin} Its state over time, the unit that moves most on top; {what}."
     kept = belt.gates[FORGET]
     share = float((kept > 0.9).mean())
     how = "Each column is a step, each row a unit, those that keep most on top; a dark row of what is kept "
