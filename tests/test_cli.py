@@ -153,7 +153,7 @@ BAD = [
     ("train nowhere.py:it", "there is no Python file nowhere.py"),
     ("train own.py:lauder", "no function 'lauder'"),
     ("train own.py:nothing", "gives a NoneType, not a Recipe"),
-    ("train own.py:deaf", "can't be called with the folders"),
+    ("train own.py:deaf", "can't be called with the records"),
     ("train broken.py:broken", "can't be imported: SyntaxError"),
     ("evaluate", "Missing from steersman evaluate"),
     ("evaluate runs/echo --bezide runs/echo", "--beside"),
