@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
+PAGE = steersman/live/static
+KERNELS = $(wildcard steersman/nn/kernels/*pp)
 
 .PHONY: install drive test check fuzz sanitize clean
 
@@ -11,28 +13,39 @@ drive: install
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 -rs
 
+# Nothing here is fetched but by the installation; a program that a machine lacks is named and left out.
 check: .venv/installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/typos
+	$(BIN)/oxlint --deny-warnings $(PAGE)
+	@if command -v node >/dev/null; then for f in $(PAGE)/*.mjs; do node --check $$f || exit 1; done; \
+		else echo "node is not installed: the scripts of the live page were linted, but not parsed by it."; fi
+	$(BIN)/clang-format --dry-run --Werror --fallback-style=none $(KERNELS)
 
 # The readers of logs on whatever a coverage-guided fuzzer makes of them, ten minutes; a crash leaves its input behind.
 fuzz: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fuzz]"
 	$(BIN)/python tests/fuzz_sources.py -max_total_time=600 -timeout=60
 
-# The kernels built with the address and undefined-behaviour sanitizers, and their tests; the next make builds as usual again.
+# The kernels built with the address and undefined-behaviour sanitizers, and their tests; the next make builds as
+# usual again.
 sanitize: .venv/installed-dev
 	rm .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --editable . \
 		--config-settings=build-dir=build/sanitized --config-settings=cmake.define.SANITIZE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 $(BIN)/python -m pytest tests/test_kernels.py tests/test_stepper.py
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+		$(BIN)/python -m pytest tests/nn/test_kernels.py tests/nn/test_stepper.py
 
 clean:
 	rm -rf .venv build dist
 
-.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard steersman/nn/kernels/*pp)
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make install PYTHON=python3.12")'
+.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed; name one: make install PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,digits]"
 	touch $@

@@ -87,6 +87,9 @@ def value(data: Any, hint: Any, where: str) -> Any:
     either = args if origin in (types.UnionType, typing.Union) else (hint,)
     if isinstance(data, dict) and "kind" in data:
         kinds = tuple(h for h in either if isinstance(h, type) and issubclass(h, Spec))
+        kind = Spec.KINDS.get(data["kind"])
+        if kind is not None and not issubclass(kind, kinds):  # Else its fields would be found fault with.
+            _check(data["kind"], False, _named(either), where)
         spec = from_json(data, where)
         return spec if isinstance(spec, kinds) else _check(data["kind"], False, _named(either), where)
     if len(either) > 1:

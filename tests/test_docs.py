@@ -167,10 +167,3 @@ def test_commands_on_the_doctor_run(place):
 def test_code_on_cores_runs(place):
     for code in blocks("docs/cores.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
-
-
-def test_links_between_pages_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
-        for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", prose):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"

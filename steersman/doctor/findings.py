@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..data.batches import Batches
 from ..data.examples import Example
-from ..nn.cores import MemorylessCore
 from ..nn.model import Model
 
 ROWS, STEPS = 16, 64
@@ -93,7 +92,7 @@ class Patient:
     def recurrent(self) -> Model:
         """Skipped where there is no time to look along."""
         model = self.sequence_model()
-        if isinstance(model.core, MemorylessCore):
+        if not model.core.remembers:
             raise Skipped("the model has no memory: every step stands alone")
         return model
 

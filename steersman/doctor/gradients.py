@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nn.cores import StackCore, state_tensors
+from ..nn.cores import state_tensors
 from ..nn.model import Model
 from .findings import Curve, Finding, Patient, Stretch, above, below, losses
 
@@ -29,9 +29,9 @@ def gradient_by_lag(
     Means over `ends` of the norm over rows and units. The gradient is the whole one, through all later steps; that of
     lag 0, which no state has passed, is with respect to the core's output, for every layer.
     """
-    core, deep = model.core, isinstance(model.core, StackCore)
-    layers = len(model.initial(1)[1]) if deep else 1
-    state_norm, feature_norm = torch.zeros(layers, lags + 1), torch.zeros(lags + 1)
+    core = model.core
+    sizes = [len(state_tensors(layer.state)) for layer in core.layers(core.initial(1))]
+    state_norm, feature_norm = torch.zeros(len(sizes), lags + 1), torch.zeros(lags + 1)
     for end in ends:
         assert end >= lags
         with torch.no_grad():
@@ -43,18 +43,15 @@ def gradient_by_lag(
             states.append(state)
         answer = target if target.ndim == 2 else target[:, end]
         loss = losses(model, y, given[-1], answer[:, None]).sum()
-        per_state = len(state_tensors(state))
         held = [t for s in states[:-1] for t in state_tensors(s)]
         found = list(torch.autograd.grad(loss, [y, *given, *held], allow_unused=True))
         state_norm[:, 0] += _norm(found[:1])
         for lag in range(lags + 1):
             feature_norm[lag] += _norm([found[1 + lags - lag]])
         for lag in range(1, lags + 1):
-            begin = len(given) + 1 + (lags - lag) * per_state
-            parts = iter(found[begin : begin + per_state])
-            for layer in range(layers):
-                count = len(state_tensors(state[layer])) if deep else per_state
-                state_norm[layer, lag] += _norm([next(parts) for _ in range(count)])
+            parts = iter(found[len(given) + 1 + (lags - lag) * sum(sizes) :])
+            for layer, size in enumerate(sizes):
+                state_norm[layer, lag] += _norm([next(parts) for _ in range(size)])
     return state_norm / len(ends), feature_norm / len(ends)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from ..data.batches import Batch
-from ..nn.cores import MemorylessCore
 from ..training.trainer import Trainer
 from .findings import Finding, Stretch
 from .gradients import flow_findings
@@ -66,7 +65,7 @@ def _look(trainer: Trainer, batch: Batch) -> tuple[list[Finding], dict[str, floa
         feature = model.encoder(x, model.encoder.initial(len(x)))[0].float()
     held = Stretch(x, feature, part.y[:ROWS, :cut] if part.y.ndim == 3 else part.y[:ROWS], mask)
     found += unit_findings(model, held)
-    if model.causal and not isinstance(model.core, MemorylessCore) and float(mask.sum(1).min()) > 2:
+    if model.causal and model.core.remembers and float(mask.sum(1).min()) > 2:
         late, figures["gradient_horizon"] = flow_findings(model, held, LAGS, 1)
         found += late
     return found, figures

@@ -252,11 +252,11 @@ def lag_curve(rows: Sequence[Mapping[str, float]], best_lag_s: float) -> Plot:
         )
         axes.margins(y=0.25)
         axes.set_title("RMSE after shifting the truth by the lag")
-        axes.set_xlabel("lag (s)" if not is_wide else "lag (s); right of zero the prediction comes late")
+        axes.set_xlabel("lag (s)" if not is_wide else "lag (s); above zero the prediction comes late")
 
     return draw(
         "How well the prediction fits the truth when the truth is shifted in time. The lowest point is the "
-        "lag: right of zero the model reacts late, at zero it is in step, left of zero it anticipates.",
+        "lag: above zero the model reacts late, at zero it is in step, below zero it anticipates.",
         paint,
         250,
         250,

@@ -8,58 +8,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..nn.cores import Core, GRUCore, LSTMCore, MinGRUCore, MinLSTMCore, State, state_tensors
-from ..nn.kernels.twins import positive
+from ..nn.cores import Core, State
 from .pictures import INK, MODEL, MUTED, SHARE, SIGNED, THIRD, TRUTH, picture
-from .samples import Sample, layers
+from .samples import Sample
 
-FORGET, WRITE, CANDIDATE, LET_OUT = "kept of the state", "written", "candidate", "let out"
-"""A state is kept * state + written * candidate; an LSTM's cell is then let out."""
-
-
-def gates(core: Core, x: Tensor, state: State) -> dict[str, Tensor]:
-    """Gates (batch hidden), all from 0 to 1, and the candidate, for one step; none for a core without gates."""
-    if isinstance(core, LSTMCore):
-        return _lstm(core, x, *state)
-    h = state_tensors(state)[0] if state_tensors(state) else x
-    if isinstance(core, GRUCore):
-        return _gru(core, x, h)
-    if isinstance(core, MinGRUCore):
-        gate, candidate = (part[:, 0] for part in core.parts(x.unsqueeze(1)))
-        z = torch.sigmoid(gate)
-        return {FORGET: 1 - z, WRITE: z, CANDIDATE: positive(candidate)}
-    if isinstance(core, MinLSTMCore):
-        f, i, candidate = (part[:, 0] for part in core.parts(x.unsqueeze(1)))
-        f, i = torch.sigmoid(f), torch.sigmoid(i)
-        return {FORGET: f / (f + i), WRITE: i / (f + i), CANDIDATE: positive(candidate)}
-    return {}
-
-
-def _lstm(core: LSTMCore, x: Tensor, h: Tensor, c: Tensor) -> dict[str, Tensor]:
-    ahead, back = F.linear(x, core.weight_ih), F.linear(h, core.weight_hh)
-    if core.gain is not None:
-        ahead = F.layer_norm(ahead, ahead.shape[1:], core.input_gain, None, core.EPSILON)
-        back = F.layer_norm(back, back.shape[1:], core.gain, None, core.EPSILON)
-    i, f, g, o = (ahead + back + core.bias_ih + core.bias_hh).chunk(4, 1)
-    if core.peepholes is not None:
-        i, f = i + core.peepholes[0] * c, f + core.peepholes[1] * c
-    i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
-    if core.peepholes is not None:
-        o = o + core.peepholes[2] * (f * c + i * g)
-    return {FORGET: f, WRITE: i, CANDIDATE: g, LET_OUT: torch.sigmoid(o)}
-
-
-def _gru(core: GRUCore, x: Tensor, h: Tensor) -> dict[str, Tensor]:
-    size = core.hidden
-    ahead, back = F.linear(x, core.weight_ih, core.bias_ih), F.linear(h, core.weight_hh, core.bias_hh)
-    r, z = torch.sigmoid(ahead[:, : 2 * size] + back[:, : 2 * size]).chunk(2, 1)
-    if core.spec.reset == "after":
-        n = r * back[:, 2 * size :]
-    else:
-        n = F.linear(r * h, core.weight_hh[2 * size :], core.bias_hh[2 * size :])
-    return {FORGET: z, WRITE: 1 - z, CANDIDATE: torch.tanh(ahead[:, 2 * size :] + n), "reset": r}
+FORGET, WRITE, CANDIDATE = "kept of the state", "written", "candidate"
+"""A state is kept * state + written * candidate."""
+NAMES = {"output": "let out"}
+"""What gates do, where their name does not say it."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +32,26 @@ class Belt:
 @torch.no_grad()
 def belts(core: Core, feature: Tensor, state: State) -> list[Belt]:
     """One for each layer of a causal core, the lowest first."""
-    found, deep = [], layers(core)
-    residual = getattr(core, "residual", False)
-    states = state if hasattr(core, "cores") else (state,)
-    for ((one, _),), own in zip(deep, states, strict=True):
-        rows: list[dict[str, Tensor]] = []
-        held, outputs, before = [], [], _memory(one, own)
-        for x in feature.unsqueeze(1):
-            rows.append(gates(one, x, own))
-            y, own = one.step(x, own)
-            outputs.append(y + x if residual and y.shape == x.shape else y)
-            held.append(_memory(one, own))
-        named = {name: torch.cat([row[name] for row in rows]).numpy() for name in rows[0]}
-        found.append(Belt(type(one).__name__.removesuffix("Core"), named, torch.cat(held).numpy(), before.numpy()[0]))
-        feature = torch.cat(outputs)
-    return found
+    return [_belt(layer.core, given, layer.state) for layer, given in core.fed(feature.unsqueeze(0), state)]
 
 
-def _memory(core: Core, state: State) -> Tensor:
-    """What is carried: an LSTM's cell, else the whole state."""
-    parts = [part.flatten(1) for part in state_tensors(state)]
-    return parts[1] if isinstance(core, LSTMCore) else torch.cat(parts, 1) if parts else torch.zeros(1, 0)
+def _belt(core: Core, x: Tensor, state: State) -> Belt:
+    before, held = core.memory(state), []
+    gates = _named(core, core.gates(x, state))
+    for t in range(x.shape[1]):
+        _, state = core.step(x[:, t], state)
+        held.append(core.memory(state))
+    values = {name: gate[0].numpy() for name, gate in gates.items()}
+    return Belt(type(core).__name__.removesuffix("Core"), values, torch.cat(held).numpy(), before.numpy()[0])
+
+
+def _named(core: Core, gates: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is kept and written first, in place of the gates that say so."""
+    shares = core.shares(gates) if gates else None
+    if shares is None:
+        return {NAMES.get(name, name): gate for name, gate in gates.items()}
+    others = {NAMES.get(n, n): gate for n, gate in gates.items() if n not in ("forget", "input", "update")}
+    return {FORGET: shares[0], WRITE: shares[1]} | others
 
 
 def draw_gates(sample: Sample, at: int, steps: int, path: Path) -> list[Path]:
@@ -114,20 +70,20 @@ def draw_gates(sample: Sample, at: int, steps: int, path: Path) -> list[Path]:
 
 def _draw(sample: Sample, belt: Belt, shown: range, layer: str, path: Path) -> Path:
     order, unit = _order(belt)
-    panels = [name for name in belt.gates if name != CANDIDATE]
+    panels, carried = [name for name in belt.gates if name != CANDIDATE], FORGET in belt.gates
 
     def paint(drawing: Figure) -> None:
-        heights = [1.25, *[0.85] * len(panels), *[1.2] * bool(panels), 0.62 if sample.example.x.ndim > 2 else 0.32]
+        heights = [1.25, *[0.85] * len(panels), *[1.2] * carried, 0.62 if sample.example.x.ndim > 2 else 0.32]
         axes = drawing.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         high = float(np.quantile(np.abs(belt.state), 0.99)) or 1.0  # A few units are far larger than the rest.
         _heat(drawing, axes[0], belt.state[:, order], f"state of each unit{layer}", SIGNED, (-high, high))
         for one, name in zip(axes[1:], panels, strict=False):
             _heat(drawing, one, belt.gates[name][:, order], f"{name}: 0 nothing, 1 all", SHARE, (0, 1))
-        if panels:
+        if carried:
             _kept(axes[-2], belt, unit)
         _read(axes[-1], sample, shown)
 
-    height = 470 + 150 * (len(panels) + bool(panels))
+    height = 470 + 150 * (len(panels) + carried)
     return picture(path, paint, _caption(sample, belt, shown, layer, unit), height)
 
 
@@ -199,7 +155,8 @@ def _caption(sample: Sample, belt: Belt, shown: range, layer: str, unit: int) ->
     where = f"{sample.name}{layer}, an {belt.name}" if belt.name[0] in "LR" else f"{sample.name}{layer}, a {belt.name}"
     begin = f"{where}, while it reads steps {shown.start} to {shown.stop - 1} of record {sample.record.name}."
     if FORGET not in belt.gates:
-        return f"{begin} This core has no gates that are drawn: its state over time, the unit that moves most on top."
+        what = "no gate of it says what is kept" if belt.gates else "it has no gates"
+        return f"{begin} Its state over time, the unit that moves most on top; {what}."
     kept = belt.gates[FORGET]
     share = float((kept > 0.9).mean())
     how = "Each column is a step, each row a unit, those that keep most on top; a dark row of what is kept "

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..data.examples import Example
 from ..data.records import Record
 from ..errors import UserError
-from ..nn.cores import BidirectionalCore, Core, StackCore, State
+from ..nn.cores import State
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import read_records
@@ -93,12 +93,3 @@ def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = 
     if shape != run.raw:
         raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {run.raw}")
     return Sample(run.name, model, record, run.steps.inputs, run.recipe.examples(model, [record], watch)[0])
-
-
-def layers(core: Core) -> list[list[tuple[Core, bool]]]:
-    """Of each layer, the lowest first, its cores and whether each reads from the end."""
-    deep = list(core.cores) if isinstance(core, StackCore) else [core]
-    return [
-        [(c.forwards, False), (c.backwards, True)] if isinstance(c, BidirectionalCore) else [(c, False)]  # pyright: ignore
-        for c in deep
-    ]

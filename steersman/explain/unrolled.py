@@ -14,10 +14,10 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from ..nn.cores import LSTMCore, StackCore, State, map_state, state_tensors
+from ..nn.cores import State, map_state
 from ..nn.model import Model
 from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
-from .samples import Sample, layers
+from .samples import Sample
 
 Kind = Literal["in", "time", "out", "skip"]
 
@@ -77,12 +77,10 @@ def unroll(model: Model, feature: Tensor, state: State, answer: np.ndarray, targ
         return value
 
     x, rows, below = list(feature), [], ()
-    states = state if isinstance(model.core, StackCore) else (state,)
-    for layer, before in zip(layers(model.core), states, strict=True):
+    for layer in model.core.layers(state):
         said: list[list[Tensor]] = []
-        for (core, backwards), own in zip(layer, before if len(layer) == 2 else (before,), strict=True):
-            number, one = len(rows), core.initial(1)
-            names = ("h", "c") if isinstance(core, LSTMCore) else tuple("state" for _ in state_tensors(one))
+        for core, own, _, backwards in layer.core.directions(layer.state):
+            number, names = len(rows), core.state_names
             weights = sum(p.numel() for p in core.parameters())
             rows.append(Row(type(core).__name__.removesuffix("Core"), weights, backwards, below, names))
             outputs: list[Tensor] = [feature] * len(x)
@@ -92,10 +90,9 @@ def unroll(model: Model, feature: Tensor, state: State, answer: np.ndarray, targ
                 y, own = core.step(edge("in", number, t, x[t]).unsqueeze(0), own)
                 outputs[t] = y[0]
             said.append(outputs)
-        below = tuple(range(len(rows) - len(layer), len(rows)))
+        below = tuple(range(len(rows) - len(said), len(rows)))
         new = [torch.cat(parts) for parts in zip(*said, strict=True)]
-        residual = isinstance(model.core, StackCore) and model.core.residual
-        x = [b + a if residual and a.shape == b.shape else b for a, b in zip(x, new, strict=True)]
+        x = [b + a if layer.adds else b for a, b in zip(x, new, strict=True)]
     top = edge("out", len(rows) - 1, target, x[target])
     if model.skip:
         top = torch.cat((top, edge("skip", len(rows) - 1, target, feature[target])))
@@ -162,7 +159,7 @@ def _edge(axes: Axes, found: Unrolled, edge: Edge, widest: float, steps: int) ->
     y = edge.layer + 1.0
     if edge.kind == "time":
         sign = -1 if row.backwards else 1
-        shift = 0.0 if len(row.parts) == 1 else (-0.09, 0.09)[edge.part]
+        shift = 0.0 if len(row.parts) == 1 else 0.18 * edge.part / (len(row.parts) - 1) - 0.09
         start, end = (t - sign * (1 - HALF_WIDTH), y + shift), (t - sign * HALF_WIDTH, y + shift)
         if t == (steps - 1 if row.backwards else 0):
             start = (t - sign * (HALF_WIDTH + 0.25), y + shift)

@@ -12,23 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn.cores import (
-    CfCCore,
-    Core,
-    GRUCore,
-    LRUCore,
-    LSTMCore,
-    MemorylessCore,
-    MinGRUCore,
-    MinLSTMCore,
-    RNNCore,
-    StackCore,
-    State,
-    ZoneoutCore,
-    map_state,
-    state_tensors,
-)
+from ..nn.cores import State, map_state, state_tensors
 from ..nn.encoders import EmbeddingEncoder, IdentityEncoder
+from ..nn.forms import Graph, onnx_form
 from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead
 from ..nn.model import Model, SequenceModel
 from ..nn.pictures import ConvEncoder, Picture, RoadTexture
@@ -37,58 +23,6 @@ OPSET, IR = 18, 9
 """What onnxruntime 1.20 reads, and those after it."""
 PREPARED = "prepared"
 """The tensor after all that has no weights: integers, where the raw step is a picture or a text."""
-
-
-class Graph:
-    """Nodes and constants as they are added; a value is known by its name, a tensor becomes a constant."""
-
-    def __init__(self):
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.part = ""
-        """What the names of nodes begin with."""
-
-    def op(self, kind: str, *inputs: Any, outputs: int = 1, name: str = "", **attributes: Any) -> Any:
-        """The name of what it gives, or a list of them where it gives several."""
-        from onnx import helper
-
-        own = f"{self.part}/{kind}_{len(self.nodes)}"
-        out = [name or own] if outputs == 1 else [f"{own}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, [self.known(v) for v in inputs], out, own, **attributes))
-        return out[0] if outputs == 1 else out
-
-    def known(self, value: Any) -> str:
-        from onnx import numpy_helper
-
-        if isinstance(value, str):
-            return value
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        name = f"{self.part}/constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def total(self, first: str, *others: str) -> str:
-        for other in others:
-            first = self.op("Add", first, other)
-        return first
-
-    def linear(self, x: str, weight: Tensor, *bias: Any) -> str:
-        return self.op("Gemm", x, weight, *bias, transB=1)
-
-    def joined(self, x: str, h: str, weight: Tensor, recurrent: Tensor, bias: Any = None) -> str:
-        """W x + U h + b as one product."""
-        both = self.op("Concat", x, h, axis=1)
-        return self.linear(both, torch.cat((weight, recurrent), 1), *(() if bias is None else (bias,)))
-
-    def split(self, x: str, parts: int) -> list[str]:
-        return self.op("Split", x, outputs=parts, axis=1, num_outputs=parts)
-
-    def floats(self, x: str) -> str:
-        return self.op("Cast", x, to=1)
-
-    def mix(self, share: Any, one: str, other: str) -> str:
-        """share * one + (1 - share) * other."""
-        return self.total(other, self.op("Mul", share, self.op("Sub", one, other)))
 
 
 def step_graph(model: Model) -> Any:
@@ -102,12 +36,12 @@ def step_graph(model: Model) -> Any:
     names = state_names(before)
     state = _named(before, iter(names))
     graph.part = "encoder"
-    feature, encoder_state = _form(_ENCODERS, model.encoder)(graph, model.encoder, raw.name, state[0])
+    feature, encoder_state = onnx_form.of(model.encoder)(graph, model.encoder, raw.name, state[0])
     graph.part = "core"
-    y, core_state = _form(_CORES, model.core)(graph, model.core, feature, state[1])
+    y, core_state = onnx_form.of(model.core)(graph, model.core, feature, state[1])
     graph.part = "head"
     shown = graph.op("Concat", y, feature, axis=1) if model.skip else y
-    outputs = _form(_HEADS, model.head)(graph, model.head, shown)
+    outputs = onnx_form.of(model.head)(graph, model.head, shown)
     infos = []
     for name, old, new in zip(names, state_tensors(before), _flat((encoder_state, core_state)), strict=True):
         graph.op("Identity", new, name=after(name))
@@ -154,13 +88,6 @@ def _flat(state: Any) -> Iterable[str]:
     return [state] if isinstance(state, str) else [name for part in state for name in _flat(part)]
 
 
-def _form(forms: dict[type, Any], part: nn.Module) -> Any:
-    if type(part) not in forms:
-        known = ", ".join(kind.__name__ for kind in forms)
-        raise UserError(f"{type(part).__name__} can't be exported: it has no form in ONNX here; there are {known}")
-    return forms[type(part)]
-
-
 def _input(model: Model) -> tuple[str, int, list[Any]]:
     """Name, type (ONNX's number of it) and shape."""
     if isinstance(model.encoder, ConvEncoder):
@@ -173,10 +100,12 @@ def _input(model: Model) -> tuple[str, int, list[Any]]:
 # Encoders: (graph, encoder, raw step, state) -> (feature, state)
 
 
+@onnx_form(IdentityEncoder)
 def _identity(graph: Graph, encoder: IdentityEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
     return graph.op("Div", graph.op("Sub", raw, encoder.mean), encoder.deviation), ()
 
 
+@onnx_form(EmbeddingEncoder)
 def _embedding(graph: Graph, encoder: EmbeddingEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
     """A code point's class is the place of the one that it equals, counted from 1; 0 where there is none."""
     classes = raw
@@ -188,9 +117,10 @@ def _embedding(graph: Graph, encoder: EmbeddingEncoder, raw: str, state: tuple) 
     return graph.op("Gather", encoder.vectors.weight, graph.op("Squeeze", classes, np.array([1]))), ()
 
 
+@onnx_form(ConvEncoder)
 def _conv(graph: Graph, encoder: ConvEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
     """The normaliser is part of the first convolution's weights, for no picture is padded."""
-    picture = _form(_PIXELS, encoder.spec.pixels)(graph, encoder, raw)  # pyright: ignore[reportArgumentType]
+    picture = onnx_form.of(encoder.spec.pixels)(graph, encoder, raw)
     spec, (height, width, channels) = encoder.spec, encoder.picture
     if state:
         line = graph.op("Concat", state[0], graph.op("Unsqueeze", picture, np.array([1])), axis=1)
@@ -252,6 +182,7 @@ def _motion(graph: Graph, encoder: ConvEncoder, line: str) -> str:
     return graph.op("Squeeze", shifts, np.array([2]))
 
 
+@onnx_form(Picture)
 def _picture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
     """Sums over areas are whole numbers, exact in whatever order; then divided as PyTorch divides them."""
     pixels: Any = encoder.spec.pixels
@@ -277,6 +208,7 @@ def _areas(many: int, few: int) -> np.ndarray:
     return ((place >= i * many // few) & (place < -(-(i + 1) * many // few))).astype(np.float32)
 
 
+@onnx_form(RoadTexture)
 def _road_texture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
     height, width, _ = encoder.picture
     ends = np.array([2 * height, 2 * width, 2])
@@ -291,148 +223,17 @@ def _road_texture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
     return graph.op("Cast", graph.op("Round", graph.op("Concat", green, texture, axis=3)), to=2, name=PREPARED)
 
 
-_PIXELS: dict[type, Any] = {Picture: _picture, RoadTexture: _road_texture}
-_ENCODERS: dict[type, Any] = {IdentityEncoder: _identity, EmbeddingEncoder: _embedding, ConvEncoder: _conv}
-
-
-# Cores: (graph, core, input, state) -> (output, state)
-
-
-def _memoryless(graph: Graph, core: MemorylessCore, x: str, state: tuple) -> tuple[str, tuple]:
-    return x, ()
-
-
-def _rnn(graph: Graph, core: RNNCore, x: str, state: tuple) -> tuple[str, tuple]:
-    new = graph.joined(x, state[0], core.weight_ih, core.weight_hh, core.bias_ih + core.bias_hh)
-    h = graph.op("Tanh" if core.spec.nonlinearity == "tanh" else "Relu", new)
-    return h, (h,)
-
-
-def _gru(graph: Graph, core: GRUCore, x: str, state: tuple) -> tuple[str, tuple]:
-    h, two = state[0], 2 * core.hidden
-    gates = graph.joined(x, h, core.weight_ih[:two], core.weight_hh[:two], core.bias_ih[:two] + core.bias_hh[:two])
-    r, z = graph.split(graph.op("Sigmoid", gates), 2)
-    new = graph.linear(x, core.weight_ih[two:], core.bias_ih[two:])
-    weight, bias = core.weight_hh[two:], core.bias_hh[two:]
-    if core.spec.reset == "after":
-        past = graph.op("Mul", r, graph.linear(h, weight, bias))
-    else:
-        past = graph.linear(graph.op("Mul", r, h), weight, bias)
-    h = graph.mix(z, h, graph.op("Tanh", graph.total(new, past)))
-    return h, (h,)
-
-
-def _lstm(graph: Graph, core: LSTMCore, x: str, state: tuple) -> tuple[str, tuple]:
-    (h, c), bias = state, core.bias_ih + core.bias_hh
-    if core.gain is None:
-        gates = graph.joined(x, h, core.weight_ih, core.weight_hh, bias)
-    else:
-        inputs = _layer_norm(graph, graph.linear(x, core.weight_ih), core.input_gain, bias)
-        gates = graph.total(inputs, _layer_norm(graph, graph.linear(h, core.weight_hh), core.gain, None))
-    i, f, g, o = graph.split(gates, 4)
-    seen = core.peepholes
-    if seen is not None:
-        i, f = (graph.total(gate, graph.op("Mul", c, seen[k])) for k, gate in enumerate((i, f)))
-    i, f = graph.op("Sigmoid", i), graph.op("Sigmoid", f)
-    c = graph.total(graph.op("Mul", f, c), graph.op("Mul", i, graph.op("Tanh", g)))
-    if seen is not None:
-        o = graph.total(o, graph.op("Mul", c, seen[2]))
-    cell = c if core.cell_gain is None else _layer_norm(graph, c, core.cell_gain, core.cell_bias)
-    h = graph.op("Mul", graph.op("Sigmoid", o), graph.op("Tanh", cell))
-    if core.projection is not None:
-        h = graph.linear(h, core.projection)
-    return h, (h, c)
-
-
-def _layer_norm(graph: Graph, x: str, gain: Any, bias: Any) -> str:
-    bias = torch.zeros_like(gain) if bias is None else bias
-    return graph.op("LayerNormalization", x, gain, bias, axis=-1, epsilon=LSTMCore.EPSILON)
-
-
-def _min_gru(graph: Graph, core: MinGRUCore, x: str, state: tuple) -> tuple[str, tuple]:
-    gate, candidate = graph.split(graph.linear(x, core.linear.weight, core.linear.bias), 2)
-    h = graph.mix(graph.op("Sigmoid", gate), _positive(graph, candidate), state[0])
-    return h, (h,)
-
-
-def _min_lstm(graph: Graph, core: MinLSTMCore, x: str, state: tuple) -> tuple[str, tuple]:
-    forget, take, candidate = graph.split(graph.linear(x, core.linear.weight, core.linear.bias), 3)
-    take, forget = (graph.op("Softplus", graph.op("Neg", gate)) for gate in (take, forget))
-    share = graph.op("Sigmoid", graph.op("Sub", take, forget))
-    h = graph.mix(share, state[0], _positive(graph, candidate))
-    return h, (h,)
-
-
-def _positive(graph: Graph, x: str) -> str:
-    above = graph.op("GreaterOrEqual", x, np.float32(0))
-    return graph.op("Where", above, graph.op("Add", x, np.float32(0.5)), graph.op("Sigmoid", x))
-
-
-def _lru(graph: Graph, core: LRUCore, x: str, state: tuple) -> tuple[str, tuple]:
-    drive = graph.linear(x, core.into * core.scale.exp().repeat(2).unsqueeze(1))
-    size, angle = torch.exp(-core.decay.exp()), core.phase.exp()
-    real, imaginary = size * angle.cos(), size * angle.sin()
-    a, b = graph.split(state[0], 2)
-    along = graph.op("Mul", state[0], torch.cat((real, real)))
-    across = graph.op("Mul", graph.op("Concat", b, a, axis=1), torch.cat((-imaginary, imaginary)))
-    h = graph.total(along, across, drive)
-    return graph.joined(x, h, core.past, core.out_of), (h,)
-
-
-def _cfc(graph: Graph, core: CfCCore, x: str, state: tuple) -> tuple[str, tuple]:
-    width = core.features - core.spec.elapsed
-    elapsed = None
-    if core.spec.elapsed:
-        elapsed = graph.op("Slice", x, np.array([width]), np.array([core.features]), np.array([1]))
-        x = graph.op("Slice", x, np.array([0]), np.array([width]), np.array([1]))
-    shared = graph.linear(graph.op("Concat", x, state[0], axis=1), core.shared.weight, core.shared.bias)
-    shared = graph.op("Mul", graph.op("Tanh", graph.op("Mul", shared, np.float32(0.666))), np.float32(1.7159))
-    a, b, rate, shift = graph.split(graph.linear(shared, core.heads.weight, core.heads.bias), 4)
-    gate = graph.op("Sigmoid", graph.total(rate if elapsed is None else graph.op("Mul", rate, elapsed), shift))
-    h = graph.mix(gate, graph.op("Tanh", b), graph.op("Tanh", a))
-    return h, (h,)
-
-
-def _zoneout(graph: Graph, core: ZoneoutCore, x: str, state: tuple) -> tuple[str, tuple]:
-    _, new = _form(_CORES, core.core)(graph, core.core, x, state)
-    shares = zip(state, new, core.share, strict=False)
-    kept = tuple(graph.mix(np.float32(share), old, fresh) for old, fresh, share in shares)
-    return kept[0], kept
-
-
-def _stack(graph: Graph, core: StackCore, x: str, state: tuple) -> tuple[str, tuple]:
-    states = []
-    layers: Any = core.cores
-    for layer, before in zip(layers, state, strict=True):
-        y, new = _form(_CORES, layer)(graph, layer, x, before)
-        x = graph.total(y, x) if core.residual and layer.features == layer.size else y
-        states.append(new)
-    return x, tuple(states)
-
-
-_CORES: dict[type[Core], Any] = {
-    MemorylessCore: _memoryless,
-    RNNCore: _rnn,
-    GRUCore: _gru,
-    LSTMCore: _lstm,
-    MinGRUCore: _min_gru,
-    MinLSTMCore: _min_lstm,
-    LRUCore: _lru,
-    CfCCore: _cfc,
-    ZoneoutCore: _zoneout,
-    StackCore: _stack,
-}
-
-
 # Heads: (graph, head, feature) -> outputs as (name, type, shape)
 
 
+@onnx_form(RegressionHead)
 def _regression(graph: Graph, head: RegressionHead, feature: str) -> list[tuple]:
     scaled = graph.op("Mul", graph.linear(feature, head.linear.weight, head.linear.bias), head.deviation)
     graph.op("Add", scaled, head.mean, name="prediction")
     return [("prediction", 1, ["batch", len(head.targets)])]
 
 
+@onnx_form(ClassificationHead, NextSymbolHead)
 def _classification(graph: Graph, head: Any, feature: str) -> list[tuple]:
     graph.op("Gemm", feature, head.linear.weight, head.linear.bias, transB=1, name="logits")
     if head.symbols is not None:
@@ -440,10 +241,3 @@ def _classification(graph: Graph, head: Any, feature: str) -> list[tuple]:
     else:
         graph.op("ArgMax", "logits", axis=1, name="prediction")
     return [("prediction", 7, ["batch", 1]), ("logits", 1, ["batch", head.classes])]
-
-
-_HEADS: dict[type, Any] = {
-    RegressionHead: _regression,
-    ClassificationHead: _classification,
-    NextSymbolHead: _classification,
-}

@@ -55,8 +55,16 @@ class Attention(nn.Module):
         raise AssertionError(f"{type(self).__name__} has no scores")
 
 
+class AttentionSpec(Spec):
+    """Spec of an attention."""
+
+    def build(self, query: int, feature: int) -> Attention:
+        """The attention of queries of one width to steps of another."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+
 @dataclass(frozen=True)
-class Multiplicative(Spec):
+class Multiplicative(AttentionSpec):
     """The product of query and key, over the root of its width (Luong et al. 2015, `general`; Vaswani et al. 2017)."""
 
     def build(self, query: int, feature: int) -> "MultiplicativeAttention":
@@ -74,7 +82,7 @@ class MultiplicativeAttention(Attention):
 
 
 @dataclass(frozen=True)
-class Additive(Spec):
+class Additive(AttentionSpec):
     """v tanh(W query + U value): a small network compares them (Bahdanau et al. 2015)."""
 
     hidden: int = 128

@@ -18,7 +18,7 @@ from ..errors import Interrupted, UserError
 from ..live import live_part
 from ..progress import bars, silent
 from ..training.devices import join_processes
-from ..training.recipe import Recipe, open_records
+from ..training.recipe import Recipe, checked, open_records
 from ..training.run import Run, new_folder
 from . import RECIPES, Make, make_of
 
@@ -130,6 +130,4 @@ def _made(name: str, make: Make, records: Sequence[Record]) -> Recipe:
         recipe = make(records)
     except TypeError as error:
         raise UserError(f"{name} can't be called with the records of the data: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe")
-    return recipe
+    return checked(recipe, name)

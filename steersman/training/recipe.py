@@ -15,6 +15,7 @@ from ..data.cache import cache_folder
 from ..data.examples import Example, examples
 from ..data.records import Record
 from ..data.splits import Split, unsaid
+from ..errors import UserError
 from ..nn.cores import CoreSpec
 from ..nn.encoders import EncoderSpec, prepare_batch
 from ..nn.heads import HeadSpec
@@ -144,6 +145,13 @@ def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
     model.head.fit(
         np.stack([e.y for e in examples]) if examples[0].y.ndim == 1 else np.concatenate([e.y for e in examples])
     )
+
+
+def checked(recipe: Any, name: str) -> Recipe:
+    """What a function of that name gave, where it is a recipe. UserError where it is not."""
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe; return a StepRecipe, for example")
+    return recipe
 
 
 def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:

@@ -19,7 +19,6 @@ from steersman.doctor.live import Live
 from steersman.doctor.memory import loss_by_reach, memory_used
 from steersman.doctor.selftest import FAULTS, TUNED_SEEDS, faulty, scored, seeds_of, sensor, trained
 from steersman.doctor.surface import curvature, lanczos
-from steersman.doctor.units import gates
 from steersman.errors import UserError
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Stack
 from steersman.nn.encoders import Identity
@@ -123,9 +122,8 @@ def test_curvature_is_that_of_the_full_hessian(core):
 @pytest.mark.parametrize("core", [LSTM(4), LSTM(4, projection=2), GRU(4)])
 def test_gates_explain_the_output(core):
     model, held = made(core), drawn()
-    looked = gates(model.core, held.feature)
-    assert looked is not None
-    y, values = looked
+    state = model.core.initial(len(held.x))
+    y, values = model.core(held.feature, state)[0], model.core.gates(held.feature, state)
     h, c = y.new_zeros(3, model.core.size), y.new_zeros(3, 4)
     for t in range(held.steps):
         wide = held.x[:, t] @ model.core.weight_ih.T + model.core.bias_ih

@@ -13,12 +13,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import built, records, small
+from torch import nn
 
 from steersman.__main__ import main
 from steersman.errors import UserError
 from steersman.files import write_file
-from steersman.nn.cores import GRU, LRU, LSTM, RNN, Bidirectional, CfC, Core, MinGRU, MinLSTM, Stack, Zoneout
+from steersman.nn.cores import (
+    GRU,
+    LRU,
+    LSTM,
+    MGU,
+    RNN,
+    Bidirectional,
+    CfC,
+    Core,
+    LSTMCore,
+    MinGRU,
+    MinLSTM,
+    Stack,
+    Zoneout,
+)
 from steersman.nn.encoders import Embedding, Identity
+from steersman.nn.forms import NoForm, onnx_form
 from steersman.nn.heads import Classification, NextSymbol, Regression
 from steersman.nn.model import Network
 from steersman.nn.pictures import Conv, Picture, RoadTexture
@@ -28,13 +44,14 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from steersman.export import folder as exporting  # noqa: E402
+from steersman.export import quantise  # noqa: E402
 from steersman.export.folder import disagreement, export  # noqa: E402
-from steersman.export.graph import _CORES, step_graph  # noqa: E402
+from steersman.export.graph import step_graph  # noqa: E402
 from steersman.export.runtime import Carried  # noqa: E402
 from steersman.export.session import Stepping  # noqa: E402
 
 CORES = [
-    RNN(5), RNN(5, "relu"), GRU(5), GRU(5, "before"), MinGRU(5), MinLSTM(5), LRU(6), LRU(6, out=3),
+    RNN(5), RNN(5, "relu"), GRU(5), GRU(5, "before"), MGU(5), MinGRU(5), MinLSTM(5), LRU(6), LRU(6, out=3),
     LSTM(6), LSTM(6, peepholes=True), LSTM(6, projection=3), LSTM(6, layer_norm=True),
     LSTM(6, peepholes=True, layer_norm=True, projection=3), CfC(5, 9), CfC(5, 9, elapsed=True),
     Zoneout(LSTM(5)), Zoneout(CfC(5, 9), (0.3,)),
@@ -71,9 +88,11 @@ def test_every_core_has_a_form_or_is_refused():
     def kinds(kind: type) -> set[type]:
         return {k for sub in kind.__subclasses__() for k in (sub, *kinds(sub))}
 
-    house = {k for k in kinds(Core) if k.__module__ == "steersman.nn.cores"}
+    house = {k for k in kinds(Core) if k.__module__.startswith("steersman.nn.cores.")}
     refused = {"BidirectionalCore", "WindowCore"}
-    assert {k.__name__ for k in house} - {"Cell", "MinCore"} - refused == {k.__name__ for k in _CORES}
+    assert {k.__name__ for k in house} - {"Cell", "MinCore"} - refused == {
+        k.__name__ for k in onnx_form.known if issubclass(k, Core)
+    }
 
 
 @pytest.mark.parametrize("pixels", PIXELS, ids=str)
@@ -172,7 +191,7 @@ def test_int8_is_scored_on_held_out_records_beside_float32(run, exported):
 
 
 def test_a_recurrence_that_loses_too_much_stays_in_float32(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "MOST_LOST", -1.0)
+    monkeypatch.setattr(quantise, "MOST_LOST", -1.0)
     done = export(run, tmp_path / "a", int8=True)
     assert done.floats == ("core", "head")
     nodes = onnx.load(done.folder / "step.int8.onnx").graph.node
@@ -251,13 +270,51 @@ def test_what_has_no_step_is_refused_with_the_reason():
     with pytest.raises(UserError, match="reads a whole source"):
         step_graph(built(small("translate"))[0])
 
-    class Own(type(Network(Identity(), LSTM(4), Regression()).build((3,)).core)):
+
+class Same(LSTMCore):
+    def step_gates(self, x, state):
+        return {}
+
+
+class Other(LSTMCore):
+    def run(self, x, state, lengths):
+        return super().run(2 * x, state, lengths)
+
+
+class Further(Other):
+    pass
+
+
+def own(kind: type[LSTMCore]):
+    model = drawn(Network(Identity(), LSTM(4), Regression(("a",))), (3,))
+    model.core.__class__ = kind
+    return model
+
+
+def test_a_core_of_ones_own_is_exported_where_it_computes_what_its_parent_does_or_has_a_form_of_its_own():
+    raws = np.random.default_rng(0).normal(size=(20, 2, 3)).astype(np.float32)
+    assert agreement(own(Same), raws) < 1e-4
+    for kind in (Other, Further):
+        with pytest.raises(UserError, match=f"{kind.__name__} can't be exported: its `run` is its own.*LSTMCore"):
+            step_graph(own(kind))
+
+    @onnx_form(Other)
+    def doubled(graph, core, x, state):
+        return onnx_form.known[LSTMCore](graph, core, graph.op("Add", x, x), state)
+
+    try:
+        assert agreement(own(Other), raws) < 1e-4
+        assert agreement(own(Further), raws) < 1e-4
+    finally:
+        del onnx_form.known[Other]
+
+
+def test_a_part_of_a_kind_without_a_form_is_refused():
+    class Head(nn.Module):
         pass
 
-    own = Network(Identity(), LSTM(4), Regression()).build((3,))
-    own.core.__class__ = Own
-    with pytest.raises(UserError, match="Own can't be exported: it has no form in ONNX"):
-        step_graph(own)
+    with pytest.raises(NoForm, match=r"Head can't be exported: it has no form in ONNX here; there are .*LSTMCore"):
+        onnx_form.of(Head())
 
 
 def test_sessions_step_side_by_side_and_never_mix(run):

@@ -18,6 +18,7 @@ from steersman.nn.cores import (
     GRU,
     LRU,
     LSTM,
+    MGU,
     RNN,
     Bidirectional,
     CfC,
@@ -47,6 +48,7 @@ CAUSAL = [
     LSTM(5, projection=3),
     LSTM(5, longest=20),
     LSTM(5, peepholes=True, layer_norm=True, projection=3, longest=20),
+    MGU(5),
     MinGRU(5),
     MinLSTM(5),
     LRU(5),
@@ -55,6 +57,7 @@ CAUSAL = [
     CfC(5, backbone=6, elapsed=True),
     Zoneout(LSTM(5, projection=3)),
     Zoneout(GRU(5)),
+    Zoneout(MGU(5)),
     Zoneout(CfC(4, backbone=5)),
     Stack((LSTM(5), GRU(4), Memoryless(), RNN(3)), dropout=0.5),
     Stack((LSTM(5), GRU(5), LRU(5)), dropout=0.5, locked=True, residual=True),
@@ -95,7 +98,7 @@ def shaken(spec, features: int = 3):
     return core
 
 
-@pytest.fixture(params=["kernels", "twins"])
+@pytest.fixture(params=["kernels", "reference"])
 def few(request, monkeypatch):
     """The least steps for which the kernels are used: once from the first on, once never."""
     monkeypatch.setattr(kernels, "FEW", 0 if request.param == "kernels" else 10**9)
@@ -378,6 +381,19 @@ def test_gru_with_the_reset_before_is_the_formula_of_its_paper(few):
     def step(x, h):
         r, z = torch.sigmoid(x @ wr.T + h @ ur.T + br), torch.sigmoid(x @ wz.T + h @ uz.T + bz)
         h = z * h + (1 - z) * torch.tanh(x @ wn.T + (r * h) @ un.T + bn)
+        return h, h
+
+    formula(core, step, [4])
+
+
+def test_mgu_is_the_formula_of_its_paper(few):
+    core = shaken(MGU(4))
+    (wf, wh), (uf, uh) = core.weight_ih.split(4), core.weight_hh.split(4)
+    bf, bh = (core.bias_ih + core.bias_hh).split(4)
+
+    def step(x, h):
+        f = torch.sigmoid(x @ wf.T + h @ uf.T + bf)
+        h = (1 - f) * h + f * torch.tanh(x @ wh.T + (f * h) @ uh.T + bh)
         return h, h
 
     formula(core, step, [4])

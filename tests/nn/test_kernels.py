@@ -1,4 +1,4 @@
-"""The kernels against their twins in double precision, on every instruction set; and what they refuse."""
+"""The kernels against their reference in double precision, on every instruction set; and what they refuse."""
 
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.nn import kernels
-from steersman.nn.kernels import native, twins
+from steersman.nn.kernels import native, reference
 
 pytestmark = pytest.mark.skipif(native is None, reason="the kernels are not built")
 
@@ -32,10 +32,10 @@ def twin(case: str):
     if name == "linear":
         return linear_twin
     if not name.endswith("_layer"):
-        return getattr(twins, name)
+        return getattr(reference, name)
     if "normal" in case:
         return normal_twin
-    recur = getattr(twins, name.removesuffix("_layer"))
+    recur = getattr(reference, name.removesuffix("_layer"))
     if name == "gru_layer":
         return lambda x, weight, bias, *others: recur(torch.nn.functional.linear(x, weight, bias), *others)
 
@@ -51,7 +51,7 @@ def linear_twin(x, weight, bias):
 
 def normal_twin(x, weight, bias, recurrent, recurrent_bias, h, c, lengths, projection, peepholes, normal):
     inputs = torch.nn.functional.layer_norm(x @ weight.t(), bias.shape, normal[0], bias + recurrent_bias, 1e-5)
-    return twins.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal[1:])
+    return reference.lstm(inputs, recurrent, h, c, lengths, projection, peepholes, normal[1:])
 
 
 def kernel(case: str):
@@ -134,7 +134,7 @@ def expected(case, size):
 
 
 def assert_same(found, wanted, what="", tolerance=2e-5):
-    """To 2e-5 of the largest number; the twins in single precision are as far from those in double."""
+    """To 2e-5 of the largest number; the reference in single precision are as far from those in double."""
     assert len(found) == len(wanted)
     for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
         assert a.dtype == torch.float32
@@ -147,7 +147,7 @@ def assert_same(found, wanted, what="", tolerance=2e-5):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("case", CASES)
-def test_results_and_gradients_equal_the_twins(case, level, threads):
+def test_results_and_gradients_equal_the_reference(case, level, threads):
     with chosen(level, threads):
         for size in SIZES:
             found = results(kernel(case), arguments(case, *size))
@@ -156,7 +156,7 @@ def test_results_and_gradients_equal_the_twins(case, level, threads):
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
-def test_any_size_and_any_lengths_equal_the_twins(data):
+def test_any_size_and_any_lengths_equal_the_reference(data):
     case, level = data.draw(st.sampled_from(CASES), "case"), data.draw(st.sampled_from(LEVELS), "level")
     time, hidden = data.draw(st.integers(0, 7), "time"), data.draw(st.integers(1, 40), "hidden")
     lengths = torch.tensor(data.draw(st.lists(st.integers(0, time), max_size=15), "lengths"), dtype=torch.int64)
@@ -170,7 +170,7 @@ def test_any_size_and_any_lengths_equal_the_twins(data):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("case", CASES)
-def test_the_kernels_run_in_single_precision_and_the_twins_in_double(case, level):
+def test_the_kernels_run_in_single_precision_and_the_reference_in_double(case, level):
     def how(given):
         y, *_ = kernel(case)(*changed(given, lambda t: t.requires_grad_()))
         return isinstance(y.grad_fn, torch.autograd.function.BackwardCFunction)
@@ -196,7 +196,7 @@ def test_strides_and_the_need_of_gradients_change_nothing(case, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_of_one_output_alone_equal_the_twins(case, level):
+def test_gradients_of_one_output_alone_equal_the_reference(case, level):
     for which in range(len(kernel(case)(*arguments(case, 4, 6, 9)))):
 
         def one(function, given, which=which):
@@ -225,7 +225,7 @@ def test_nan_goes_in_and_nan_comes_out(case, level):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_infinite_inputs_give_what_the_twins_give(case, level, sign):
+def test_infinite_inputs_give_what_the_reference_give(case, level, sign):
     for which, bad in spoilt(case, sign * torch.inf):
         if which < 3:  # Of states infinity is refused.
             with chosen(level):
@@ -268,7 +268,7 @@ def test_a_nan_that_comes_back_stays_in_its_row(case, level):
 @pytest.mark.parametrize(
     "case", ["lstm_layer", "lstm_layer normal", "gru_layer after", "gru_layer before", "rnn_layer tanh"]
 )
-def test_long_rows_in_many_chunks_equal_the_twins(case, level):
+def test_long_rows_in_many_chunks_equal_the_reference(case, level):
     """And what is kept goes past the caches."""
     size = 13, 180, 33
     wide = changed(arguments(case, *size), lambda t: t / 3 if t.ndim == 2 and len(t) > size[0] else t)
@@ -356,7 +356,7 @@ def test_torchs_own_layers_give_the_same_where_they_are_asked(case, monkeypatch)
     given = changed(arguments(case, 4, 5, 6, torch.full((4,), 5)), torch.Tensor.double)
     wanted = results(twin(case), given)
     monkeypatch.setattr(kernels, "cudnn_takes", lambda x, lengths: True)
-    monkeypatch.setattr(twins, case.split()[0].removesuffix("_layer"), None)  # not used
+    monkeypatch.setattr(reference, case.split()[0].removesuffix("_layer"), None)  # not used
     for a, b in zip(results(kernel(case), given), wanted, strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 

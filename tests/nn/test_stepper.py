@@ -9,15 +9,17 @@ from steersman.nn.cores import (
     GRU,
     LRU,
     LSTM,
+    MGU,
     RNN,
     Bidirectional,
     CfC,
-    Core,
+    LSTMCore,
     Memoryless,
     MinGRU,
     MinLSTM,
     Stack,
     StackCore,
+    Window,
     Zoneout,
 )
 from steersman.nn.stepper import Stepper
@@ -32,6 +34,7 @@ SPECS = [
     LSTM(20, layer_norm=True),
     LSTM(9, projection=4),
     LSTM(33, layer_norm=True, peepholes=True, projection=7),
+    MGU(7),
     MinGRU(7),
     MinGRU(32),
     MinLSTM(5),
@@ -50,6 +53,9 @@ SPECS = [
     Zoneout(LRU(5, out=10), (0.5,)),
     Zoneout(CfC(7, elapsed=True), (0.3,)),
     Zoneout(Zoneout(LSTM(5), (0.1, 0.2)), (0.3, 0.4)),
+    Window(GRU(5), 4),
+    Zoneout(MGU(5), (0.3,)),
+    Stack((LSTM(6), MGU(5))),
     Stack((LSTM(64), Memoryless(), GRU(5), RNN(3))),
     Stack((Memoryless(), CfC(17), LRU(3), MinLSTM(20))),
     Stack((GRU(6), Memoryless(), MinGRU(6), LSTM(5), LRU(5)), residual=True),
@@ -75,13 +81,32 @@ def level(request, monkeypatch):
     kernels.native.choose(before)
 
 
-class Own(Core):
-    """A kind of core that the kernels do not know."""
+class Same(LSTMCore):
+    """A core of one's own that computes what its parent does."""
 
-    size = 4
+    STATE = ("y", "cell")
+
+    def step_gates(self, x, state):
+        return {}
+
+
+class Other(LSTMCore):
+    """One that does not: its cell leaks."""
+
+    def run(self, x, state, lengths):
+        shown = []
+        for t in range(x.shape[1]):
+            y, (h, c) = super().run(x[:, t : t + 1], state, lengths.clamp(t, t + 1) - t)
+            state = (h, 0.5 * c)
+            shown.append(y)
+        return torch.cat(shown, 1), state
+
+
+class Begun(LSTMCore):
+    """One whose first state is not nought."""
 
     def initial(self, batch):
-        return (torch.zeros(batch, 3),)
+        return tuple(t + 0.5 for t in super().initial(batch))
 
 
 def made(spec, features: int = 6):
@@ -102,6 +127,17 @@ def test_steps_equal_the_whole(spec, level):
     core, x = made(spec)
     whole, _ = core(x[None], core.initial(1))
     np.testing.assert_allclose(walked(Stepper(core).step, x), whole[0].detach(), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "compiled"), [(Same, True), (Other, False), (Begun, False)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_core_of_ones_own_is_compiled_only_where_it_computes_what_its_parent_does(kind, compiled, deep, level):
+    core, x = kind(LSTM(5), 6).eval(), torch.randn(30, 6)
+    core = StackCore([GRU(6).build(6), core]).eval() if deep else core
+    stepper = Stepper(core)
+    assert stepper.compiled == (compiled and level != "torch")
+    whole, _ = core(x[None], core.initial(1))
+    np.testing.assert_allclose(walked(stepper.step, x), whole[0].detach(), atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -179,8 +215,6 @@ def test_what_can_not_be_stepped_is_refused(level):
     for spec in (Memoryless(), Stack((Memoryless(), Stack((Memoryless(),))), residual=True)):
         with pytest.raises(ValueError, match="without memory"):
             Stepper(made(spec)[0])
-    with pytest.raises(ValueError, match="Own has no streaming form"):
-        Stepper(StackCore([LSTM(4).build(6), Own()]))
     with pytest.raises(ValueError, match="float16"):
         Stepper(made(LSTM(4))[0], "float16")
 

@@ -324,8 +324,8 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from small import small
-from steersman.data import Windows
-from steersman.runs import fit
+from steersman.data.batches import Windows
+from steersman.training.fit import fit
 torch.set_num_threads(1)
 folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 

@@ -93,7 +93,7 @@ def test_a_recording_gone_on_with_equals_one_never_cut(recording, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from steersman.drive import record
+from steersman.worlds.recording import record
 from steersman.worlds import CarRacing
 if __name__ == "__main__":
     record(CarRacing(max_steps=200), Path(sys.argv[1]), 6, seed=7, workers=int(sys.argv[2]))

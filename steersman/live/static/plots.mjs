@@ -95,7 +95,8 @@ function line(pen, points, width, dash = []) {
   pen.beginPath();
   let down = false;
   for (const point of points) {
-    if (point) down ? pen.lineTo(...point) : pen.moveTo(...point);
+    if (point && down) pen.lineTo(...point);
+    else if (point) pen.moveTo(...point);
     down = point !== null;
   }
   pen.stroke();

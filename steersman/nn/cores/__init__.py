@@ -18,13 +18,14 @@ from .contract import (
     Memoryless,
     MemorylessCore,
     NotFinite,
+    Part,
     State,
     detach,
     map_state,
     reset,
     state_tensors,
 )
-from .gated import GRU, LSTM, RNN, Cell, GRUCore, LSTMCore, RNNCore
+from .gated import GRU, LSTM, MGU, RNN, Cell, GRUCore, LSTMCore, MGUCore, RNNCore
 from .linear import LRU, LRUCore, MinCore, MinGRU, MinGRUCore, MinLSTM, MinLSTMCore
 from .torch_layers import from_torch, to_torch
 
@@ -32,6 +33,7 @@ __all__ = [
     "GRU",
     "LRU",
     "LSTM",
+    "MGU",
     "RNN",
     "Bidirectional",
     "BidirectionalCore",
@@ -43,6 +45,7 @@ __all__ = [
     "GRUCore",
     "LRUCore",
     "LSTMCore",
+    "MGUCore",
     "Memoryless",
     "MemorylessCore",
     "MinCore",
@@ -51,6 +54,7 @@ __all__ = [
     "MinLSTM",
     "MinLSTMCore",
     "NotFinite",
+    "Part",
     "RNNCore",
     "Stack",
     "StackCore",

@@ -1,15 +1,21 @@
 """Cores made of other cores: zoneout, windows, stacks and both directions."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from .contract import Core, CoreSpec, State, _there
+from .. import kernels
+from ..forms import Graph, native_form, onnx_form
+from ..kernels.reference import advance, stacked
+from .contract import Core, CoreSpec, Part, State, there
 from .gated import LSTM
 
 
@@ -47,16 +53,49 @@ class ZoneoutCore(Core):
         shown, one = [], torch.ones_like(lengths)
         for t in range(x.shape[1]):
             _, new = self.core.run(x[:, t : t + 1], state, one)
-            there = (lengths > t).unsqueeze(1)
             new = tuple(self._kept(o, n, share) for o, n, share in zip(state, new, self.share, strict=False))
-            state = tuple(torch.where(there, n, o) for o, n in zip(state, new, strict=True))
-            shown.append(torch.where(there, new[0], 0.0))
-        return torch.stack(shown, 1) if shown else x.new_zeros(len(x), 0, self.size), state
+            rows = [advance(lengths, t, n, o) for o, n in zip(state, new, strict=True)]
+            state = tuple(h for h, _ in rows)
+            shown.append(rows[0][1])
+        return stacked(shown, state[0]), state
 
     def _kept(self, old: Tensor, new: Tensor, share: float) -> Tensor:
         if self.training:
             return torch.where(torch.rand_like(new) < share, old, new)
         return share * old + (1 - share) * new
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.core.state_names
+
+    def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
+        """The inner core's, each step from a state that zoneout has mixed."""
+        found = self.core.gates(x.flatten(0, 1).unsqueeze(1), self._befores(x, state))
+        return {name: value[:, 0].unflatten(0, x.shape[:2]) for name, value in found.items()}
+
+    def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        inner = self.core.shares(gates)
+        if inner is None:
+            return None
+        parts = tuple(torch.tensor([[share]]) for share, _ in zip(self.share, self.state_names, strict=False))
+        stays = self.core.memory(parts).to(inner[0])
+        return stays + (1 - stays) * inner[0], (1 - stays) * inner[1]
+
+    def memory(self, state: State) -> Tensor:
+        return self.core.memory(state)
+
+
+@native_form(ZoneoutCore)
+def _zoneout_layer(core: ZoneoutCore, half: bool) -> Any:
+    return kernels.native.zoneout_layer(native_form.of(core.core)(core.core, half), core.share)
+
+
+@onnx_form(ZoneoutCore)
+def _zoneout_graph(graph: Graph, core: ZoneoutCore, x: str, state: tuple) -> tuple[str, tuple]:
+    _, new = onnx_form.of(core.core)(graph, core.core, x, state)
+    shares = zip(state, new, core.share, strict=False)
+    kept = tuple(graph.mix(np.float32(share), old, fresh) for old, fresh, share in shares)
+    return kept[0], kept
 
 
 @dataclass(frozen=True)
@@ -75,9 +114,11 @@ class Window(CoreSpec):
 
 
 class WindowCore(Core):
+    STATE = ("past", "known")
+
     def __init__(self, spec: Window, features: int):
         super().__init__()
-        self.core: Core = spec.core.build(features)
+        self.core = spec.core.build(features)
         if not self.core.causal:
             raise UserError(f"Window: {type(spec.core).__name__} is not causal; what it reads would change with time")
         self.steps, self.features, self.size = spec.steps, features, self.core.size
@@ -102,7 +143,7 @@ class WindowCore(Core):
         last = shown[torch.arange(batch * time, device=x.device), sizes.flatten() - 1].unflatten(0, (batch, time))
         kept = lengths.view(-1, 1) + torch.arange(past.shape[1], device=x.device)
         state = (line[rows[:, 0], kept], (known + lengths.view(-1, 1)).clamp_max(past.shape[1]))
-        return torch.where(_there(lengths, time), last, 0.0), state
+        return torch.where(there(lengths, time), last, 0.0), state
 
 
 @dataclass(frozen=True)
@@ -139,21 +180,56 @@ class StackCore(Core):
         self.causal = all(core.causal for core in cores)
 
     def initial(self, batch: int) -> State:
-        return tuple(core.initial(batch) for core in self.cores)  # pyright: ignore[reportCallIssue]
+        return tuple(core.initial(batch) for core in self._cores())
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         after = []
-        for depth, (core, before) in enumerate(zip(self.cores, state, strict=True)):
+        for depth, (core, before) in enumerate(zip(self._cores(), state, strict=True)):
             given = self._dropped(x) if depth else x
             y, new = core(given, before, lengths)
             x = y + given if self.residual and y.shape == given.shape else y
             after.append(new)
-        return torch.where(_there(lengths, x.shape[1]), x, 0.0) if self.residual else x, tuple(after)
+        return torch.where(there(lengths, x.shape[1]), x, 0.0) if self.residual else x, tuple(after)
 
     def _dropped(self, x: Tensor) -> Tensor:
         if not self.locked:
             return F.dropout(x, self.dropout, self.training)
         return x * F.dropout(x.new_ones(len(x), 1, x.shape[2]), self.dropout, self.training)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(f"{i + 1}.{name}" for i, core in enumerate(self._cores()) for name in core.state_names)
+
+    def layers(self, state: State) -> list[Part]:
+        rows = zip(self._cores(), state, strict=True)
+        return [Part(core, own, self.residual and core.features == core.size) for core, own in rows]
+
+    def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
+        """Those of all layers: `layer 1 forget`."""
+        found = enumerate(layer.core.gates(given, layer.state) for layer, given in self.fed(x, state))
+        return {f"layer {i + 1} {name}": value for i, gates in found for name, value in gates.items()}
+
+    def _cores(self) -> Iterator[Core]:
+        return cast(Iterator[Core], iter(self.cores))
+
+
+@native_form(StackCore)
+def _stack_layer(core: StackCore, half: bool) -> Any:
+    layers = []
+    for part in core.layers(core.initial(1)):
+        layer = native_form.of(part.core)(part.core, half)
+        layers.append(kernels.native.residual_layer(layer) if part.adds else layer)
+    return kernels.native.stack_layer(layers)
+
+
+@onnx_form(StackCore)
+def _stack_graph(graph: Graph, core: StackCore, x: str, state: tuple) -> tuple[str, tuple]:
+    states = []
+    for part in core.layers(state):
+        y, new = onnx_form.of(part.core)(graph, part.core, x, part.state)
+        x = graph.total(y, x) if part.adds else y
+        states.append(new)
+    return x, tuple(states)
 
 
 @dataclass(frozen=True)
@@ -184,6 +260,21 @@ class BidirectionalCore(Core):
         y, ahead = self.forwards(x, state[0], lengths)
         z, back = self.backwards(reverse(x, lengths), state[1], lengths)
         return torch.cat((y, reverse(z, lengths)), 2), (ahead, back)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        ways = ("forwards", self.forwards), ("backwards", self.backwards)
+        return tuple(f"{way}.{name}" for way, core in ways for name in core.state_names)
+
+    def directions(self, state: State) -> list[Part]:
+        return [Part(self.forwards, state[0]), Part(self.backwards, state[1], backwards=True)]
+
+    def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
+        """Those of both directions: `forwards forget`."""
+        ahead, back = self.forwards.gates(x, state[0]), self.backwards.gates(x.flip(1), state[1])
+        return {f"forwards {name}": value for name, value in ahead.items()} | {
+            f"backwards {name}": value.flip(1) for name, value in back.items()
+        }
 
 
 def reverse(x: Float[Tensor, "batch time feature"], lengths: Int[Tensor, "batch"]) -> Tensor:

@@ -5,9 +5,10 @@ Batches may be ragged, in any order: beyond a row's own length the output is 0, 
 of its own last step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ...config import Spec
 from ...errors import NotFinite
 from .. import kernels
+from ..forms import Graph, native_form, onnx_form
 
 State = Any
 
@@ -46,14 +48,45 @@ def reset(state: State, initial: State, fresh: Bool[Tensor, "batch"]) -> State:
     return map_state(choose, state, initial)
 
 
+class Part(NamedTuple):
+    """A core inside a core, and its share of the state."""
+
+    core: "Core"
+    state: State
+    adds: bool = False
+    """What it is given is added to what it gives out."""
+    backwards: bool = False
+    """It reads from the end."""
+
+
 class Core(nn.Module):
-    """What every recurrence offers; the state goes in and comes out, never stays."""
+    """What every recurrence offers; the state goes in and comes out, never stays.
+
+    A core of one's own defines `initial` and `run`. It may add `STATE`, and gates by `step_gates` and `shares`,
+    which `explain` and the doctor look at; its forms as an ONNX graph and as compiled steps are registered by
+    `onnx_form` and `native_form`. A subclass that computes what its parent does has the parent's forms.
+    """
 
     causal = True
     features: int
     """Features of its input."""
     size: int
     """Features of its output."""
+    activation = ""
+    """tanh or relu where the output is nothing but that of a sum."""
+
+    STATE: tuple[str, ...] = ()
+    """Names of the state's tensors, as its formula has them."""
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """`STATE`, and of a core that names none, `state` for each of its tensors."""
+        return self.STATE or ("state",) * len(state_tensors(self.initial(1)))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything goes from one step to the next."""
+        return bool(self.state_names)
 
     def initial(self, batch: int) -> State:
         raise AssertionError(f"{type(self).__name__} has no initial state")
@@ -83,6 +116,56 @@ class Core(nn.Module):
         y, state = self(x.unsqueeze(1), state)
         return y[:, 0], state
 
+    def gates(self, x: Float[Tensor, "batch time feature"], state: State) -> dict[str, Tensor]:
+        """Every gate's values (batch time unit) by name, from the state before the first step; empty without gates.
+
+        Gates go from 0 to 1. Beside them stands `candidate`, what may be written, where the core has one.
+        """
+        if type(self).step_gates is Core.step_gates:
+            return {}
+        found = self.step_gates(x.flatten(0, 1), self._befores(x, state))
+        return {name: value.unflatten(0, x.shape[:2]) for name, value in found.items()}
+
+    def step_gates(self, x: Float[Tensor, "batch feature"], state: State) -> dict[str, Tensor]:
+        """Gates (batch unit) of one step, from the state before it."""
+        return {}
+
+    def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Of `memory`, which is kept * memory + written * candidate: what is kept and what is written; None if not so.
+
+        Gates that say one of the two are named `forget`, `input` or `update`.
+        """
+        return None
+
+    def memory(self, state: State) -> Float[Tensor, "batch unit"]:
+        """What is carried: all of the state, unless one tensor of it only shows another."""
+        parts = [part.flatten(1) for part in state_tensors(state)]
+        return torch.cat(parts, 1) if parts else torch.zeros(1, 0)
+
+    def layers(self, state: State) -> list[Part]:
+        """Cores one upon the other, the lowest first; of one that is not deep, itself."""
+        return [Part(self, state)]
+
+    def directions(self, state: State) -> list[Part]:
+        """Cores side by side on the same input; of one that reads one way, itself."""
+        return [Part(self, state)]
+
+    def fed(self, x: Float[Tensor, "batch time feature"], state: State) -> Iterator[tuple[Part, Tensor]]:
+        """Each of its layers with what it is given."""
+        layers = self.layers(state)
+        for depth, layer in enumerate(layers):
+            yield layer, x
+            if depth + 1 < len(layers):
+                y, _ = layer.core(x, layer.state)
+                x = y + x if layer.adds else y
+
+    def _befores(self, x: Tensor, state: State) -> State:
+        """The state before every step (batch*time ...)."""
+        held, time = [state], x.shape[1]
+        for t in range(time - 1):
+            held.append(self.step(x[:, t], held[-1])[1])
+        return map_state(lambda *steps: torch.stack(steps, 1)[:, :time].flatten(0, 1), *held)
+
     def _checked(self, x: Tensor, state: State, lengths: Tensor | None) -> Tensor:
         """The lengths, once all of it is sound."""
         if x.ndim != 3 or x.shape[2] != self.features:
@@ -95,9 +178,10 @@ class Core(nn.Module):
             weight = next(self.parameters(), x)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"x: expected {weight.dtype}, as the weights are, got {x.dtype}")
-        if not hasattr(self, "_one_row"):
-            self._one_row = self.initial(1)  # Only its shapes are looked at.
-        _check_state(state, self._one_row, batch, weight.dtype)
+        like = _ONE_ROW.get(self)
+        if like is None:
+            like = _ONE_ROW[self] = self.initial(1)
+        _check_state(state, like, batch, weight.dtype)
         if lengths is None:
             return torch.full((batch,), time, dtype=torch.int64, device=x.device)
         if not isinstance(lengths, Tensor):
@@ -117,6 +201,8 @@ class CoreSpec(Spec):
         raise NotImplementedError(f"{type(self).__name__} builds nothing")
 
 
+_ONE_ROW: WeakKeyDictionary[Core, State] = WeakKeyDictionary()
+"""States of one row, of which only the shapes are looked at: to make one at every call would take half of a step."""
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -139,7 +225,7 @@ def _check_state(state: State, like: State, batch: int, dtype: torch.dtype, wher
         _check_state(part, model, batch, dtype, f"{where}[{i}]")
 
 
-def _there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
+def there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
     """Which steps are no padding."""
     return (torch.arange(time, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
 
@@ -161,4 +247,14 @@ class MemorylessCore(Core):
         return ()
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        return torch.where(_there(lengths, x.shape[1]), x, 0.0), state
+        return torch.where(there(lengths, x.shape[1]), x, 0.0), state
+
+
+@native_form(MemorylessCore)
+def _memoryless_layer(core: MemorylessCore, half: bool) -> Any:
+    return kernels.native.memoryless_layer(core.features)
+
+
+@onnx_form(MemorylessCore)
+def _memoryless_graph(graph: Graph, core: MemorylessCore, x: str, state: tuple) -> tuple[str, tuple]:
+    return x, ()

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from math import inf, sqrt
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import kernels
-from .contract import Core, CoreSpec, State, _there
+from ..forms import Graph, native_form, onnx_form
+from ..kernels.reference import positive
+from .contract import Core, CoreSpec, State, there
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class MinGRU(CoreSpec):
 
 class MinCore(Core):
     """Gates and candidate from the input alone, by one linear map that starts as torch's do."""
+
+    STATE = ("h",)
 
     def __init__(self, features: int, hidden: int, parts: int):
         super().__init__()
@@ -47,6 +53,25 @@ class MinGRUCore(MinCore):
         gate, candidate = self.parts(x)
         y, h = kernels.min_gru(gate, candidate, state[0], lengths)
         return y, (h,)
+
+    def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
+        update, candidate = self.parts(x)
+        return {"update": torch.sigmoid(update), "candidate": positive(candidate)}
+
+    def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return 1 - gates["update"], gates["update"]
+
+
+@native_form(MinGRUCore)
+def _min_gru_layer(core: MinGRUCore, half: bool) -> Any:
+    return kernels.native.min_gru_layer(half, core.linear.weight, core.linear.bias)
+
+
+@onnx_form(MinGRUCore)
+def _min_gru_graph(graph: Graph, core: MinGRUCore, x: str, state: tuple) -> tuple[str, tuple]:
+    gate, candidate = graph.split(graph.linear(x, core.linear.weight, core.linear.bias), 2)
+    h = graph.mix(graph.op("Sigmoid", gate), _positive(graph, candidate), state[0])
+    return h, (h,)
 
 
 @dataclass(frozen=True)
@@ -72,10 +97,42 @@ class MinLSTMCore(MinCore):
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         forget, take, candidate = self.parts(x)
-        # f / (f + i) of two sigmoids, without dividing nought by nought.
-        share = torch.sigmoid(F.softplus(-take) - F.softplus(-forget))
-        y, h = kernels.scan(share, (1 - share) * kernels.twins.positive(candidate), state[0], lengths)
+        share = _share(forget, take)
+        y, h = kernels.scan(share, (1 - share) * positive(candidate), state[0], lengths)
         return y, (h,)
+
+    def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
+        """Gates as they are used: divided by their sum."""
+        forget, take, candidate = self.parts(x)
+        share = _share(forget, take)
+        return {"input": 1 - share, "forget": share, "candidate": positive(candidate)}
+
+    def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return gates["forget"], gates["input"]
+
+
+def _share(forget: Tensor, take: Tensor) -> Tensor:
+    """f / (f + i) of two sigmoids, without dividing nought by nought."""
+    return torch.sigmoid(F.softplus(-take) - F.softplus(-forget))
+
+
+@native_form(MinLSTMCore)
+def _min_lstm_layer(core: MinLSTMCore, half: bool) -> Any:
+    return kernels.native.min_lstm_layer(half, core.linear.weight, core.linear.bias)
+
+
+@onnx_form(MinLSTMCore)
+def _min_lstm_graph(graph: Graph, core: MinLSTMCore, x: str, state: tuple) -> tuple[str, tuple]:
+    forget, take, candidate = graph.split(graph.linear(x, core.linear.weight, core.linear.bias), 3)
+    take, forget = (graph.op("Softplus", graph.op("Neg", gate)) for gate in (take, forget))
+    share = graph.op("Sigmoid", graph.op("Sub", take, forget))
+    h = graph.mix(share, state[0], _positive(graph, candidate))
+    return h, (h,)
+
+
+def _positive(graph: Graph, x: str) -> str:
+    above = graph.op("GreaterOrEqual", x, np.float32(0))
+    return graph.op("Where", above, graph.op("Add", x, np.float32(0.5)), graph.op("Sigmoid", x))
 
 
 @dataclass(frozen=True)
@@ -103,6 +160,8 @@ class LRU(CoreSpec):
 
 
 class LRUCore(Core):
+    STATE = ("h",)
+
     def __init__(self, spec: LRU, features: int):
         super().__init__()
         self.features, self.hidden, self.size = features, spec.hidden, spec.out or spec.hidden
@@ -126,4 +185,23 @@ class LRUCore(Core):
         with torch.autocast(x.device.type, enabled=False):
             h, last = kernels.rotate(rotation, drive, state[0], lengths)
         y = F.linear(h, self.out_of) + F.linear(x, self.past)
-        return torch.where(_there(lengths, x.shape[1]), y, 0.0), (last,)
+        return torch.where(there(lengths, x.shape[1]), y, 0.0), (last,)
+
+
+@native_form(LRUCore)
+def _lru_layer(core: LRUCore, half: bool) -> Any:
+    size, angle = torch.exp(-core.decay.exp()), core.phase.exp()
+    rotation = torch.stack((size * angle.cos(), size * angle.sin()))
+    return kernels.native.lru_layer(half, core.into, core.scale.exp(), rotation, core.out_of, core.past)
+
+
+@onnx_form(LRUCore)
+def _lru_graph(graph: Graph, core: LRUCore, x: str, state: tuple) -> tuple[str, tuple]:
+    drive = graph.linear(x, core.into * core.scale.exp().repeat(2).unsqueeze(1))
+    size, angle = torch.exp(-core.decay.exp()), core.phase.exp()
+    real, imaginary = size * angle.cos(), size * angle.sin()
+    a, b = graph.split(state[0], 2)
+    along = graph.op("Mul", state[0], torch.cat((real, real)))
+    across = graph.op("Mul", graph.op("Concat", b, a, axis=1), torch.cat((-imaginary, imaginary)))
+    h = graph.total(along, across, drive)
+    return graph.joined(x, h, core.past, core.out_of), (h,)

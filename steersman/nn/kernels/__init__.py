@@ -4,7 +4,10 @@
 later outputs are 0 and the state that is given back is that of each row's own last step.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from math import isfinite
 from typing import Any
 
@@ -13,12 +16,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import twins
+from . import reference
 
-try:
-    from . import native  # pyright: ignore[reportAttributeAccessIssue]
-except ImportError:  # Built without a compiler: the twins give the same numbers.
-    native: Any = None
+
+def _compiled() -> Any:
+    """The module of the kernels; None where there was no compiler: the reference gives the same numbers."""
+    try:
+        return import_module(f"{__name__}.native")
+    except ImportError:
+        return None
+
+
+native = _compiled()
 
 
 def available() -> list[str]:
@@ -50,8 +59,8 @@ def dots() -> bool:
     return native is not None and native.dots()
 
 
-def _given(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, bool, bool]:
-    """The input as the kernels take it, whether they do, and whether in halves.
+def _dispatch(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, bool, bool]:
+    """The input in its precision, whether the kernels take it, and whether in halves.
 
     Under autocast to bfloat16 the factors of products are rounded to it where that is faster, and all else stays in
     float32.
@@ -79,10 +88,11 @@ def linear(
     x: Float[Tensor, "batch time feature"], weight: Float[Tensor, "out feature"], bias: Float[Tensor, "out"] | None
 ) -> Float[Tensor, "batch time out"]:
     """W x + b at every step, in the precision of the weights; faster than torch's on AMD's CPUs."""
-    given, takes, half = _given(x, weight, bias)
+    x, takes, half = _dispatch(x, weight, bias)
+    operation = _Linear(half)
     if not takes or not len(weight):
-        return F.linear(given, weight, bias).to(weight.dtype)
-    return _Linear.apply(given, weight, bias, half)
+        return operation.reference((x, weight, bias))[0]
+    return _Differentiable.apply(operation, x, weight, bias)[0]
 
 
 def lstm_layer(
@@ -104,16 +114,16 @@ def lstm_layer(
     `normal` is (gains of the normalised W x and U h (4*hidden), gain and bias of the normalised cell (hidden))
     (Ba et al. 2016, equations 20 to 22; the biases are added to their sum).
     """
-    weights = weight, bias, recurrent, recurrent_bias
-    options = () if projection is peepholes is normal is None else (projection, peepholes, *(normal or (None,) * 4))
-    given, takes, half = _given(x, *weights, h, c, *options)
+    options = projection, peepholes, *(normal or (None,) * 4)
+    x, takes, half = _dispatch(x, weight, bias, recurrent, recurrent_bias, h, c, *options)
+    given = x, weight, bias, recurrent, recurrent_bias, h, c, lengths, *options
     if takes:
-        return _Lstm.apply(given, *weights, h, c, lengths, epsilon, half, *options)
+        return _Differentiable.apply(_Lstm(epsilon, half), *given)
     if peepholes is None and normal is None and cudnn_takes(x, lengths):
         theirs = [weight, recurrent, bias, recurrent_bias, *(() if projection is None else (projection,))]
-        y, h, c = _torchs(torch.lstm, given, (h[None], c[None]), theirs)
+        y, h, c = _torchs(torch.lstm, x, (h[None], c[None]), theirs)
         return y, h, c
-    return _lstm_twin(given, *weights, h, c, lengths, epsilon, half, *options)
+    return _Lstm(epsilon, half).reference(given)
 
 
 def gru_layer(
@@ -127,14 +137,14 @@ def gru_layer(
     reset_after: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h. Gates in the order r z n; the reset gate acts after the product (cuDNN) or before (Cho 2014)."""
-    weights = weight, bias, recurrent, recurrent_bias
-    given, takes, half = _given(x, *weights, h)
+    x, takes, half = _dispatch(x, weight, bias, recurrent, recurrent_bias, h)
+    given = x, weight, bias, recurrent, recurrent_bias, h, lengths
     if takes:
-        return _Gru.apply(given, *weights, h, lengths, reset_after, half)
+        return _Differentiable.apply(_Gru(reset_after, half), *given)
     if reset_after and cudnn_takes(x, lengths):
-        y, h = _torchs(torch.gru, given, h[None], [weight, recurrent, bias, recurrent_bias])
+        y, h = _torchs(torch.gru, x, h[None], [weight, recurrent, bias, recurrent_bias])
         return y, h
-    return _gru_twin(given, *weights, h, lengths, reset_after)
+    return _Gru(reset_after, half).reference(given)
 
 
 def rnn_layer(
@@ -148,15 +158,15 @@ def rnn_layer(
     relu: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = tanh(W x + b + U h + c), or relu."""
-    weights = weight, bias, recurrent, recurrent_bias
-    given, takes, half = _given(x, *weights, h)
+    x, takes, half = _dispatch(x, weight, bias, recurrent, recurrent_bias, h)
+    given = x, weight, bias, recurrent, recurrent_bias, h, lengths
     if takes:
-        return _Rnn.apply(given, *weights, h, lengths, relu, half)
+        return _Differentiable.apply(_Rnn(relu, half), *given)
     if cudnn_takes(x, lengths):
         layer = torch.rnn_relu if relu else torch.rnn_tanh
-        y, h = _torchs(layer, given, h[None], [weight, recurrent, bias, recurrent_bias])
+        y, h = _torchs(layer, x, h[None], [weight, recurrent, bias, recurrent_bias])
         return y, h
-    return _rnn_twin(given, *weights, h, lengths, relu)
+    return _Rnn(relu, half).reference(given)
 
 
 def scan(
@@ -167,8 +177,8 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = a h + b, element by element."""
     if not usable(a, b, h):
-        return twins.scan(a, b, h, lengths)
-    return _Scan.apply(a, b, h, lengths, False)
+        return reference.scan(a, b, h, lengths)
+    return _Differentiable.apply(_Scan(False), a, b, h, lengths)
 
 
 def min_gru(
@@ -179,8 +189,8 @@ def min_gru(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = (1 - z) h + z g(candidate), z = sigmoid(gate) (Feng et al. 2024, appendix B)."""
     if not usable(gate, candidate, h):
-        return twins.min_gru(gate, candidate, h, lengths)
-    return _Scan.apply(gate, candidate, h, lengths, True)
+        return reference.min_gru(gate, candidate, h, lengths)
+    return _Differentiable.apply(_Scan(True), gate, candidate, h, lengths)
 
 
 def rotate(
@@ -191,23 +201,72 @@ def rotate(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = r h + input with a complex number r a unit: real parts first, then imaginary ones."""
     if not usable(inputs, rotation, h):
-        return twins.rotate(rotation, inputs, h, lengths)
-    return _Rotate.apply(rotation, inputs, h, lengths)
+        return reference.rotate(rotation, inputs, h, lengths)
+    return _Differentiable.apply(_Rotate(), rotation, inputs, h, lengths)
 
 
-def _ready(*tensors: Tensor | None) -> list[Any]:
-    """As the kernels take them: contiguous."""
+Tensors = Sequence[Any]
+"""Tensors, and None where there is none."""
+
+
+class _Operation(ABC):
+    """A kernel, its way back, and the same in PyTorch; each is given the tensors that it was called with."""
+
+    keeps_output = True
+    """The way back needs the outputs."""
+
+    @abstractmethod
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        """Outputs, and memory for the way back where there will be one."""
+
+    @abstractmethod
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+        """A gradient, or None, for each of what was given; outputs come with their gradients, those of all steps first.
+
+        `needs` says for which of them one is needed.
+        """
+
+    @abstractmethod
+    def reference(self, given: Tensors) -> tuple[Tensor, ...]:
+        """The outputs by the formula in PyTorch."""
+
+
+class _Differentiable(torch.autograd.Function):
+    """An operation that autograd knows."""
+
+    @staticmethod
+    def forward(ctx: Any, operation: _Operation, *given: Tensor | None) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # What has no gradient is None rather than zeros that would have to be made.
+        outputs, ctx.memory = operation.forward(_contiguous(*given), any(ctx.needs_input_grad))
+        ctx.operation = operation
+        ctx.save_for_backward(*given, outputs[0] if operation.keeps_output else None)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        *given, y = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return None, *_through_reference(ctx.operation, given, needs, gradients)
+        first, *last = gradients
+        if first is None:
+            assert y is not None
+            first = torch.zeros_like(y)
+        outputs = _contiguous(y, first, *last)
+        return None, *ctx.operation.backward(_contiguous(*given), needs, ctx.memory, outputs)
+
+
+def _through_reference(operation: _Operation, given: Tensors, needs: Sequence[bool], gradients: Tensors) -> Tensors:
+    """The way back where it is to be differentiated itself (`create_graph`): the kernels can't be."""
+    pairs = [(y, d) for y, d in zip(operation.reference(given), gradients, strict=True) if d is not None]
+    wanted = [t for t, needed in zip(given, needs, strict=True) if needed]
+    outputs, gradients = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))
+    return [next(found) if needed else None for needed in needs]
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Any]:
     return [None if t is None else t.contiguous() for t in tensors]
-
-
-def _differentiable(ctx: Any, twin: Callable[..., Any], given: tuple[Any, ...], *dy: Tensor | None) -> tuple[Any, ...]:
-    """The way back through the twin, where it is to be differentiated itself (`create_graph`): the kernels can't be."""
-    outputs = twin(*given)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    outputs, dy = zip(*((y, d) for y, d in zip(outputs, dy, strict=True) if d is not None), strict=True)
-    wanted = [t for t, needed in zip(given, ctx.needs_input_grad, strict=True) if needed]
-    found = iter(torch.autograd.grad(outputs, wanted, dy, create_graph=True, allow_unused=True))
-    return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
 
 
 def _call(kernel: Callable[..., None], *given: Any) -> None:
@@ -215,224 +274,173 @@ def _call(kernel: Callable[..., None], *given: Any) -> None:
     kernel(*given, torch.get_num_threads())
 
 
-def _flat(array: Any) -> Any:
+def _rows(array: Any) -> Any:
     """Batch and time as one axis."""
     return array.reshape(-1, array.shape[-1])
 
 
-def _empty(*shape: int) -> Tensor:
+def _scratch(*shape: int) -> Tensor:
     """In memory that the kernels keep for the next call once the tensor is gone."""
     return torch.from_numpy(native.scratch(shape))
 
 
-def _new(like: Tensor) -> Tensor:
-    return torch.empty_like(like, memory_format=torch.contiguous_format)
+def _memory(trains: bool, x: Tensor, numbers: int) -> Any:
+    """For what each step keeps for the way back, where there will be one."""
+    return native.scratch((*x.shape[:2], numbers)) if trains else None
 
 
-def _zeros(*like: Tensor | None) -> list[Any]:
+def _empty_like(t: Tensor, needed: bool = True) -> Any:
+    return torch.empty_like(t, memory_format=torch.contiguous_format) if needed else None
+
+
+def _zeros_like(*tensors: Tensor | None) -> list[Any]:
     """Where the kernels add up gradients."""
-    return [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in like]
+    return [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in tensors]
 
 
-def _keep(ctx: Any, *tensors: Tensor | None) -> None:
-    """For the way back, on which what has no gradient is None rather than zeros that would have to be made."""
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)
+@dataclass
+class _Linear(_Operation):
+    half: bool
+    keeps_output = False
 
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        x, weight, bias = given
+        y = _scratch(*x.shape[:2], len(weight))
+        _call(native.multiply_transposed, _rows(x), weight, bias, _rows(y), self.half)
+        return (y,), None
 
-def _above(y: Tensor, dy: Tensor | None, *last: Tensor | None) -> list[Any]:
-    """Outputs and what comes back to them and to the last states, as the kernels take them."""
-    return _ready(y, torch.zeros_like(y) if dy is None else dy, *last)
-
-
-def _kept(ctx: Any, x: Tensor, numbers: int) -> Any:
-    """Memory for what the way back needs, where there will be one; the kernels keep it for the next call."""
-    return native.scratch((*x.shape[:2], numbers)) if any(ctx.needs_input_grad) else None
-
-
-def _linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
-    return F.linear(x, weight, bias).to(weight.dtype)
-
-
-def _lstm_twin(
-    x, weight, bias, recurrent, recurrent_bias, h, c, lengths, epsilon, half,
-    projection=None, peepholes=None, input_gain=None, gain=None, cell_gain=None, cell_bias=None,
-):  # fmt: skip
-    bias = bias + recurrent_bias
-    product = _linear_twin(x, weight, bias if gain is None else None)
-    with torch.autocast(x.device.type, enabled=False):
-        if gain is not None:
-            product = F.layer_norm(product, bias.shape, input_gain, bias, epsilon)
-        normal: Any = None if gain is None else (gain, cell_gain, cell_bias)
-        return twins.lstm(product, recurrent, h, c, lengths, projection, peepholes, normal, epsilon)
-
-
-def _gru_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, reset_after, *_):
-    inputs = _linear_twin(x, weight, bias)
-    with torch.autocast(x.device.type, enabled=False):
-        return twins.gru(inputs, recurrent, recurrent_bias, h, lengths, reset_after)
-
-
-def _rnn_twin(x, weight, bias, recurrent, recurrent_bias, h, lengths, relu, *_):
-    inputs = _linear_twin(x, weight, bias + recurrent_bias)
-    with torch.autocast(x.device.type, enabled=False):
-        return twins.rnn(inputs, recurrent, h, lengths, relu)
-
-
-def _scan_twin(a, b, h, lengths, gated):
-    return (twins.min_gru if gated else twins.scan)(a, b, h, lengths)
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.save_for_backward(x, weight, bias)
-        ctx.half = half
-        x, weight, bias = _ready(x, weight, bias)
-        y = _empty(*x.shape[:2], len(weight))
-        _call(native.multiply_transposed, _flat(x), weight, bias, _flat(y), half)
-        return y
-
-    @staticmethod
-    def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, _linear_twin, (*given, ctx.half), dy)
-        x, weight, _ = _ready(*given)
-        to_x, to_weight, to_bias, _ = ctx.needs_input_grad
-        (dy,) = _ready(dy)
-        dx = _empty(*x.shape) if to_x else None
-        dweight = torch.empty_like(weight) if to_weight else None
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+        (x, weight, _), (_, dy) = given, outputs
+        dx, dweight = _scratch(*x.shape) if needs[0] else None, _empty_like(weight, needs[1])
         if dx is not None:
-            _call(native.multiply_plain, _flat(dy), weight, _flat(dx), ctx.half)
+            _call(native.multiply_plain, _rows(dy), weight, _rows(dx), self.half)
         if dweight is not None:
-            _call(native.multiply_turned, _flat(dy), _flat(x), dweight, ctx.half)
-        return dx, dweight, _flat(dy).sum(0) if to_bias else None, None
+            _call(native.multiply_turned, _rows(dy), _rows(x), dweight, self.half)
+        return dx, dweight, _rows(dy).sum(0) if needs[2] else None
+
+    def reference(self, given: Tensors) -> tuple[Tensor]:
+        x, weight, bias = given
+        return (F.linear(x, weight, bias).to(weight.dtype),)
 
 
-NO_OPTIONS = (None,) * 6
+@dataclass
+class _Lstm(_Operation):
+    epsilon: float
+    half: bool
+
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        x, h0, c0, gain = given[0], given[5], given[6], given[11]
+        y, h, c = _scratch(*x.shape[:2], h0.shape[1]), _empty_like(h0), _empty_like(c0)
+        memory = _memory(trains, x, native.lstm_kept(c0.shape[1], gain is not None, self.half))
+        _call(native.lstm_forward, *given, self.epsilon, y, h, c, memory, self.half)
+        return (y, h, c), memory
+
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+        x, weight, bias, recurrent, _, h0, c0, _, *options = given
+        dx = _scratch(*x.shape) if needs[0] else None
+        dweight, dbias, drecurrent, *doptions = _zeros_like(weight, bias, recurrent, *options)
+        dh0, dc0 = _empty_like(h0, needs[5]), _empty_like(c0, needs[6])
+        gradients = dx, dweight, dbias, drecurrent, dh0, dc0, *doptions
+        _call(native.lstm_backward, *given, self.epsilon, memory, *outputs, *gradients, self.half)
+        return dx, dweight, dbias, drecurrent, dbias, dh0, dc0, None, *doptions
+
+    def reference(self, given: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight, bias, recurrent, recurrent_bias, h, c, lengths, projection, peepholes, input_gain, *normal = given
+        bias = bias + recurrent_bias
+        inputs = F.linear(x, weight, bias if input_gain is None else None).to(weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            if input_gain is not None:
+                inputs = F.layer_norm(inputs, bias.shape, input_gain, bias, self.epsilon)
+            options = projection, peepholes, None if input_gain is None else tuple(normal)
+            return reference.lstm(inputs, recurrent, h, c, lengths, *options, self.epsilon)
 
 
-class _Lstm(torch.autograd.Function):
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx, x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths, epsilon, half, *options
-    ):
-        given = x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths
-        y, h, c = _empty(*x.shape[:2], h0.shape[1]), _new(h0), _new(c0)
-        normal = bool(options) and options[3] is not None
-        ctx.kept = _kept(ctx, x, native.lstm_kept(c0.shape[1], normal, half))
-        _call(native.lstm_forward, *_ready(*given), *_ready(*options) or NO_OPTIONS, epsilon, y, h, c, ctx.kept, half)
-        _keep(ctx, *given, *options, y)
-        ctx.epsilon, ctx.half = epsilon, half
-        return y, h, c
+@dataclass
+class _Gru(_Operation):
+    reset_after: bool
+    half: bool
 
-    @staticmethod
-    def backward(ctx, dy, dh, dc):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y = ctx.saved_tensors
-        given, options = given[:8], given[8:]
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, _lstm_twin, (*given, ctx.epsilon, ctx.half, *options), dy, dh, dc)
-        x, weight, bias, recurrent, _, h0, c0, _ = given
-        needs = ctx.needs_input_grad
-        dx = _empty(*x.shape) if needs[0] else None
-        dweight, dbias, drecurrent, *doptions = _zeros(weight, bias, recurrent, *options)
-        dh0, dc0 = _new(h0) if needs[5] else None, _new(c0) if needs[6] else None
-        _call(native.lstm_backward, *_ready(*given), *_ready(*options) or NO_OPTIONS, ctx.epsilon, ctx.kept,
-            *_above(y, dy, dh, dc), dx, dweight, dbias, drecurrent, dh0, dc0, *doptions or NO_OPTIONS, ctx.half,
-        )  # fmt: skip
-        return dx, dweight, dbias, drecurrent, dbias, dh0, dc0, None, None, None, *doptions
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        x, h0 = given[0], given[5]
+        y, h = _scratch(*x.shape[:2], h0.shape[1]), _empty_like(h0)
+        memory = _memory(trains, x, native.gru_kept(h0.shape[1], self.half))
+        _call(native.gru_forward, *given, self.reset_after, y, h, memory, self.half)
+        return (y, h), memory
+
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+        x, *weights, h0, _ = given
+        dx, dh0 = _scratch(*x.shape) if needs[0] else None, _empty_like(h0, needs[5])
+        gradients = dx, *_zeros_like(*weights), dh0
+        _call(native.gru_backward, *given, self.reset_after, memory, *outputs, *gradients, self.half)
+        return *gradients, None
+
+    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+        x, weight, bias, recurrent, recurrent_bias, h, lengths = given
+        inputs = F.linear(x, weight, bias).to(weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return reference.gru(inputs, recurrent, recurrent_bias, h, lengths, self.reset_after)
 
 
-class _Gru(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = x, weight, bias, recurrent, recurrent_bias, h0, lengths
-        y, h = _empty(*x.shape[:2], h0.shape[1]), _new(h0)
-        ctx.kept = _kept(ctx, x, native.gru_kept(h0.shape[1], half))
-        _call(native.gru_forward, *_ready(*given), reset_after, y, h, ctx.kept, half)
-        _keep(ctx, *given, y)
-        ctx.reset_after, ctx.half = reset_after, half
-        return y, h
+@dataclass
+class _Rnn(_Operation):
+    relu: bool
+    half: bool
 
-    @staticmethod
-    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, _gru_twin, (*given, ctx.reset_after, ctx.half), dy, dh)
-        x, weight, bias, recurrent, recurrent_bias, h0, _ = given
-        needs = ctx.needs_input_grad
-        dx = _empty(*x.shape) if needs[0] else None
-        dweight, dbias, drecurrent, drecurrent_bias = _zeros(weight, bias, recurrent, recurrent_bias)
-        dh0 = _new(h0) if needs[5] else None
-        _call(native.gru_backward, *_ready(*given), ctx.reset_after, ctx.kept, *_above(y, dy, dh),
-            dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, ctx.half,
-        )  # fmt: skip
-        return dx, dweight, dbias, drecurrent, drecurrent_bias, dh0, None, None, None
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        x, h0 = given[0], given[5]
+        y, h = _scratch(*x.shape[:2], h0.shape[1]), _empty_like(h0)
+        _call(native.rnn_forward, *given, self.relu, y, h, self.half)
+        return (y, h), None
 
-
-class _Rnn(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, recurrent, recurrent_bias, h0, lengths, relu, half):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = x, weight, bias, recurrent, recurrent_bias, h0, lengths
-        y, h = _empty(*x.shape[:2], h0.shape[1]), _new(h0)
-        _call(native.rnn_forward, *_ready(*given), relu, y, h, half)
-        _keep(ctx, *given, y)
-        ctx.relu, ctx.half = relu, half
-        return y, h
-
-    @staticmethod
-    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, _rnn_twin, (*given, ctx.relu, ctx.half), dy, dh)
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
         x, weight, bias, recurrent, _, h0, _ = given
-        needs = ctx.needs_input_grad
-        dx = _empty(*x.shape) if needs[0] else None
-        dweight, dbias, drecurrent = _zeros(weight, bias, recurrent)
-        dh0 = _new(h0) if needs[5] else None
-        _call(native.rnn_backward, *_ready(*given), ctx.relu, *_above(y, dy, dh),
-            dx, dweight, dbias, drecurrent, dh0, ctx.half,
-        )  # fmt: skip
-        return dx, dweight, dbias, drecurrent, dbias, dh0, None, None, None
+        dx, dh0 = _scratch(*x.shape) if needs[0] else None, _empty_like(h0, needs[5])
+        dweight, dbias, drecurrent = _zeros_like(weight, bias, recurrent)
+        gradients = dx, dweight, dbias, drecurrent, dh0
+        _call(native.rnn_backward, *given, self.relu, *outputs, *gradients, self.half)
+        return dx, dweight, dbias, drecurrent, dbias, dh0, None
+
+    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+        x, weight, bias, recurrent, recurrent_bias, h, lengths = given
+        inputs = F.linear(x, weight, bias + recurrent_bias).to(weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return reference.rnn(inputs, recurrent, h, lengths, self.relu)
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, a, b, h0, lengths, gated):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = a, b, h0, lengths
-        y, h = _new(a), _new(h0)
-        _call(native.scan_forward, *_ready(*given), gated, y, h)
-        _keep(ctx, *given, y)
-        ctx.gated = gated
-        return y, h
+@dataclass
+class _Scan(_Operation):
+    gated: bool
 
-    @staticmethod
-    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, _scan_twin, (*given, ctx.gated), dy, dh)
-        a, b, h0, _ = given
-        da, db, dh0 = _new(a), _new(b), _new(h0)
-        _call(native.scan_backward, *_ready(*given), ctx.gated, *_above(y, dy, dh), da, db, dh0)
-        return da, db, dh0, None, None
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        a, _, h0, _ = given
+        y, h = _empty_like(a), _empty_like(h0)
+        _call(native.scan_forward, *given, self.gated, y, h)
+        return (y, h), None
+
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+        gradients = [_empty_like(t) for t in given[:3]]
+        _call(native.scan_backward, *given, self.gated, *outputs, *gradients)
+        return *gradients, None
+
+    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+        a, b, h, lengths = given
+        return (reference.min_gru if self.gated else reference.scan)(a, b, h, lengths)
 
 
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, rotation, inputs, h0, lengths):  # pyright: ignore[reportIncompatibleMethodOverride]
-        given = rotation, inputs, h0, lengths
-        y, h = _new(inputs), _new(h0)
-        _call(native.rotate_forward, *_ready(*given), y, h)
-        _keep(ctx, *given, y)
-        return y, h
+@dataclass
+class _Rotate(_Operation):
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+        _, inputs, h0, _ = given
+        y, h = _empty_like(inputs), _empty_like(h0)
+        _call(native.rotate_forward, *given, y, h)
+        return (y, h), None
 
-    @staticmethod
-    def backward(ctx, dy, dh):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *given, y = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable(ctx, twins.rotate, tuple(given), dy, dh)
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
         rotation, inputs, h0, _ = given
-        (drotation,), dinputs, dh0 = _zeros(rotation), _new(inputs), _new(h0)
-        _call(native.rotate_backward, *_ready(*given), *_above(y, dy, dh), drotation, dinputs, dh0)
-        return drotation, dinputs, dh0, None
+        gradients = *_zeros_like(rotation), _empty_like(inputs), _empty_like(h0)
+        _call(native.rotate_backward, *given, *outputs, *gradients)
+        return *gradients, None
+
+    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+        rotation, inputs, h, lengths = given
+        return reference.rotate(rotation, inputs, h, lengths)

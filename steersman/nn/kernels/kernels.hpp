@@ -22,16 +22,16 @@ struct InputGradients {
 };
 
 struct Lstm {
-  int64_t steps, hidden, out;  // out == hidden where there is no projection
-  std::vector<float> bias;     // of the input and of the state together: they act as one
-  Inputs inputs;               // gates i f g o
-  const float *recurrent;      // (4 hidden, out)
-  const float *projection;     // (out, hidden)
-  const float *peepholes;      // (3, hidden) of i, f, o
+  int64_t steps, hidden, out;          // out == hidden where there is no projection
+  std::vector<float> bias;             // of the input and of the state together: they act as one
+  Inputs inputs;                       // gates i f g o
+  const float *recurrent;              // (4 hidden, out)
+  const float *projection;             // (out, hidden)
+  const float *peepholes;              // (3, hidden) of i, f, o
   const float *input_gain, *gain;      // (4 hidden) of the normalised W x and U h
   const float *cell_gain, *cell_bias;  // (hidden) of the normalised cell
   float epsilon;
-  const float *h0, *c0;        // (batch, out), (batch, hidden)
+  const float *h0, *c0;  // (batch, out), (batch, hidden)
   const int64_t *lengths;
 };
 
@@ -45,7 +45,7 @@ struct LstmBackward {
   const void *kept;
   const float *y, *dy, *dh, *dc;  // dh and dc may be null for zeros
   InputGradients inputs;
-  float *dh0, *dc0;  // or null
+  float *dh0, *dc0;                                                                              // or null
   float *drecurrent, *dprojection, *dpeepholes, *dinput_gain, *dgain, *dcell_gain, *dcell_bias;  // added to
 };
 
@@ -157,9 +157,9 @@ struct Cfc {
 struct LayerWeights {
   enum Kind { LSTM, GRU, RNN, MIN_GRU, MIN_LSTM, LRU, CFC, MEMORYLESS, ZONEOUT, RESIDUAL, STACK } kind;
   int64_t features;
-  bool half;               // weights in bfloat16
-  const float *input;      // (gates hidden, features)
-  const float *bias;       // (gates hidden) of the input, and of the state too where they act as one
+  bool half;           // weights in bfloat16
+  const float *input;  // (gates hidden, features)
+  const float *bias;   // (gates hidden) of the input, and of the state too where they act as one
   Lstm lstm;
   Gru gru;
   Rnn rnn;
@@ -176,7 +176,7 @@ using Either = void (*[2])(Given...);
 
 struct Kernels {
   const char *name;
-  bool dots;  // The machine multiplies pairs of bfloat16 faster than floats.
+  bool dots;                           // The machine multiplies pairs of bfloat16 faster than floats.
   int64_t (*lstm_kept)(const Lstm &);  // In numbers.
   Either<const Lstm &, const LstmForward &, const int64_t *, int64_t> lstm_forward;
   Either<const Lstm &, const LstmBackward &, const int64_t *, int64_t> lstm_backward;
@@ -200,7 +200,15 @@ struct Kernels {
 void *take_memory(size_t bytes);
 void give_memory(void *memory, size_t bytes);
 
-namespace generic { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
-namespace avx512 { extern const Kernels kernels; }
-namespace avx512_bf16 { extern const Kernels kernels; }
+namespace generic {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx512_bf16 {
+extern const Kernels kernels;
+}

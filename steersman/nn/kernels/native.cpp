@@ -81,7 +81,8 @@ class Rows {
 
   bool take(nb::handle from) {
     PyObject *kind = torchs().tensor;
-    return kind && PyObject_TypeCheck(from.ptr(), reinterpret_cast<PyTypeObject *>(kind)) ? tensor(from.ptr()) : other(from);
+    return kind && PyObject_TypeCheck(from.ptr(), reinterpret_cast<PyTypeObject *>(kind)) ? tensor(from.ptr())
+                                                                                          : other(from);
   }
   Number *data() const { return data_; }
   size_t ndim() const { return ndim_; }
@@ -211,18 +212,18 @@ float *floats(const char *name, const Maybe &array, std::initializer_list<int64_
 }
 
 int64_t size_at(const char *name, const Array &array, size_t axis) {
-  if (axis >= array.ndim())
-    throw nb::value_error((std::string(name) + ": too few axes in " + shape_of(array)).c_str());
+  if (axis >= array.ndim()) throw nb::value_error((std::string(name) + ": too few axes in " + shape_of(array)).c_str());
   return static_cast<int64_t>(array.shape(axis));
 }
 
 const int64_t *checked(const Lengths &lengths, int64_t batch, int64_t steps) {
   if (lengths.ndim() != 1 || static_cast<int64_t>(lengths.shape(0)) != batch)
-    throw nb::value_error(("lengths: expected shape (" + std::to_string(batch) + "), got " + shape_of(lengths)).c_str());
+    throw nb::value_error(
+        ("lengths: expected shape (" + std::to_string(batch) + "), got " + shape_of(lengths)).c_str());
   for (int64_t i = 0; i < batch; ++i)
     if (lengths.data()[i] < 0 || lengths.data()[i] > steps)
-      throw nb::value_error(("lengths: expected 0 to " + std::to_string(steps) + ", got " +
-                             std::to_string(lengths.data()[i])).c_str());
+      throw nb::value_error(
+          ("lengths: expected 0 to " + std::to_string(steps) + ", got " + std::to_string(lengths.data()[i])).c_str());
   return lengths.data();
 }
 
@@ -329,7 +330,8 @@ std::vector<float> together(const Array &bias, const Array &recurrent_bias, int6
   return sum;
 }
 
-InputGradients input_gradients(const Array &x, int64_t rows, const Maybe &dx, const Array &dweight, const Array &dbias) {
+InputGradients input_gradients(const Array &x, int64_t rows, const Maybe &dx, const Array &dweight,
+                               const Array &dbias) {
   InputGradients to;
   int64_t features = size_at("x", x, 2);
   to.dx = floats("dx", dx, {size_at("x", x, 0), size_at("x", x, 1), features});
@@ -350,8 +352,8 @@ struct SharedInputs {
 int64_t floats_for(int64_t numbers, bool half) { return half ? (numbers + 1) / 2 : numbers; }
 
 Lstm lstm(const Array &x, const Array &weight, const Array &bias, const Array &recurrent, const Array &recurrent_bias,
-          const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes, const Maybe &input_gain,
-          const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias, float epsilon) {
+          const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
+          const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias, float epsilon) {
   int64_t batch = size_at("x", x, 0), hidden = size_at("c0", c0, 1), out = size_at("h0", h0, 1);
   if (bool(gain) != bool(cell_gain) || bool(gain) != bool(cell_bias) || bool(gain) != bool(input_gain))
     throw nb::value_error("input_gain, gain, cell_gain and cell_bias: give all or none");
@@ -381,10 +383,10 @@ int64_t lstm_kept(int64_t hidden, bool normal, bool half) {
 }
 
 void lstm_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
-                  const Array &recurrent_bias, const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
-                  const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
-                  float epsilon, const Array &y, const Array &h, const Array &c, const Maybe &kept, bool half,
-                  int threads) {
+                  const Array &recurrent_bias, const Array &h0, const Array &c0, const Lengths &lengths,
+                  const Maybe &projection, const Maybe &peepholes, const Maybe &input_gain, const Maybe &gain,
+                  const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &y, const Array &h,
+                  const Array &c, const Maybe &kept, bool half, int threads) {
   Lstm p = lstm(x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths, projection, peepholes, input_gain, gain,
                 cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("x", x, 0);
@@ -398,13 +400,13 @@ void lstm_forward(const Array &x, const Array &weight, const Array &bias, const 
 }
 
 void lstm_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
-                   const Array &recurrent_bias, const Array &h0, const Array &c0, const Lengths &lengths, const Maybe &projection, const Maybe &peepholes,
-                   const Maybe &input_gain, const Maybe &gain, const Maybe &cell_gain, const Maybe &cell_bias,
-                   float epsilon, const Array &kept, const Array &y, const Array &dy, const Maybe &dh, const Maybe &dc,
-                   const Maybe &dx, const Array &dweight, const Array &dbias, const Array &drecurrent,
-                   const Maybe &dh0, const Maybe &dc0, const Maybe &dprojection, const Maybe &dpeepholes,
-                   const Maybe &dinput_gain, const Maybe &dgain, const Maybe &dcell_gain, const Maybe &dcell_bias,
-                   bool half, int threads) {
+                   const Array &recurrent_bias, const Array &h0, const Array &c0, const Lengths &lengths,
+                   const Maybe &projection, const Maybe &peepholes, const Maybe &input_gain, const Maybe &gain,
+                   const Maybe &cell_gain, const Maybe &cell_bias, float epsilon, const Array &kept, const Array &y,
+                   const Array &dy, const Maybe &dh, const Maybe &dc, const Maybe &dx, const Array &dweight,
+                   const Array &dbias, const Array &drecurrent, const Maybe &dh0, const Maybe &dc0,
+                   const Maybe &dprojection, const Maybe &dpeepholes, const Maybe &dinput_gain, const Maybe &dgain,
+                   const Maybe &dcell_gain, const Maybe &dcell_bias, bool half, int threads) {
   Lstm p = lstm(x, weight, bias, recurrent, recurrent_bias, h0, c0, lengths, projection, peepholes, input_gain, gain,
                 cell_gain, cell_bias, epsilon);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
@@ -417,7 +419,8 @@ void lstm_backward(const Array &x, const Array &weight, const Array &bias, const
   to.inputs = input_gradients(x, 4 * H, dx, dweight, dbias);
   to.dh0 = floats("dh0", dh0, {batch, p.out});
   to.dc0 = floats("dc0", dc0, {batch, H});
-  float *recur = floats("drecurrent", drecurrent, {4 * H, p.out}), *project = floats("dprojection", dprojection, {p.out, H});
+  float *recur = floats("drecurrent", drecurrent, {4 * H, p.out}),
+        *project = floats("dprojection", dprojection, {p.out, H});
   float *peep = floats("dpeepholes", dpeepholes, {3, H}), *dig = floats("dinput_gain", dinput_gain, {4 * H});
   float *dg = floats("dgain", dgain, {4 * H});
   float *dcg = floats("dcell_gain", dcell_gain, {H}), *dcb = floats("dcell_bias", dcell_bias, {H});
@@ -458,8 +461,8 @@ int64_t gru_kept(int64_t hidden, bool half) {
 }
 
 void gru_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
-                 const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool reset_after,
-                 const Array &y, const Array &h, const Maybe &kept, bool half, int threads) {
+                 const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool reset_after, const Array &y,
+                 const Array &h, const Maybe &kept, bool half, int threads) {
   Gru p = gru(x, weight, bias, recurrent, recurrent_bias, h0, lengths, reset_after);
   int64_t batch = size_at("x", x, 0);
   GruForward to;
@@ -509,7 +512,8 @@ Rnn rnn(const Array &x, const Array &weight, const Array &bias, const Array &rec
 }
 
 void rnn_forward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
-                 const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool relu, const Array &y, const Array &h, bool half, int threads) {
+                 const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool relu, const Array &y,
+                 const Array &h, bool half, int threads) {
   Rnn p = rnn(x, weight, bias, recurrent, recurrent_bias, h0, lengths, relu);
   int64_t batch = size_at("x", x, 0);
   RnnForward to{floats("y", y, {batch, p.steps, p.hidden}), floats("h", h, {batch, p.hidden})};
@@ -520,8 +524,7 @@ void rnn_forward(const Array &x, const Array &weight, const Array &bias, const A
 void rnn_backward(const Array &x, const Array &weight, const Array &bias, const Array &recurrent,
                   const Array &recurrent_bias, const Array &h0, const Lengths &lengths, bool relu, const Array &y,
                   const Array &dy, const Maybe &dh, const Maybe &dx, const Array &dweight, const Array &dbias,
-                  const Array &drecurrent, const Maybe &dh0, bool half,
-                  int threads) {
+                  const Array &drecurrent, const Maybe &dh0, bool half, int threads) {
   Rnn p = rnn(x, weight, bias, recurrent, recurrent_bias, h0, lengths, relu);
   int64_t batch = size_at("x", x, 0), H = p.hidden, T = p.steps;
   RnnBackward to;
@@ -549,19 +552,17 @@ Scan scan(const Array &a, const Array &b, const Array &h0, const Lengths &length
   return p;
 }
 
-void scan_forward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated,
-                  const Array &y, const Array &h, int threads) {
+void scan_forward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated, const Array &y,
+                  const Array &h, int threads) {
   Scan p = scan(a, b, h0, lengths, gated);
   int64_t batch = size_at("a", a, 0);
   float *to_y = floats("y", y, {batch, p.steps, p.hidden}), *to_h = floats("h", h, {batch, p.hidden});
-  in_threads(p.lengths, batch, threads, [&](const int64_t *rows, int64_t number, int64_t) {
-    chosen->scan_forward(p, to_y, to_h, rows, number);
-  });
+  in_threads(p.lengths, batch, threads,
+             [&](const int64_t *rows, int64_t number, int64_t) { chosen->scan_forward(p, to_y, to_h, rows, number); });
 }
 
-void scan_backward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated,
-                   const Array &y, const Array &dy, const Maybe &dh, const Array &da, const Array &db,
-                   const Maybe &dh0, int threads) {
+void scan_backward(const Array &a, const Array &b, const Array &h0, const Lengths &lengths, bool gated, const Array &y,
+                   const Array &dy, const Maybe &dh, const Array &da, const Array &db, const Maybe &dh0, int threads) {
   Scan p = scan(a, b, h0, lengths, gated);
   int64_t batch = size_at("a", a, 0), H = p.hidden, T = p.steps;
   const float *from_y = floats("y", y, {batch, T, H}), *from_dy = floats("dy", dy, {batch, T, H});
@@ -574,7 +575,8 @@ void scan_backward(const Array &a, const Array &b, const Array &h0, const Length
 }
 
 Rotation rotation(const Array &factor, const Array &inputs, const Array &h0, const Lengths &lengths) {
-  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1), hidden = size_at("factor", factor, 1);
+  int64_t batch = size_at("inputs", inputs, 0), steps = size_at("inputs", inputs, 1),
+          hidden = size_at("factor", factor, 1);
   Rotation p;
   p.steps = steps, p.hidden = hidden;
   p.factor = floats("factor", factor, {2, hidden});
@@ -741,8 +743,9 @@ LayerPtr zoneout_layer(const LayerPtr &layer, const std::vector<float> &shares) 
   if (layer->state_sizes.empty() || layer->state_sizes[0] < layer->out)
     throw nb::value_error("layer: its output is not the first tensor of its state");
   if (shares.size() < layer->state_sizes.size())
-    throw nb::value_error(("shares: expected " + std::to_string(layer->state_sizes.size()) + ", got " +
-                           std::to_string(shares.size())).c_str());
+    throw nb::value_error(
+        ("shares: expected " + std::to_string(layer->state_sizes.size()) + ", got " + std::to_string(shares.size()))
+            .c_str());
   LayerWeights l{};
   l.kind = LayerWeights::ZONEOUT, l.layers = {layer}, l.shares = shares;
   return made(l);
@@ -751,7 +754,8 @@ LayerPtr zoneout_layer(const LayerPtr &layer, const std::vector<float> &shares) 
 LayerPtr residual_layer(const LayerPtr &layer) {
   if (layer->features != layer->out)
     throw nb::value_error(("layer: takes " + std::to_string(layer->features) + " features and gives " +
-                           std::to_string(layer->out) + ", which can't be added").c_str());
+                           std::to_string(layer->out) + ", which can't be added")
+                              .c_str());
   LayerWeights l{};
   l.kind = LayerWeights::RESIDUAL, l.layers = {layer};
   return made(l);
@@ -763,7 +767,8 @@ LayerPtr stack_layer(const std::vector<LayerPtr> &layers) {
   for (size_t i = 1; i < layers.size(); ++i)
     if (layers[i]->features != layers[i - 1]->out)
       throw nb::value_error(("layers: one gives " + std::to_string(layers[i - 1]->out) + " features, the next takes " +
-                             std::to_string(layers[i]->features)).c_str());
+                             std::to_string(layers[i]->features))
+                                .c_str());
   LayerWeights l{};
   l.kind = LayerWeights::STACK, l.layers = layers;
   return made(l);
@@ -803,8 +808,8 @@ class Session {
     }
     PyBuffer_Release(&view);
     if (!good)
-      throw nb::value_error(("x: expected " + std::to_string(layer_->features) +
-                             " float32 numbers in one contiguous row").c_str());
+      throw nb::value_error(
+          ("x: expected " + std::to_string(layer_->features) + " float32 numbers in one contiguous row").c_str());
     return shown_;
   }
 

@@ -29,7 +29,8 @@ int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
 template <class Unit>
 class Memory {
  public:
-  explicit Memory(int64_t size, bool zeroed = true) : bytes_(std::max<int64_t>(size, 1) * sizeof(Unit)), data_(static_cast<Unit *>(take_memory(bytes_))) {
+  explicit Memory(int64_t size, bool zeroed = true)
+      : bytes_(std::max<int64_t>(size, 1) * sizeof(Unit)), data_(static_cast<Unit *>(take_memory(bytes_))) {
     if (zeroed) std::memset(data_, 0, bytes_);
   }
   Memory(Memory &&other) : bytes_(other.bytes_), data_(other.data_) { other.data_ = nullptr; }
@@ -197,7 +198,8 @@ class Packed {
         if (const float *from = row(r + i)) join_row<Number>(from, depth_, block_ + i * apart);
         else std::memset(block_ + i * apart, 0, units_ * sizeof(Unit));
       }
-      over_panels(block_, apart, apart, 1, number, out + r * so, so, {begin.row ? begin.row + r * begin.apart : nullptr, begin.apart});
+      over_panels(block_, apart, apart, 1, number, out + r * so, so,
+                  {begin.row ? begin.row + r * begin.apart : nullptr, begin.apart});
     }
   }
 
@@ -291,7 +293,7 @@ class Packed {
 
   int64_t depth_, units_, vectors_;
   Memory<Unit> data_;
-  mutable bool back_ = false;  // Which way it went last.
+  mutable bool back_ = false;      // Which way it went last.
   mutable Memory<Unit> block_{0};  // Rows on their way into a product.
 };
 
@@ -322,7 +324,8 @@ class Sums {
  public:
   Sums(float *out, int64_t rows, int64_t columns)
       : out_(out), rows_(rows), columns_(columns), direct_(padded(columns) == columns),
-        own_(direct_ ? 0 : rows * padded(columns)), wide(padded(columns)), data(direct_ ? out : static_cast<float *>(own_)) {}
+        own_(direct_ ? 0 : rows * padded(columns)), wide(padded(columns)),
+        data(direct_ ? out : static_cast<float *>(own_)) {}
 
   // Puts them where they belong, where they were not summed up there already.
   void finish() const {
@@ -347,8 +350,8 @@ void multiply_transposed(const Product &p, int64_t from, int64_t to) {
   Sums sums(p.out + from * p.columns, to - from, p.columns);
   Buffer bias(p.bias ? sums.wide : 0);
   if (p.bias) std::memcpy(bias, p.bias, p.columns * sizeof(float));
-  auto packed = Packed<Number>::by_columns(
-      p.depth, sums.wide, [&](int64_t n) { return n < p.columns ? p.b + n * p.depth : nullptr; });
+  auto packed = Packed<Number>::by_columns(p.depth, sums.wide,
+                                           [&](int64_t n) { return n < p.columns ? p.b + n * p.depth : nullptr; });
   packed.multiply(p.a + from * p.depth, p.depth, to - from, sums.data, sums.wide, p.bias ? Begin{bias, 0} : Begin{});
   sums.finish();
 }
@@ -369,9 +372,11 @@ class Outer {
   using Unit = typename Number::Unit;
   static constexpr int64_t MOST = BLOCK;
 
-  // Columns `from` to `to` of the left side's rows are the rows of the result; it is of no more than `most` depth at a time.
+  // Columns `from` to `to` of the left side's rows are the rows of the result; it is of no more than `most` depth at a
+  // time.
   Outer(int64_t from, int64_t to, int64_t most = MOST)
-      : from_(from), number_(to - from), line_(number_, false), turned_((number_ + TILE - 1) / TILE * TILE * most, false) {}
+      : from_(from), number_(to - from), line_(number_, false),
+        turned_((number_ + TILE - 1) / TILE * TILE * most, false) {}
 
   // `row(k)` points at the left side's floats.
   template <class Row>
@@ -382,14 +387,13 @@ class Outer {
       const float *a = row(k) + from_, *b = k + units < depth ? row(k + units) + from_ : nullptr;
       const Unit *line = Number::joined(a, b, number_, line_);
       int64_t r = 0;
-      for (; r + TILE <= number_; r += TILE)
-        std::memcpy(turned_ + r * units + k * TILE, line + r, TILE * sizeof(Unit));
+      for (; r + TILE <= number_; r += TILE) std::memcpy(turned_ + r * units + k * TILE, line + r, TILE * sizeof(Unit));
       if (r < number_) std::memcpy(turned_ + r * units + k * TILE, line + r, (number_ - r) * sizeof(Unit));
     }
   }
 
-  // Adds the products with the right side, whose `row(k)` points at `columns` floats, or is null for zeros; of the first
-  // `number` rows of the result.
+  // Adds the products with the right side, whose `row(k)` points at `columns` floats, or is null for zeros; of the
+  // first `number` rows of the result.
   template <class Row>
   void add(int64_t number, int64_t columns, Row row, float *sums, int64_t wide, bool begun) const {
     auto packed = Packed<Number>::by_rows(depth_, wide, columns, row);

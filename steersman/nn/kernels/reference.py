@@ -1,6 +1,6 @@
 """The recurrences in plain PyTorch: for any device and type, and what the C++ kernels are tested against.
 
-Arguments and results are those of the functions of the same names in `steersman.kernels`.
+Arguments and results are those of the functions of the same names in `steersman.nn.kernels`.
 """
 
 import torch
@@ -34,10 +34,10 @@ def lstm(
         new_h = torch.sigmoid(o) * torch.tanh(cell)
         if projection is not None:
             new_h = F.linear(new_h, projection)
-        h, y = _go_on(lengths, t, new_h, h)
-        c, _ = _go_on(lengths, t, new_c, c)
+        h, y = advance(lengths, t, new_h, h)
+        c, _ = advance(lengths, t, new_c, c)
         shown.append(y)
-    return _stacked(shown, h, inputs), h, c
+    return stacked(shown, h), h, c
 
 
 def gru(
@@ -53,26 +53,26 @@ def gru(
         else:
             n = F.linear(r * h, recurrent[2 * size :], bias[2 * size :])
         n = torch.tanh(x[:, 2 * size :] + n)
-        h, y = _go_on(lengths, t, n + z * (h - n), h)
+        h, y = advance(lengths, t, n + z * (h - n), h)
         shown.append(y)
-    return _stacked(shown, h, inputs), h
+    return stacked(shown, h), h
 
 
 def rnn(inputs: Tensor, recurrent: Tensor, h: Tensor, lengths: Tensor, relu: bool = False) -> tuple[Tensor, Tensor]:
     shown = []
     for t in range(inputs.shape[1]):
         new = inputs[:, t] + F.linear(h, recurrent)
-        h, y = _go_on(lengths, t, torch.relu(new) if relu else torch.tanh(new), h)
+        h, y = advance(lengths, t, torch.relu(new) if relu else torch.tanh(new), h)
         shown.append(y)
-    return _stacked(shown, h, inputs), h
+    return stacked(shown, h), h
 
 
 def scan(a: Tensor, b: Tensor, h: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     shown = []
     for t in range(a.shape[1]):
-        h, y = _go_on(lengths, t, a[:, t] * h + b[:, t], h)
+        h, y = advance(lengths, t, a[:, t] * h + b[:, t], h)
         shown.append(y)
-    return _stacked(shown, h, a), h
+    return stacked(shown, h), h
 
 
 def min_gru(gate: Tensor, candidate: Tensor, h: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,16 +91,17 @@ def rotate(rotation: Tensor, inputs: Tensor, h: Tensor, lengths: Tensor) -> tupl
     for t in range(inputs.shape[1]):
         a, b = h.chunk(2, 1)
         turned = torch.cat((real * a - imaginary * b, real * b + imaginary * a), 1)
-        h, y = _go_on(lengths, t, turned + inputs[:, t], h)
+        h, y = advance(lengths, t, turned + inputs[:, t], h)
         shown.append(y)
-    return _stacked(shown, h, inputs), h
+    return stacked(shown, h), h
 
 
-def _go_on(lengths: Tensor, t: int, new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+def advance(lengths: Tensor, t: int, new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
     """State and output of rows that last beyond step t; the others keep their state and give 0."""
     there = (lengths > t).unsqueeze(1)
     return torch.where(there, new, old), torch.where(there, new, 0.0)
 
 
-def _stacked(shown: list[Tensor], h: Tensor, inputs: Tensor) -> Tensor:
-    return torch.stack(shown, 1) if shown else inputs.new_zeros(len(inputs), 0, h.shape[1])
+def stacked(shown: list[Tensor], h: Tensor) -> Tensor:
+    """Outputs of all steps, (batch time hidden)."""
+    return torch.stack(shown, 1) if shown else h.new_zeros(len(h), 0, h.shape[1])
