@@ -153,7 +153,7 @@ BAD = [
     ("train nowhere.py:it", "there is no Python file nowhere.py"),
     ("train own.py:lauder", "no function 'lauder'"),
     ("train own.py:nothing", "gives a NoneType, not a Recipe"),
-    ("train own.py:deaf", "can't be called with the folders"),
+    ("train own.py:deaf", "can't be called with the records"),
     ("train broken.py:broken", "can't be imported: SyntaxError"),
     ("evaluate", "Missing from steersman evaluate"),
     ("evaluate runs/echo --bezide runs/echo", "--beside"),
@@ -364,7 +364,8 @@ def test_a_pipe_that_breaks_ends_a_command_quietly(place, line):
     os.close(reading)
     with open(writing, "w") as broken:
         command = [sys.executable, "-m", "steersman", *shlex.split(line)]
-        done = subprocess.run(command, cwd=place, stdout=broken, stderr=subprocess.PIPE, text=True)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(command, cwd=place, env=buffered, stdout=broken, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
