@@ -123,7 +123,7 @@ class Core(nn.Module):
         """
         if type(self).step_gates is Core.step_gates:
             return {}
-        found = self.step_gates(x.flatten(0, 1), self._befores(x, state))
+        found = self.step_gates(x.flatten(0, 1), self._states_before(x, state))
         return {name: value.unflatten(0, x.shape[:2]) for name, value in found.items()}
 
     def step_gates(self, x: Float[Tensor, "batch feature"], state: State) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class Core(nn.Module):
                 y, _ = layer.core(x, layer.state)
                 x = y + x if layer.adds else y
 
-    def _befores(self, x: Tensor, state: State) -> State:
+    def _states_before(self, x: Tensor, state: State) -> State:
         """The state before every step (batch*time ...)."""
         held, time = [state], x.shape[1]
         for t in range(time - 1):
