@@ -1,7 +1,7 @@
 """Every route and every message, once: the app's routes, its checks and its descriptions are made of these tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..version import __version__
@@ -14,6 +14,10 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 BOOLEAN: Schema = {"type": "boolean"}
 NAMED: Schema = {"type": "object", "additionalProperties": NUMBER}
 """Numbers by name."""
+WORDS: Schema = {"type": "object", "additionalProperties": {"type": ["number", "string"], "maxLength": 1000}}
+"""What is said, by name: a number, or words."""
+FACTS: Schema = {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean"], "maxLength": 1000}}
+"""Facts of a world by name, which ends in the unit where there is one: speed_mps."""
 PICTURE: Schema = {"type": "string", "format": "binary"}
 
 
@@ -26,9 +30,18 @@ def listed(items: Schema, length: int | None = None) -> Schema:
     return {"type": "array", "items": items, **ends}
 
 
+RANGES: Schema = {"type": "object", "additionalProperties": listed(NUMBER, 2)}
+"""From where to where, by name."""
+
+
 def maybe(schema: Schema) -> Schema:
     """Or null."""
     return schema | {"type": [schema["type"], "null"]}
+
+
+def old(schema: Schema) -> Schema:
+    """As the first protocol had it: kept for its clients."""
+    return schema | {"deprecated": True}
 
 
 def record(**fields: Schema) -> Schema:
@@ -51,11 +64,15 @@ def typed(kinds: Mapping[str, Schema]) -> dict[str, Schema]:
 FAULT = record(error=TEXT, do=TEXT)
 GOODBYE = record(why=TEXT)
 PREDICTION = record(n=COUNT, prediction=NAMED, latency_ms=NUMBER, dropped=COUNT)
-CONTROLS = {"steer": between(-1, 1), "gas": between(0, 1), "brake": between(0, 1)}
+PROTOCOL = 2
+"""Of the page's socket. The first named a car's controls and facts; what it had is still sent and taken."""
+FIRST: dict[str, Any] = {"speed_mps": None, "score": None, "lap": False}
+"""Facts that stood in a moment by themselves in the first protocol, with what stands there where there is none."""
 
 TO_STAGE = typed(
     {
-        "wheel": record(**CONTROLS),
+        "control": record(values=NAMED),
+        "wheel": old({"type": "object", "properties": {}, "required": [], "additionalProperties": NUMBER}),
         "release": record(),
         "pause": record(paused=BOOLEAN),
         "restart": record(),
@@ -70,11 +87,14 @@ FROM_STAGE = typed(
         "hello": record(
             run=TEXT,
             recipe=TEXT,
-            source={"type": "string", "enum": ["simulator", "log", "video", "webcam", "training"]},
-            wheel=BOOLEAN,
+            protocol=COUNT,
+            source={"type": "string", "enum": ["simulator", "log", "video", "webcam", "training", "text"]},
+            panels=listed(TEXT),
+            controls=RANGES,
+            wheel=old(BOOLEAN),
             targets=listed(TEXT),
             units={"type": "object", "additionalProperties": TEXT},
-            range={"type": "object", "additionalProperties": listed(NUMBER, 2)},
+            range=RANGES,
             rate_hz=NUMBER,
             version=COUNT,
             belts=listed(record(layer=COUNT, gates=listed(TEXT), units=COUNT)),
@@ -88,12 +108,14 @@ FROM_STAGE = typed(
             time_s=NUMBER,
             record=TEXT,
             prediction=NAMED,
+            said=WORDS,
             truth=maybe({"type": "object", "additionalProperties": maybe(NUMBER)}),
-            driven=maybe(record(**CONTROLS)),
+            driven=maybe(NAMED),
             hands={"type": "string", "enum": ["model", "person"]},
-            speed_mps=maybe(NUMBER),
-            score=maybe(NUMBER),
-            lap=BOOLEAN,
+            facts=FACTS,
+            speed_mps=old(maybe(NUMBER)),
+            score=old(maybe(NUMBER)),
+            lap=old(BOOLEAN),
             latency_ms=record(now=NUMBER, median=NUMBER, p99=NUMBER),
             dropped=COUNT,
             version=COUNT,
@@ -125,11 +147,31 @@ FROM_STEP = {
     "goodbye": typed({"goodbye": GOODBYE})["goodbye"],
 }
 
+MOST_TEXT = 10_000
+"""Characters of a text that something is to be said about, whatever the limit is set to."""
+MOST_WEIGHTS = 10_000
+"""Of attention; where there are more the picture of it is left out."""
+LONG: Schema = {"type": "string", "maxLength": MOST_TEXT}
+TO_SAY = record(text=LONG)
+"""What `/api/say` takes."""
+ATTENTION = record(source=listed(TEXT), target=listed(TEXT), weights=listed(listed(between(0, 1))))
+"""A row of weights for each piece of what was said, a column for each piece of what was read."""
+SAID = record(
+    text={"type": "string"},
+    pieces=listed(TEXT),
+    unknown=COUNT,
+    score=maybe(NUMBER),
+    attention=maybe(ATTENTION),
+    latency_ms=NUMBER,
+)
+"""What was said: the pieces it is made of, how many of what was read are unknown, the log-probability."""
+
 ABOUT = record(
     steersman=TEXT,
     run=TEXT,
     recipe=TEXT,
-    takes={"type": "string", "enum": ["picture", "token", "numbers"]},
+    panels=listed(TEXT),
+    takes={"type": "string", "enum": ["picture", "token", "numbers", "text"]},
     shape=listed(COUNT),
     targets=listed(TEXT),
     units={"type": "object", "additionalProperties": TEXT},
@@ -199,7 +241,24 @@ def command(message: Any) -> dict[str, Any]:
         raise Refused("there is no such message", do)
     if wrong := check(message, TO_STAGE[kind]):
         raise Refused(wrong, do)
+    if kind == "wheel":
+        return {"type": "control", "values": {name: value for name, value in message.items() if name != "type"}}
     return message
+
+
+def controlled(values: Any, controls: Mapping[str, tuple[float, float]]) -> None:
+    """Refused where values are not those of a world's controls, all of them and each within its range."""
+    if wrong := check(values, record(**{name: between(*ends) for name, ends in controls.items()}), "values"):
+        raise Refused(wrong, "send every control that `hello` names, within its range")
+
+
+def asked(message: Any, most: int) -> str:
+    """The text in what `/api/say` was sent. Refused where there is none, or it is longer than `most` characters."""
+    if wrong := check(message, TO_SAY):
+        raise Refused(wrong, 'send {"text": ...} as /api/openapi.json says')
+    if len(message["text"]) > most:
+        raise Refused(f"a text of over {most} characters", "send less, such as a sentence at a time", 413)
+    return message["text"]
 
 
 @dataclass(frozen=True)
@@ -212,10 +271,12 @@ class Operation:
     about: str
     answer: Schema | str
     """Of JSON its schema, else the type of what comes."""
-    body: bool = False
-    """Takes a step: a picture, or JSON."""
+    body: Mapping[str, Schema] = field(default_factory=dict)
+    """What it takes: schemas by the type of what is sent."""
 
 
+A_STEP = {"image/jpeg": PICTURE, "image/png": PICTURE, "application/json": {"oneOf": list(TO_STEP.values())}}
+A_TEXT = {"application/json": TO_SAY}
 SESSION = record(session=TEXT)
 STEPPED = {"oneOf": [PREDICTION, BEGUN]}
 OPERATIONS = (
@@ -225,9 +286,10 @@ OPERATIONS = (
     Operation("GET", "/api/openapi.json", "openapi", "This description", {"type": "object"}),
     Operation("GET", "/api/asyncapi.json", "asyncapi", "The WebSockets' messages", {"type": "object"}),
     Operation("POST", "/api/sessions", "open_session", "Opens a session: a sequence at its beginning", SESSION),
-    Operation("POST", "/api/sessions/{id}/step", "step_session", "One step of a session", STEPPED, body=True),
+    Operation("POST", "/api/sessions/{id}/step", "step_session", "One step of a session", STEPPED, A_STEP),
     Operation("POST", "/api/sessions/{id}/reset", "reset_session", "Begins the sequence anew", SESSION),
     Operation("DELETE", "/api/sessions/{id}", "end_session", "Ends a session", SESSION),
+    Operation("POST", "/api/say", "say", "What a model that reads whole texts says about one", SAID, A_TEXT),
 )
 SOCKETS = {
     "/api/step": ("step_socket", "A session for as long as it is open", TO_STEP, FROM_STEP),
@@ -251,8 +313,8 @@ def openapi(limits: Limits) -> dict[str, Any]:
         names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
         said["parameters"] = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
         if one.body:
-            kinds = {"image/jpeg": PICTURE, "image/png": PICTURE, "application/json": {"oneOf": list(TO_STEP.values())}}
-            said["requestBody"] = {"required": True, "content": {k: {"schema": s} for k, s in kinds.items()}}
+            content = {kind: {"schema": schema} for kind, schema in one.body.items()}
+            said["requestBody"] = {"required": True, "content": content}
         paths.setdefault(one.path, {})[one.method.lower()] = said
     return {
         "openapi": "3.1.0",

@@ -17,15 +17,16 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..export.folder import unit
-from ..export.session import Stepping
+from ..processes import num_cores
+from ..version import __version__
 from ..processes import num_cores
 from ..version import __version__
 from . import api
 from .guards import Guard, Guarded
 from .limits import Bucket, Limits, Refused
 from .sessions import Session, Sessions, idle, parsed
-from .stage import Stage, Viewer
+from .viewers import Audience, Viewer
+from .words import Words
 
 KINDS = {
     "html": "text/html; charset=utf-8",
@@ -36,6 +37,8 @@ KINDS = {
 JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 MOST_COMMAND = 10_000
 """Characters of a page's message."""
+MOST_ASKED = 12 * api.MOST_TEXT + 100
+"""Characters of what `/api/say` is sent: JSON may write any character as two escapes of six."""
 SWEEP_S = 1.0
 GONE = (WebSocketDisconnect, OSError)
 """What is raised when the other side is no longer there."""
@@ -88,9 +91,10 @@ class Ended:
 class Live:
     """A model live. `app` is what an ASGI server runs."""
 
-    def __init__(self, stage: Stage, guard: Guard, limits: Limits | None = None):
+    def __init__(self, stage: Audience, guard: Guard, limits: Limits | None = None):
         self.stage, self.guard, self.limits = stage, guard, limits or Limits()
-        self.sessions = Sessions(Stepping(stage.model), self.limits, num_cores())
+        self.sessions = Sessions(stage.stepping(), self.limits, num_cores(), stage.no_step)
+        self.words = Words(stage.speaker, self.limits) if stage.speaker else None
         self._inboxes: set[Inbox] = set()
         self._pages, self._ending = 0, None
         routes = [Route(one.path, getattr(self, one.name), methods=[one.method]) for one in api.OPERATIONS]
@@ -108,6 +112,8 @@ class Live:
         finally:
             sweeping.cancel()
             self.sessions.close()
+            if self.words:
+                self.words.close()
             await asyncio.to_thread(self.stage.stop)
 
     async def _sweep(self) -> None:
@@ -141,19 +147,12 @@ class Live:
         return _file(request.path_params["name"])
 
     async def about(self, request: Request) -> Response:
-        model = self.stage.model
-        shape = model.encoder.raw
-        takes = "picture" if len(shape) == 3 else "token" if hasattr(model.encoder, "symbols") else "numbers"
         return JSONResponse(
             {
                 "steersman": __version__,
                 "run": self.stage.run,
                 "recipe": self.stage.recipe,
-                "takes": takes,
-                "shape": list(shape),
-                "targets": list(model.head.targets),
-                "units": {name: unit(name) for name in model.head.targets},
-                "rate_hz": round(self.stage.show.rate_hz, 3),
+                **self.stage.about(),
                 "limits": vars(self.limits),
                 "sessions": len(self.sessions),
                 "viewers": self._pages,
@@ -189,6 +188,13 @@ class Live:
         self.sessions.end(session.id, "it was asked to")
         return JSONResponse({"session": session.id})
 
+    async def say(self, request: Request) -> Response:
+        body = await self._body(request)
+        if self.words is None:
+            raise Refused("this model says nothing about whole texts", "open a session: POST /api/sessions", 409)
+        text = api.asked(parsed(body, MOST_ASKED), self.limits.characters)
+        return JSONResponse(await self.words.say(text))
+
     def _session(self, request: Request) -> Session:
         session = self.sessions[request.path_params["id"]]
         session.bucket.take()
@@ -218,8 +224,7 @@ class Live:
 
     async def _steps(self, socket: WebSocket, session: Session, inbox: Inbox) -> None:
         """Answers each message of a program, until one side has enough."""
-        pictures = len(self.stage.model.encoder.raw) == 3
-        reading = asyncio.create_task(_read(socket, inbox, session.bucket, drop=pictures))
+        reading = asyncio.create_task(_read(socket, inbox, session.bucket, drop=session.takes == "picture"))
         try:
             while True:
                 try:

@@ -42,6 +42,10 @@ class Limits(Spec):
     """Of one picture, read in its header before it is decoded."""
     rate_hz: float = 200.0
     """Messages a second of one session or page, in the mean over a second or two; on a WebSocket more of them wait."""
+    characters: int = 2000
+    """Of a text that something is to be said about."""
+    say_s: float = 20.0
+    """In which that has to be said."""
     idle_s: float = 120.0
     """Without a step, after which a session is dropped."""
     arrival_s: float = 10.0
@@ -49,8 +53,9 @@ class Limits(Spec):
 
     BOUNDS = {
         **dict.fromkeys(("sessions", "viewers", "connections", "frame_bytes", "pixels"), (1, inf)),
+        "characters": (1, 10_000),
         "rate_hz": (1, 1e6),
-        **dict.fromkeys(("idle_s", "arrival_s"), (0.01, 1e6)),
+        **dict.fromkeys(("say_s", "idle_s", "arrival_s"), (0.01, 1e6)),
     }
 
 

@@ -37,7 +37,7 @@ def seated(
     wheel, learner = Wheel(recorder), Learner(run, recordings, tell, stage.swap, say, learning=learning or Learning())
     stage.wheel, stage.recorded = wheel, recorder.num_drives
     stage.on |= {
-        "wheel": wheel.take,
+        "control": lambda message: wheel.take(message["values"]),
         "release": lambda _: wheel.release(),
         "learn": lambda _: learner.start(),
     }

@@ -5,7 +5,7 @@ import errno
 import secrets
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,35 @@ from ..errors import UserError
 from .app import Live
 from .guards import EVERYWHERE, Guard, origin
 from .limits import Limits, Refused
-from .stage import Stage
+from .viewers import Audience
 
+PRIVATE = {
+    H11Protocol: ("app", "conn", "connections", "loop", "transport", "data_received", "send_400_response"),
+    WebSocketsSansIOProtocol: (
+        "close_sent",
+        "close_timeout",
+        "handshake_complete",
+        "loop",
+        "transport",
+        "run_asgi",
+        "send",
+    ),
+}
+"""What is built on here of uvicorn's own protocols, which promise nothing."""
+
+
+def check_protocols(private: Mapping[type, Sequence[str]] = PRIVATE) -> None:
+    """UserError where the uvicorn that is installed lacks some of it."""
+    for protocol, names in private.items():
+        known = {*dir(protocol), *protocol.__init__.__code__.co_names}
+        if missing := [name for name in names if name not in known]:
+            raise UserError(
+                f"uvicorn {uvicorn.__version__} does not fit: its {protocol.__name__} has no {', '.join(missing)}; "
+                "run: pip install 'steersman[live]'"
+            )
+
+
+check_protocols()
 HERE = "127.0.0.1"
 FAREWELL_S = 2.0
 """In which clients have to be gone once they were told."""
@@ -145,13 +172,13 @@ def guarding(listening: socket.socket, host: str = HERE, origins: Sequence[str] 
     return Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24), found)
 
 
-def prepared(stage: Stage, guard: Guard, limits: Limits | None = None) -> Server:
+def prepared(stage: Audience, guard: Guard, limits: Limits | None = None) -> Server:
     torch.set_num_threads(1)  # One step of a small network is quickest on one thread.
     return Server(Live(stage, guard, limits))
 
 
 @contextmanager
-def running(stage: Stage, limits: Limits | None = None) -> Iterator[Live]:
+def running(stage: Audience, limits: Limits | None = None) -> Iterator[Live]:
     """A server on a free port of this machine, in a thread, as long as the block lasts."""
     listening = bound(HERE, 0)
     server = prepared(stage, guarding(listening), limits)

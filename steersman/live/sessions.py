@@ -30,6 +30,7 @@ class Session:
     def __init__(self, number: str, stepping: Stepping, limits: Limits, pool: ThreadPoolExecutor):
         self.id, self._sequence, self._limits, self._pool = number, stepping.session(), limits, pool
         self._model = stepping.model
+        self.takes = takes_of(self._model)
         self.bucket, self.used, self.answered = Bucket(limits.rate_hz), time.monotonic(), 0
         self.busy = asyncio.Lock()
 
@@ -46,7 +47,7 @@ class Session:
 
     def _step(self, data: bytes | str) -> dict[str, Any]:
         shape = self._model.encoder.raw
-        if len(shape) == 3 and isinstance(data, bytes):
+        if self.takes == "picture" and isinstance(data, bytes):
             raw = fitted(decode(data, self._limits.pixels), shape)
         else:
             message = stepped(parsed(data, MOST_BYTES * (int(np.prod(shape)) if len(shape) < 3 else 1)))
@@ -61,6 +62,13 @@ class Session:
         self.answered += 1
         finite(prediction)
         return {"prediction": prediction, "latency_ms": round(latency_ms, 3)}
+
+
+def takes_of(model: Model) -> str:
+    """What one of its steps is: a picture, a token or numbers."""
+    if len(model.encoder.raw) == 3:
+        return "picture"
+    return "token" if model.encoder.symbols else "numbers"
 
 
 def parsed(data: bytes | str, most: int) -> dict[str, Any]:
@@ -86,7 +94,7 @@ def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
     if len(shape) == 3:
         raise Refused("this model takes pictures", "send a JPEG or PNG")
     x = message["x"]
-    tokens = hasattr(model.encoder, "symbols")
+    tokens = takes_of(model) == "token"
     if tokens and isinstance(x, str) and len(x) == 1:
         x = ord(x)
     do = 'send {"x": "a"} or its number' if tokens else f'send {{"x": numbers in the shape {list(shape)}}}'
@@ -108,8 +116,9 @@ def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
 class Sessions:
     """All of them: as many as the limit allows; one that nobody used for long is dropped, and it is known why."""
 
-    def __init__(self, stepping: Stepping, limits: Limits, threads: int):
-        self._stepping, self._limits = stepping, limits
+    def __init__(self, stepping: Stepping | None, limits: Limits, threads: int, no_step: str = ""):
+        """Without a stepping there are none, and it is said why."""
+        self._stepping, self._limits, self._no_step = stepping, limits, no_step
         self._pool = ThreadPoolExecutor(threads, "step")
         self._open: dict[str, Session] = {}
         self._connected: set[Session] = set()
@@ -119,6 +128,8 @@ class Sessions:
         return len(self._open) + len(self._connected)
 
     def _new(self) -> Session:
+        if self._stepping is None:
+            raise Refused(f"this model can't be run live a step at a time: {self._no_step}", "ask /api/say", 409)
         if len(self) >= self._limits.sessions:
             do = "end one, or start the server with a higher --limits.sessions"
             raise Refused(f"{self._limits.sessions} sessions are open already", do, 503)

@@ -1,13 +1,12 @@
 """The one running show of a server: source, model, and what viewers are told of each step."""
 
-import json
 import queue
-import struct
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,17 +19,20 @@ from ..export.session import Stepping
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.run import Run
+from . import api
 from .insight import Insight
 from .limits import Limits, Refused, finite
+from .panels import controls, panels, usual
 from .pictures import jpeg, png
+from .sessions import takes_of
 from .shows import Shot, Show, Source
+from .viewers import Audience, Moment, Texts, Viewer
+from .words import Speaker
 
 GATES_HZ, LOOK_HZ = 10.0, 5.0
 """How often it is looked into the model."""
 LATENCIES = 500
 """Steps over which median and 99th percentile are taken."""
-MOST_EVENTS = 500
-"""That wait for one viewer; who takes none of them for so long is gone."""
 MOST_COMMANDS = 500
 """That wait for the next step."""
 BEHIND_S = 0.25
@@ -57,53 +59,18 @@ class Wheel(Protocol):
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What viewers are told of one step; the same for all but for what each of them missed."""
+class Answer:
+    """What the model said of a shot, and what was seen inside it."""
 
-    header: dict[str, Any]
-    picture: bytes
-    look: bytes
-
-    def message(self, dropped: int) -> bytes:
-        sizes = {"picture_bytes": len(self.picture), "look_bytes": len(self.look)}
-        header = self.header | sizes | {"dropped": self.header["dropped"] + dropped}
-        header = json.dumps(header, allow_nan=False).encode()
-        return struct.pack("<I", len(header)) + header + self.picture + self.look
+    prediction: dict[str, float]
+    said: dict[str, float | str]
+    version: int
+    gates: list[list[list[float]]] | None
+    look: np.ndarray | None
 
 
-class Viewer:
-    """One page that watches: the newest moment, and every event. `wake` is called from the stage's thread."""
-
-    def __init__(self, wake: Callable[[], None]):
-        self._wake, self._lock = wake, threading.Lock()
-        self._moment: Moment | None = None
-        self._events: deque[dict[str, Any]] = deque()
-        self.dropped, self.gone = 0, False
-
-    def show(self, moment: Moment) -> None:
-        with self._lock:
-            self.dropped += self._moment is not None
-            self._moment = moment
-        self._wake()
-
-    def tell(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            self.gone = self.gone or len(self._events) >= MOST_EVENTS
-            if not self.gone:
-                self._events.append(event)
-        self._wake()
-
-    def take(self) -> tuple[list[dict[str, Any]], bytes | None]:
-        """All events that wait, and the message of the newest moment."""
-        with self._lock:
-            events, moment = list(self._events), self._moment
-            self._events.clear()
-            self._moment, dropped = None, self.dropped
-        return events, moment.message(dropped) if moment else None
-
-
-class Stage:
-    """Runs in a thread of its own, while somebody watches; `stop` ends it.
+class Stage(Audience):
+    """A model's steps on a show. Runs in a thread of its own, while somebody watches; `stop` ends it.
 
     `on` says what is done at a command of a page, by its type; others add their own. `say` is told what goes wrong
     in words that may name a path, which no viewer is told.
@@ -117,8 +84,11 @@ class Stage:
         show: Show,
         wheel: Wheel | None = None,
         say: Callable[[str], None] = print,
+        panels: Sequence[str] = (),
+        speaker: Speaker | None = None,
     ):
-        self.run, self.recipe, self.show, self.wheel, self.say = run, recipe, show, wheel, say
+        super().__init__(run, recipe, show, speaker)
+        self.wheel, self.say, self._panels = wheel, say, tuple(panels)
         self.version, self.recorded = 1, 0
         self._lock = threading.Lock()  # Of the model, against a swap in the middle of a step.
         self.model, self._sequence, self._insight = model, Stepping(model).session(), Insight(model)
@@ -127,10 +97,7 @@ class Stage:
             "restart": lambda _: self.show.restart(),
             "record": lambda message: self.show.choose(message["name"]),
         }
-        self.past: Callable[[], Sequence[dict[str, Any]]] = list
-        """Events that a page which comes later is told first."""
-        self._viewers: set[Viewer] = set()
-        self._watched, self._stopping = threading.Event(), threading.Event()
+        self._stopping = threading.Event()
         self._commands: queue.Queue[tuple[dict[str, Any], Viewer | None]] = queue.Queue(MOST_COMMANDS)
         self.paused, self._record, self._steps = False, "", 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
@@ -149,34 +116,22 @@ class Stage:
         if self._thread.is_alive():
             self._thread.join(10)
 
+    @property
+    def panels(self) -> tuple[str, ...]:
+        return (*self._panels, *(("hands",) if self.wheel else ()), *super().panels)
+
     def subscribe(self, wake: Callable[[], None]) -> Viewer:
-        viewer = Viewer(wake)
-        for event in self.past():
-            viewer.tell(event)
+        viewer = super().subscribe(wake)
         if self._fault:
             viewer.tell(self._fault)
-        self._viewers.add(viewer)
-        self._watched.set()
         return viewer
-
-    def unsubscribe(self, viewer: Viewer) -> None:
-        self._viewers.discard(viewer)
-        if not self._viewers:
-            self._watched.clear()
-
-    @property
-    def is_watched(self) -> bool:
-        return self._watched.is_set()
-
-    def publish(self, event: dict[str, Any]) -> None:
-        """Tells every viewer; no event is dropped."""
-        for viewer in list(self._viewers):
-            viewer.tell(event)
 
     def command(self, message: dict[str, Any], viewer: Viewer | None = None) -> None:
         """Obeyed before the next step; the viewer is told where that is refused."""
         if message["type"] not in self.on:
-            raise Refused(f"{message['type']} is not for this source", "watch, or start the server with another")
+            super().command(message, viewer)
+        if message["type"] == "control":
+            api.controlled(message["values"], controls(self.show))
         if self._fault:
             raise BROKEN
         try:
@@ -193,25 +148,26 @@ class Stage:
         self.publish({"type": "swapped", "version": version})
 
     def hello(self) -> dict[str, Any]:
-        """What a page is told first."""
         targets = list(self.model.head.targets)
-        return {
-            "type": "hello",
-            "run": self.run,
-            "recipe": self.recipe,
-            "source": self.show.source,
+        return super().hello() | {
+            "controls": {name: list(ends) for name, ends in controls(self.show).items()},
             "wheel": self.wheel is not None,
             "targets": targets,
             "units": {name: unit(name) for name in targets},
-            "range": usual(self.model),
-            "rate_hz": round(self.show.rate_hz, 3),
+            "range": usual(self.model.head),
             "version": self.version,
             "belts": self._insight.layers,
-            "records": self.show.records,
             "recorded": self.recorded,
-            "size": list(self.show.size),
             "paused": self.paused,
         }
+
+    def stepping(self) -> Stepping:
+        return Stepping(self.model)
+
+    def about(self) -> dict[str, Any]:
+        encoder, targets = self.model.encoder, list(self.model.head.targets)
+        takes = {"takes": takes_of(self.model), "shape": list(encoder.raw), "targets": targets}
+        return super().about() | takes | {"units": {name: unit(name) for name in targets}}
 
     # In the stage's own thread:
 
@@ -276,50 +232,60 @@ class Stage:
             return 0.0
         if shot.first:
             self._begin(shot.record)
-        with self._lock:
-            if shot.first:
-                self._sequence.reset()
-            sequence, insight, version = self._sequence, self._insight, self.version
-            due = {"gates": self._is_due(GATES_HZ), "look": self._is_due(LOOK_HZ, 1)}
-            before = sequence.state if any(due.values()) else []
-            began = time.perf_counter()
-            prediction = sequence.step(shot.raw)
-            self._tick(1e3 * (time.perf_counter() - began))
         try:
-            finite(prediction)
+            answer = self._answered(shot)
         except Refused as refused:
             self.publish({"type": "error", **refused.json()})
             self._pause(True)
             return 0.0
-        gates = insight.gates(shot.raw, before) if due["gates"] else None
-        look = insight.look(shot.raw, before) if due["look"] else None
-        driven = self._driven(shot, prediction)
-        header = {
+        driven = self._driven(shot, answer.prediction)
+        scene = b"" if shot.scene is None else jpeg(shot.scene)
+        look = b"" if answer.look is None else png(answer.look)
+        self._tell(Moment(self._header(shot, answer, driven), scene, look))
+        self._steps += 1
+        return self.show.advance(driven)
+
+    def _answered(self, shot: Shot) -> Answer:
+        """The model's step, and what is to be seen of it this time. Refused where it says what is no number."""
+        due = {"gates": self._is_due(GATES_HZ), "look": self._is_due(LOOK_HZ, 1)}
+        with self._lock:
+            if shot.first:
+                self._sequence.reset()
+            sequence, insight, head, version = self._sequence, self._insight, self.model.head, self.version
+            before = sequence.state if any(due.values()) else None
+            began = time.perf_counter()
+            prediction = sequence.step(shot.raw)
+            self._tick(1e3 * (time.perf_counter() - began))
+        finite(prediction)
+        inside = None if before is None else insight.at(shot.raw, before)
+        gates = inside.gates() if inside and due["gates"] else None
+        look = inside.look() if inside and due["look"] else None
+        return Answer(prediction, head.said(prediction), version, gates, look)
+
+    def _header(self, shot: Shot, answer: Answer, driven: np.ndarray | None) -> dict[str, Any]:
+        facts = dict(shot.facts)
+        return {
             "type": "moment",
             "n": self._steps,
             "time_s": round(shot.time_s, 3),
             "record": shot.record,
-            "prediction": prediction,
+            "prediction": answer.prediction,
+            "said": answer.said,
             "truth": shot.truth,
-            "driven": None if driven is None else dict(zip(("steer", "gas", "brake"), driven.tolist(), strict=True)),
+            "driven": None if driven is None else dict(zip(controls(self.show), driven.tolist(), strict=True)),
             "hands": self.wheel.hands if self.wheel else "model",
-            **dict.fromkeys(("speed_mps", "score")),
-            "lap": False,
-            **dict(shot.facts),
+            "facts": facts,
+            **api.FIRST,
+            **{name: value for name, value in facts.items() if name in api.FIRST},
             "latency_ms": self._latency,
             "dropped": getattr(self.show, "dropped", 0),
-            "version": version,
-            "gates": gates,
+            "version": answer.version,
+            "gates": answer.gates,
         }
-        moment = Moment(
-            header,
-            b"" if shot.scene is None else jpeg(shot.scene),
-            b"" if look is None else png(look),
-        )
+
+    def _tell(self, moment: Moment) -> None:
         for viewer in list(self._viewers):
             viewer.show(moment)
-        self._steps += 1
-        return self.show.advance(driven)
 
     def _begin(self, record: str) -> None:
         if self.wheel:
@@ -346,25 +312,42 @@ class Stage:
         self._latency = self._latency | {"now": round(latency_ms, 3)}
 
 
-def usual(model: Model) -> dict[str, list[float]]:
-    """From where to where each target goes: steering by its definition, others three deviations about the mean."""
-    head: Any = model.head
-    found: dict[str, list[float]] = {}
-    for place, name in enumerate(head.targets):
-        if name.endswith("steer"):
-            found[name] = [-1.0, 1.0]
-        elif not head.classes:
-            middle, apart = float(head.mean[place]), 3 * float(head.deviation[place])
-            found[name] = [round(middle - apart, 3), round(middle + apart, 3)]
-    return found
-
-
 def staged(
     run: Run, source: Source, limits: Limits, say: Callable[[str], None] = print, watch: Watch = silent
-) -> Stage:
-    """The stage of a run, with what it is to show."""
-    model = run.model()
-    check_steps(model)
+) -> Audience:
+    """The stage of a run, with what it is to show; for one that reads whole texts, its audience alone."""
+    model, speaker = run.model(), None
+    if model.no_step:
+        return spoken(run, source, model.no_step, speaker)
+    with _stepped_live(run):
+        check_steps(model)
     if len(model.encoder.raw) == 3 and model.encoder.raw[-1] != 3:
         raise UserError(f"{run.folder} takes pictures of {model.encoder.raw[-1]} channels; live there are three, RGB")
-    return Stage(run.folder.name, run.name, model, source.show(run, model, limits, watch), say=say)
+    show = source.show(run, model, limits, watch)
+    shown = panels(run, model.head, show)
+    with _stepped_live(run):
+        return Stage(run.folder.name, run.name, model, show, say=say, panels=shown, speaker=speaker)
+
+
+@contextmanager
+def _stepped_live(run: Run) -> Iterator[None]:
+    """What keeps a model from being stepped is said of live."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{run.folder} can't be shown live: it is stepped there by the graph that `steersman export` writes, and "
+            f"{error}"
+        ) from error
+
+
+def spoken(run: Run, source: Source, no_step: str, speaker: Speaker | None) -> Audience:
+    """Who sees what a model says about texts of theirs. UserError where a run has no step and says nothing either."""
+    if speaker is None:
+        raise UserError(f"{run.folder} can't be shown live step by step: {no_step}")
+    if source.data or source.video or source.webcam:
+        raise UserError(
+            f"{run.folder} can't be shown live step by step: {no_step}; leave out --data, --video and --webcam, and "
+            "write texts in the page's box"
+        )
+    return Audience(run.folder.name, run.name, Texts(), speaker, no_step)

@@ -29,6 +29,7 @@ from ..processes import failures_sent, heard, send, stand_back
 from ..training.checkpoints import Checkpoints, load_weights
 from ..training.run import Run
 from ..worlds.recording import Recorded
+from .panels import panels
 from .serve import HERE, address, bound, guarding, prepared
 from .shows import Logged, Shot, Show, Simulated, Source
 from .stage import Stage
@@ -77,10 +78,13 @@ def _serve(there: Connection, folder: str, lap_s: float, port: int, own: Sequenc
     with failures_sent(there):
         listening = bound(HERE, port)
         run, model, step = first_weights(Path(folder))
+        if model.no_step:
+            raise UserError(f"{run.name} can't be watched live step by step: {model.no_step}")
         records = run.records()
         held = records["validation"] or records["train"]
         show = Lap(shown(run, model, held))
-        stage = Stage(run.folder.name, run.name, model, show, say=partial(send, there, "said"))
+        panes = panels(run, model.head, show)
+        stage = Stage(run.folder.name, run.name, model, show, say=partial(send, there, "said"), panels=panes)
         stage.version = step
         follower = Follower(Path(folder), stage, show, run, run.recipe.examples(model, held), lap_s)
         threading.Thread(target=follower.follow, name="follower", daemon=True).start()

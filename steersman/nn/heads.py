@@ -1,5 +1,6 @@
 """What turns a feature into a prediction, with its own loss and point estimate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -34,6 +35,14 @@ class Head(nn.Module):
     def point(self, raw: Tensor) -> Tensor:
         """The estimate in the units of the targets."""
         raise NotImplementedError(f"{type(self).__name__} has no point estimate")
+
+    def usual(self) -> dict[str, tuple[float, float]]:
+        """From where to where each target that is a quantity usually goes."""
+        return {}
+
+    def said(self, prediction: Mapping[str, float]) -> dict[str, float | str]:
+        """A point estimate for people: classes and symbols by their names."""
+        return dict(prediction)
 
 
 class HeadSpec(Spec):
@@ -103,6 +112,11 @@ class RegressionHead(Head):
         """Targets as `forward` gives them: with mean 0 and deviation 1."""
         return (y - self.mean) / self.deviation
 
+    def usual(self) -> dict[str, tuple[float, float]]:
+        """Three deviations either way about the mean."""
+        ends = zip((self.mean - 3 * self.deviation).tolist(), (self.mean + 3 * self.deviation).tolist(), strict=True)
+        return dict(zip(self.targets, ends, strict=True))
+
     def _huber(self, error: Tensor) -> Tensor:
         return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
 
@@ -144,6 +158,11 @@ class ClassificationHead(Head):
     def names(self) -> list[str] | None:
         """Of the classes, for people; None: their numbers."""
         return None
+
+    def said(self, prediction: Mapping[str, float]) -> dict[str, float | str]:
+        if (names := self.names()) is None:
+            return dict(prediction)
+        return {name: names[int(self.labels(np.array([value]))[0])] for name, value in prediction.items()}
 
     def fit(self, y: np.ndarray) -> None:
         worst = y.max() if y.max() >= self.classes else y.min()

@@ -28,7 +28,7 @@ from steersman import __main__ as main
 from steersman.data.records import Stream
 from steersman.errors import UserError
 from steersman.nn.cores import GRU, LSTM, Bidirectional
-from steersman.nn.heads import Regression
+from steersman.nn.heads import Classification, NextSymbol, Regression
 from steersman.nn.model import Network
 from steersman.nn.pictures import Conv, Picture
 from steersman.training.fit import fit
@@ -48,10 +48,11 @@ from steersman.live.guards import Guard, origin  # noqa: E402
 from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
-from steersman.live.serve import address, bound, running  # noqa: E402
+from steersman.live.serve import address, bound, check_protocols, running  # noqa: E402
 from steersman.live.sessions import Session, Sessions  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
-from steersman.live.stage import MOST_COMMANDS, MOST_EVENTS, Moment, Stage, Viewer, staged  # noqa: E402
+from steersman.live.stage import MOST_COMMANDS, Stage, staged  # noqa: E402
+from steersman.live.viewers import MOST_EVENTS, Audience, Moment, Texts, Viewer  # noqa: E402
 
 quiet = {"say": lambda text: None}
 
@@ -797,10 +798,22 @@ def test_where_it_looked_lies_where_that_was_in_the_whole_picture():
     eye = Conv((4,), (3,), (2,), 8, pixels=Picture(10, 16, top=0.5))
     model = Network(eye, LSTM(4), Regression(("steer",))).build((40, 32, 3)).eval()
     raw = np.random.default_rng(0).integers(0, 256, (40, 32, 3)).astype(np.uint8)
-    look = Insight(model).look(raw, Stepping(model).session().state)
+    look = Insight(model).at(raw, Stepping(model).session().state).look()
     assert look.shape == (20, 16)
     assert not look[:10].any()
     assert look[10:].any()
+
+
+def test_a_picture_is_prepared_once_for_gates_and_look(monkeypatch):
+    model = Network(Conv((4,), (3,), (2,), 8, pixels=Picture(10, 16)), LSTM(4), Regression(("steer",)))
+    model = model.build((40, 32, 3)).eval()
+    raw, state, insight = np.full((40, 32, 3), 90, np.uint8), Stepping(model).session().state, Insight(model)
+    prepare, times = model.encoder.prepare, []
+    monkeypatch.setattr(model.encoder, "prepare", lambda raw: times.append(1) or prepare(raw))
+    inside = insight.at(raw, state)
+    assert inside.gates()
+    assert inside.look() is not None
+    assert len(times) == 1
 
 
 def test_a_viewer_that_takes_nothing_is_let_go(run):
@@ -864,7 +877,7 @@ VALUES = st.recursive(
 )
 KNOWN = st.fixed_dictionaries(
     {"type": st.sampled_from([*api.TO_STAGE, "reset", "hello"])},
-    optional={name: VALUES for name in ("steer", "gas", "brake", "paused", "name", "x")},
+    optional={name: VALUES for name in ("steer", "gas", "values", "paused", "name", "x")},
 )
 BAD = st.one_of(
     st.binary(max_size=200),
@@ -929,8 +942,159 @@ def test_a_model_without_a_single_step_is_refused_with_the_reason(tmp_path):
     recipe = replace(small("echo"), core=Bidirectional(GRU(4)))
     recipe = replace(recipe, training=replace(recipe.training, steps=1, warmup=1, validate_every=1))
     both = fit("echo", recipe, tmp_path / "run", **quiet)
-    with pytest.raises(UserError, match="end"):
+    with pytest.raises(UserError, match="end") as refused:
         staged(both, Source(), Limits(), **quiet)
+    assert "run can't be shown live step by step: its BidirectionalCore is not causal" in str(refused.value)
+    assert "export" not in str(refused.value)
+
+
+# Panels, facts and words
+
+
+def test_the_first_protocol_of_the_page_is_still_taken_and_sent():
+    """What a client of before named by itself: the controls of a car, and three facts."""
+    wheel = {"type": "wheel", "steer": 0.5, "gas": 0.25, "brake": 0}
+    assert api.command(wheel) == {"type": "control", "values": {"steer": 0.5, "gas": 0.25, "brake": 0}}
+    assert {name for name, schema in api.FROM_STAGE["moment"]["properties"].items() if schema.get("deprecated")} == set(
+        api.FIRST
+    )
+
+
+CONTROLS = {"push": (-2.0, 2.0), "valve": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("values", "well"),
+    [
+        ({"push": -2, "valve": 1}, True), ({"push": 0.5, "valve": 0}, True), ({"push": 2.1, "valve": 0}, False),
+        ({"push": 0}, False), ({"push": 0, "valve": 0, "steer": 0}, False), ({"push": True, "valve": 0}, False),
+    ],
+)  # fmt: skip
+def test_what_a_person_does_is_held_against_the_controls_of_the_world(values, well):
+    with nullcontext() if well else pytest.raises(Refused, match="values"):
+        api.controlled(values, CONTROLS)
+
+
+def test_a_page_is_told_its_panels_and_what_is_said(live, run):
+    with ws(live, "/api/stage") as page, http(live) as web:
+        hello = told(page.recv())
+        assert (hello["protocol"], hello["panels"], hello["controls"]) == (2, ["picture", "wheel", "chart"], {})
+        assert web.get("/api/about").json()["panels"] == hello["panels"]
+        _, (first,) = watched(page, 1)
+    assert first["said"] == first["prediction"]
+    assert first["facts"] == {}
+    assert {name: first[name] for name in api.FIRST} == api.FIRST
+
+
+def test_classes_and_symbols_are_said_by_their_names():
+    assert Classification(("label",)).build(4).said({"label": 3.0}) == {"label": 3.0}
+    head = NextSymbol(symbols="ab\n").build(4)
+    assert [head.said({"next_character": ord(c)})["next_character"] for c in "ab\n\ufffd"] == [
+        "a", "b", "\\n", "unknown",
+    ]  # fmt: skip
+
+
+class Reverser:
+    """Says words the other way round; one that is told to waits, one that is told to fails."""
+
+    def __init__(self):
+        self.go_on = threading.Event()
+
+    def say(self, text):
+        if text == "wait":
+            self.go_on.wait(10)
+        if text == "fail":
+            raise ZeroDivisionError("/secret/run")
+        source = [*text.split(), "(end)"]
+        target = [*reversed(text.split()), "(end)"]
+        weights = np.eye(len(source))[::-1] if text != "nan" else np.full((1, 1), np.nan)
+        score = float("nan") if text == "nan" else -1.25
+        attention = {"source": source, "target": target, "weights": weights}
+        return {"text": " ".join(target[:-1]), "pieces": target, "score": score, "attention": attention}
+
+
+@contextmanager
+def speaking(speaker=None, **limits):
+    reason = "it reads a whole source before it says anything"
+    audience = Audience("reverse", "translate", Texts(), speaker, reason)
+    with running(audience, Limits(**limits)) as live:
+        yield live
+
+
+def test_a_model_of_whole_texts_says_something_about_one():
+    with speaking(Reverser()) as live, http(live) as web:
+        answer = web.post("/api/say", json={"text": "one two three"})
+        assert answer.status_code == 200
+        said = answer.json()
+        assert api.check(said, api.SAID) is None
+        assert (said["text"], said["score"]) == ("three two one", -1.25)
+        assert said["attention"]["source"] == ["one", "two", "three", "(end)"]
+        assert np.array(said["attention"]["weights"]).tolist() == np.eye(4)[::-1].tolist()
+        assert web.post("/api/say", json={"text": " \n"}).json()["text"] == ""
+        about = web.get("/api/about").json()
+        assert api.check(about, api.ABOUT) is None
+        assert (about["takes"], about["panels"]) == ("text", ["say"])
+        refused = web.post("/api/sessions")
+        assert (refused.status_code, refused.json()["do"]) == (409, "ask /api/say")
+        assert "can't be run live a step at a time: it reads a whole source" in refused.json()["error"]
+        with pytest.raises(UserError, match="a step at a time"):
+            client(live)
+        with ws(live, "/api/stage") as page:
+            hello = told(page.recv())
+            assert (hello["source"], hello["panels"], hello["wheel"]) == ("text", ["say"], False)
+            page.send(json.dumps({"type": "restart"}))
+            assert told(page.recv(timeout=5))["type"] == "error"
+
+
+def test_of_attention_no_more_is_sent_than_can_be_seen():
+    with speaking(Reverser()) as live, http(live) as web:
+        assert web.post("/api/say", json={"text": "a " * 98}).json()["attention"]
+        assert web.post("/api/say", json={"text": "a " * 120}).json()["attention"] is None
+
+
+NO_TEXTS = [b"", b"[", b"[]", b'"x"', b"{}", b'{"text": 1}', b'{"text": "x", "beam": 9}', b'{"text": NaN}', b"\xff\xfe"]
+
+
+@pytest.mark.parametrize("body", NO_TEXTS)
+def test_what_is_no_text_is_refused(body):
+    with speaking(Reverser()) as live, http(live) as web:
+        answer = web.post("/api/say", content=body)
+    assert answer.status_code == 400
+    assert api.check(answer.json(), api.FAULT) is None
+
+
+def test_texts_have_their_limits_and_each_is_told_which():
+    speaker = Reverser()
+    with speaking(speaker, characters=20, say_s=0.3, rate_hz=20) as live, http(live) as web:
+        long = web.post("/api/say", json={"text": "x" * 21})
+        assert (long.status_code, "over 20 characters" in long.json()["error"]) == (413, True)
+        late = web.post("/api/say", json={"text": "wait"})
+        assert (late.status_code, "within 0.3 s" in late.json()["error"]) == (503, True)
+        busy = web.post("/api/say", json={"text": "x"})  # The thread still says what nobody waits for.
+        assert (busy.status_code, "said already" in busy.json()["error"]) == (409, True)
+        speaker.go_on.set()
+        while (answer := web.post("/api/say", json={"text": "x"})).status_code == 409:
+            time.sleep(0.1)
+        assert answer.status_code == 200
+        while (answer := web.post("/api/say", json={"text": "x"})).status_code == 200:
+            pass
+        assert (answer.status_code, "messages a second" in answer.json()["error"]) == (429, True)
+
+
+def test_a_speaker_that_fails_is_answered_without_a_path_and_the_next_text_is_said(caplog):
+    with speaking(Reverser()) as live, http(live) as web:
+        failed = web.post("/api/say", json={"text": "fail"})
+        assert (failed.status_code, "secret" in failed.text) == (500, False)
+        nan = web.post("/api/say", json={"text": "nan"})
+        assert (nan.status_code, "no finite number" in nan.json()["error"]) == (500, True)
+        assert web.post("/api/say", json={"text": "on it goes"}).json()["text"] == "goes it on"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_model_of_steps_says_nothing_about_whole_texts(live):
+    with http(live) as web:
+        answer = web.post("/api/say", json={"text": "x"})
+    assert (answer.status_code, "whole texts" in answer.json()["error"]) == (409, True)
 
 
 # The end
@@ -951,6 +1115,12 @@ def test_everybody_is_told_when_the_server_stops(run):
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "the server was stopped")
     with pytest.raises(UserError, match="no live server answers"):
         Client(f"http://127.0.0.1:{live_port}", "x")
+
+
+def test_a_uvicorn_that_lacks_what_is_built_on_is_refused_with_what_is_missing():
+    check_protocols()
+    with pytest.raises(UserError, match=r"its Viewer has no transport; run: pip install 'steersman\[live\]'"):
+        check_protocols({Viewer: ("transport", "show")})
 
 
 def test_a_port_that_is_taken_is_said(live):

@@ -209,7 +209,7 @@ def test_another_track_is_another_drive(tmp_path):
 
 KILLED = """
 import sys, time
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from test_live_wheel import recorder, steps
 made = recorder(Path(sys.argv[1]))
@@ -220,7 +220,7 @@ for step in range(10**9):
 
 
 def test_kill_9_while_a_person_drives_loses_no_step_that_was_made(tmp_path):
-    arguments = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[1])]
+    arguments = [sys.executable, "-c", KILLED, str(tmp_path), *map(str, Path(__file__).parents[:2])]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = [int(process.stdout.readline()) for _ in range(20)]

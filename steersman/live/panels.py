@@ -1,0 +1,42 @@
+"""Which panels a page has, by what a model says and by what is shown of it; nothing else decides that."""
+
+from collections.abc import Mapping
+
+from ..nn.heads import Head
+from ..training.run import Run
+from .shows import Show
+
+TURNING = ("steer", "steering", "angle")
+"""Words in the name of a target that turns a steering wheel."""
+
+
+def panels(run: Run, head: Head, show: Show) -> tuple[str, ...]:
+    """Their names, for a run whose model has this head, on this show.
+
+    picture: what is seen. wheel: a target as a steering wheel. controls: what is done in a world. chart, classes,
+    words: what is said, over time. training: how that goes.
+    """
+    asked = {
+        "picture": all(show.size),
+        "wheel": steering(head.targets) is not None,
+        "controls": show.world is not None,
+        "words" if head.symbols else "classes" if head.classes else "chart": True,
+        "training": show.source == "training",
+    }
+    return tuple(name for name, wanted in asked.items() if wanted)
+
+
+def steering(targets: tuple[str, ...]) -> str | None:
+    """The target that a steering wheel shows."""
+    return next((name for word in TURNING for name in targets if word in name.split("_")), None)
+
+
+def usual(head: Head) -> dict[str, list[float]]:
+    """From where to where each target goes; steering by its definition."""
+    by_definition = {name: (-1.0, 1.0) for name in head.targets if name.endswith("steer")}
+    return {name: [round(end, 3) for end in ends] for name, ends in (head.usual() | by_definition).items()}
+
+
+def controls(show: Show) -> Mapping[str, tuple[float, float]]:
+    """What is done in the world that is shown: the lowest and the highest value of each control."""
+    return {} if show.world is None else {"steer": (-1.0, 1.0), "gas": (0.0, 1.0), "brake": (0.0, 1.0)}
