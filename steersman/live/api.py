@@ -93,6 +93,7 @@ FROM_STAGE = typed(
             controls=RANGES,
             wheel=old(BOOLEAN),
             targets=listed(TEXT),
+            main_target=maybe(TEXT),
             units={"type": "object", "additionalProperties": TEXT},
             range=RANGES,
             rate_hz=NUMBER,

@@ -31,10 +31,16 @@ def steering(targets: tuple[str, ...]) -> str | None:
     return next((name for word in TURNING for name in targets if word in name.split("_")), None)
 
 
+def main_target(head: Head) -> str | None:
+    """The target that is drawn over time: that of the wheel, or else the first that is a quantity."""
+    return steering(head.targets) or next(iter(usual(head)), None)
+
+
 def usual(head: Head) -> dict[str, list[float]]:
     """From where to where each target goes; steering by its definition."""
     by_definition = {name: (-1.0, 1.0) for name in head.targets if name.endswith("steer")}
-    return {name: [round(end, 3) for end in ends] for name, ends in (head.usual() | by_definition).items()}
+    found = head.usual() | by_definition
+    return {name: [round(end, 3) for end in found[name]] for name in head.targets if name in found}
 
 
 def controls(show: Show) -> Mapping[str, tuple[float, float]]:

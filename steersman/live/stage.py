@@ -22,7 +22,7 @@ from ..training.run import Run
 from . import api
 from .insight import Insight
 from .limits import Limits, Refused, finite
-from .panels import controls, panels, usual
+from .panels import controls, main_target, panels, usual
 from .pictures import jpeg, png
 from .sessions import takes_of
 from .shows import Shot, Show, Source
@@ -153,6 +153,7 @@ class Stage(Audience):
             "controls": {name: list(ends) for name, ends in controls(self.show).items()},
             "wheel": self.wheel is not None,
             "targets": targets,
+            "main_target": main_target(self.model.head),
             "units": {name: unit(name) for name in targets},
             "range": usual(self.model.head),
             "version": self.version,

@@ -130,6 +130,7 @@ class Audience:
             "controls": {},
             "wheel": False,
             "targets": [],
+            "main_target": None,
             "units": {},
             "range": {},
             "rate_hz": round(self.show.rate_hz, 3),

@@ -323,7 +323,8 @@ def test_a_training_is_watched(opened):
     """What `train --watch` sends, by the description of the server's own messages."""
     hello = {"type": "hello", "run": "echo", "recipe": "echo", "source": "training", "wheel": False, "paused": False}
     hello |= {"targets": ["value"], "units": {}, "range": {}, "rate_hz": 50, "version": 1, "belts": [], "size": [0, 0]}
-    hello |= {"records": None, "recorded": 0}
+    hello |= {"records": None, "recorded": 0, "protocol": api.PROTOCOL, "panels": ["chart", "training"]}
+    hello |= {"controls": {}, "main_target": None}
     assert set(hello) == set(api.FROM_STAGE["hello"]["properties"])
     sockets = []
 
@@ -349,10 +350,12 @@ def test_numbers_are_read_as_they_are_meant(opened):
     page = opened()
     said = page.evaluate(
         """async () => {
-          const { Steering, figure } = await import("/static/moments.mjs");
+          const { figure } = await import("/static/moments.mjs");
+          const { Steering } = await import("/static/wheels.mjs");
           const { ticks } = await import("/static/plots.mjs");
-          const angle = new Steering({ targets: ["speed", "angle_rad"], units: { angle_rad: "rad, positive left" } });
-          const steer = new Steering({ targets: ["steer"], units: {}, range: { steer: [-1, 1] } });
+          const units = { angle_rad: "rad, positive left" };
+          const angle = new Steering({ main_target: "angle_rad", units, range: {} });
+          const steer = new Steering({ main_target: "steer", units: {}, range: { steer: [-1, 1] } });
           return [
             [-0.001, 1234.5, 12.34, -0.5, null].map((value) => figure(value)),
             [0.5, -0.5, 0.0001].map((value) => angle.text(value)), angle.degrees(Math.PI),

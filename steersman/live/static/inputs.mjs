@@ -1,23 +1,26 @@
-// Keys, pointer and gamepads of the page, and what of them drives.
+// @ts-check
+// Keys, pointer and gamepads of the page that drive.
 
-export function listenToKeys(driving, { space, help, ignored }) {
+/** @param {import("./driving.mjs").Driving} driving */
+export function listenToKeys(driving) {
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || ignored(event.target)) return;
+    const target = /** @type {Element} */ (event.target);
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("select, textarea, dialog")) return;
     if (driving.key(event.key, true)) event.preventDefault();
     else if (event.key === "Escape") driving.letGo();
-    else if (event.key === "?") help();
-    else if (event.key === " " && !event.target.closest("button, summary, input")) {
-      event.preventDefault();
-      if (!event.repeat) space();
-    }
   });
   addEventListener("keyup", (event) => driving.key(event.key, false));
   addEventListener("blur", () => driving.letGo()); // No key's release is heard from elsewhere.
 }
 
-/** A drag on the screen steers by how far it is from where it began, which `thumb` follows. */
+/**
+ * A drag on the screen drives by how far it is from where it began, which `thumb` follows.
+ * @param {import("./driving.mjs").Driving} driving @param {HTMLElement} screen @param {HTMLElement} thumb
+ */
 export function listenToPointer(driving, screen, thumb) {
-  let began = null;
+  /** @type {[number, number]} */
+  let began = [0, 0];
+  let down = false;
   const drag = ({ clientX, clientY }) => {
     const box = screen.getBoundingClientRect();
     driving.dragged([(clientX - began[0]) / box.width, (clientY - began[1]) / box.height]);
@@ -26,22 +29,26 @@ export function listenToPointer(driving, screen, thumb) {
     thumb.style.top = `${clientY - box.top}px`;
   };
   const end = () => {
-    began = null;
+    down = false;
     driving.dragged(null);
     thumb.hidden = true;
   };
   screen.addEventListener("pointerdown", (event) => {
     if (!driving.allowed || !event.isPrimary || event.button !== 0) return;
     began = [event.clientX, event.clientY];
+    down = true;
     screen.setPointerCapture(event.pointerId);
     drag(event);
   });
-  screen.addEventListener("pointermove", (event) => began && drag(event));
+  screen.addEventListener("pointermove", (event) => down && drag(event));
   screen.addEventListener("pointerup", end);
   screen.addEventListener("pointercancel", end);
 }
 
-/** `say` is told which gamepad is there; nothing when it is gone. Their sticks are read by Driving. */
+/**
+ * `say` is told which gamepad is there; nothing when it is gone. Their sticks are read by Driving.
+ * @param {(words: string) => void} say
+ */
 export function listenToGamepads(say) {
   addEventListener("gamepadconnected", ({ gamepad }) => {
     say(`${gamepad.mapping === "standard" ? "Gamepad" : "The layout of this gamepad is not known"}: ${gamepad.id}`);

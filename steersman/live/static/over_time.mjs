@@ -30,7 +30,7 @@ export class OverTime {
       person: moment.hands === "person",
       prediction: moment.prediction[this.target],
       truth: moment.truth?.[this.target] ?? null,
-      driven: moment.driven?.steer ?? null,
+      driven: moment.driven?.[this.target] ?? null,
     });
     while (this.rows[0].time < time - this.span - 1) this.rows.shift();
   }

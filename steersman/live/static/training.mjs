@@ -1,13 +1,26 @@
-// How a training goes: its loss, and how far back its gradient reaches.
+// The panel of a training: its loss, and how far back its gradient reaches.
 
+import { $ } from "./page.mjs";
 import { plot, ticks } from "./plots.mjs";
+import { progress } from "./progress.mjs";
 
 const MOST = 1000; // Points kept of a curve; beyond, every second one goes.
 
-export class TrainingCurves {
-  constructor(loss, lag) {
-    this.canvases = { loss, lag };
+export default class Training {
+  constructor() {
+    this.every = 66;
+    this.canvases = { loss: $("loss"), lag: $("lag") };
     this.clear();
+    this.events = {
+      training: (event) => {
+        this.add(event);
+        progress("training", "trained", event.step, event.steps, event.loss);
+      },
+    };
+  }
+
+  begin() {
+    $("training").hidden = false;
   }
 
   clear() {
@@ -26,7 +39,7 @@ export class TrainingCurves {
     if (this.losses.length > MOST) this.losses = this.losses.filter((_, i) => i % 2 === 0);
   }
 
-  draw() {
+  show() {
     const all = [...this.losses, ...this.validations].map(([, value]) => value);
     if (all.length) {
       const [low, high] = ends(all);

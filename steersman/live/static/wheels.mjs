@@ -1,4 +1,7 @@
-// Wheels in SVG, each turned by a number: the model's, the true one, what is driven.
+// The panel of steering wheels in SVG, each turned by a number: the model's, the true one, what is driven.
+
+import { DASH, figure } from "./moments.mjs";
+import { $ } from "./page.mjs";
 
 const SVG = "http://www.w3.org/2000/svg";
 const RADIUS = 52, LOCK_DEG = 135;
@@ -46,5 +49,59 @@ export class Wheel {
     this.turned.setAttribute("transform", `rotate(${(-degrees).toFixed(1)})`);
     this.swing.setAttribute("d", arc(degrees));
     this.value.textContent = steering.text(value);
+  }
+}
+
+/** The target that turns a wheel: how far it goes, and how it is read. */
+export class Steering {
+  static LOCK_DEG = 135; // How far a drawn wheel turns at full lock.
+
+  constructor(hello) {
+    this.target = hello.main_target;
+    this.unit = hello.units[this.target] ?? "";
+    this.range = hello.range[this.target] ?? null;
+    this.angular = this.unit.startsWith("rad") || this.target.endsWith("_rad");
+  }
+
+  of(named) {
+    return named?.[this.target] ?? null;
+  }
+
+  /** Degrees by which to turn a drawn wheel, positive to the left. */
+  degrees(value) {
+    if (this.angular) return (value * 180) / Math.PI;
+    const lock = this.range ? Math.max(...this.range.map(Math.abs)) : 1;
+    return (value / lock) * Steering.LOCK_DEG;
+  }
+
+  text(value) {
+    if (value === null) return DASH;
+    const size = this.angular ? `${figure(Math.abs(this.degrees(value)), 1)}\u00b0` : figure(Math.abs(value), 2);
+    const side = /^0(\.0*)?\D*$/.test(size) ? "" : value > 0 ? " left" : " right";
+    return size + side;
+  }
+}
+
+export default class Wheels {
+  /** @param {import("./page.mjs").Page} page */
+  constructor(page) {
+    this.page = page;
+    this.every = 30;
+    this.model = new Wheel("Model", "model");
+    this.truth = new Wheel("True", "truth");
+    this.driven = new Wheel("On the car", "third");
+    $("wheels").append(...[this.model, this.truth, this.driven].map((wheel) => wheel.element));
+  }
+
+  begin(hello) {
+    this.steering = new Steering(hello);
+  }
+
+  show(moment) {
+    const { steering } = this;
+    if (!moment || !steering) return;
+    this.model.show(steering.of(moment.prediction), steering);
+    this.truth.show(steering.of(moment.truth), steering);
+    this.driven.show(steering.of(moment.driven), steering);
   }
 }
