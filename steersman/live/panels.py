@@ -20,7 +20,7 @@ def panels(run: Run, head: Head, show: Show) -> tuple[str, ...]:
         "picture": all(show.size),
         "wheel": steering(head.targets) is not None,
         "controls": show.world is not None,
-        "words" if head.symbols else "classes" if head.classes else "chart": True,
+        "words" if head.symbols is not None else "classes" if head.classes else "chart": True,
         "training": show.source == "training",
     }
     return tuple(name for name, wanted in asked.items() if wanted)

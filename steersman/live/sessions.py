@@ -68,7 +68,7 @@ def takes_of(model: Model) -> str:
     """What one of its steps is: a picture, a token or numbers."""
     if len(model.encoder.raw) == 3:
         return "picture"
-    return "token" if model.encoder.symbols else "numbers"
+    return "token" if model.encoder.symbols is not None else "numbers"
 
 
 def parsed(data: bytes | str, most: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..export.session import Stepping
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.run import Run
+from ..training.task import Speaker
 from . import api
 from .insight import Insight
 from .limits import Limits, Refused, finite
@@ -27,7 +28,7 @@ from .pictures import jpeg, png
 from .sessions import takes_of
 from .shows import Shot, Show, Source
 from .viewers import Audience, Moment, Texts, Viewer
-from .words import Speaker
+from .words import speaker_of
 
 GATES_HZ, LOOK_HZ = 10.0, 5.0
 """How often it is looked into the model."""
@@ -317,7 +318,7 @@ def staged(
     run: Run, source: Source, limits: Limits, say: Callable[[str], None] = print, watch: Watch = silent
 ) -> Audience:
     """The stage of a run, with what it is to show; for one that reads whole texts, its audience alone."""
-    model, speaker = run.model(), None
+    model, speaker = run.model(), speaker_of(run)
     if model.no_step:
         return spoken(run, source, model.no_step, speaker)
     with _stepped_live(run):

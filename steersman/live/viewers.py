@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..export.session import Stepping
+from ..training.task import Speaker
 from .api import PROTOCOL
 from .limits import Refused
 from .shows import Show
-from .words import Speaker
 
 MOST_EVENTS = 500
 """That wait for one viewer; who takes none of them for so long is gone."""

@@ -4,10 +4,13 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
+from ..training.run import Run
+from ..training.task import Speaker, task_of
 from .api import MOST_WEIGHTS
 from .limits import Bucket, Limits, Refused, finite
 
@@ -15,13 +18,12 @@ PLACES = 3
 """Of a weight."""
 
 
-class Speaker(Protocol):
-    """Says something about a text; a recipe's task has one where its application has words."""
-
-    def say(self, text: str) -> Mapping[str, Any]:
-        """`text`, `pieces` (those it is made of), `score` (log-probability); where there are any: `unknown` (how many
-        pieces of what was read are unknown), `attention` (`source` and `target` pieces, `weights`: a row a target)."""
-        ...
+def speaker_of(run: Run) -> Speaker | None:
+    """What says something about texts; None where the run's application has no words."""
+    try:
+        return task_of(run.recipe).speaker(run)
+    except UserError:  # A recipe of one's own that nobody can score, a text model that can't be streamed.
+        return None
 
 
 class Words:
@@ -49,13 +51,16 @@ class Words:
 
     def _said(self, text: str) -> dict[str, Any]:
         began = time.perf_counter()
-        found = self._speaker.say(text) if text.strip() else {"text": "", "pieces": []}
+        try:
+            found: dict[str, Any] = self._speaker.say(text) if text.strip() else {"text": ""}
+        except UserError as error:
+            raise Refused(str(error), "change the text") from error
         score = found.get("score")
         if score is not None:
             finite({"score": score})
         return {
             "text": found["text"],
-            "pieces": list(found["pieces"]),
+            "pieces": list(found.get("pieces", ())),
             "unknown": int(found.get("unknown", 0)),
             "score": None if score is None else round(float(score), 4),
             "attention": _shown(found.get("attention")),

@@ -33,6 +33,19 @@ class Outcome(Protocol):
         ...
 
 
+class Speaker(Protocol):
+    """What says something about a text of a person."""
+
+    def say(self, text: str) -> dict[str, Any]:
+        """`text`, what is said, and where there are any:
+
+        `pieces` it is made of, `score` (its log-probability), `unknown` (how many pieces of what was read are not
+        known), `attention` (the pieces `source` and `target`, `weights`: a row a target). UserError where the text is
+        none that can be read.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class TaskSpec(Spec):
     """What kind of problem it is; a recipe's own words stand in a subclass of its own."""
@@ -61,6 +74,10 @@ class TaskSpec(Spec):
     def validation(self, recipe: "Recipe", model: SequenceModel, examples: Sequence[Any]) -> float:
         """A score on validation examples that training stops by, the lower the better: the loss."""
         return model.held_out_loss(examples)
+
+    def speaker(self, run: "Run") -> Speaker | None:
+        """What answers the texts of the live server's page; None where the application has no words."""
+        return None
 
 
 def task_of(recipe: "Recipe") -> TaskSpec:

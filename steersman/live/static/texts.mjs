@@ -42,7 +42,7 @@ export default class Texts {
       if (answer.status === BUSY) return this.later(AGAIN_MS);
       this.asked = text;
       if (answer.ok) this.tell(found);
-      else this.page.notice(`${capital(found.error)}: ${found.do}`);
+      else this.refused(found);
     } catch {
       this.later(4 * AGAIN_MS); // The connection's state is told beside it.
       return;
@@ -50,6 +50,11 @@ export default class Texts {
       this.busy = false;
     }
     if ($("text").value !== text) this.later(0);
+  }
+
+  refused({ error, do: mend }) {
+    this.tell({ text: "", score: null, unknown: 0, attention: null, latency_ms: 0 });
+    $("answer-note").textContent = `${capital(error)}: ${mend}`;
   }
 
   tell({ text, score, unknown, attention, latency_ms: latency }) {

@@ -23,7 +23,7 @@ export class Values {
     $("values").replaceChildren(...hello.targets.map((name) => {
       const row = element("tr"), head = element("th", name), said = moment.said[name];
       head.setAttribute("scope", "row");
-      const predicted = typeof said === "string" ? JSON.stringify(said) : this.number(name, said);
+      const predicted = typeof said === "string" ? `"${said}"` : this.number(name, said);
       const truth = moment.truth?.[name] ?? null;
       row.append(head, element("td", predicted, "n"), element("td", this.true(name, truth, said), "n"));
       row.append(element("td", unit(hello, name)));

@@ -1,6 +1,7 @@
 """One to many: a model of what comes next, its own words fed back to it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -59,6 +60,22 @@ class Speaker:
             symbol = int(sampling.draw(torch.from_numpy(logits)[None], generator))
             yield symbol
             logits = self.hear(symbol)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A text model that writes on from a prompt, as the live server asks it to."""
+
+    speaker: Speaker
+    sampling: Sampling = Sampling(temperature=0.7)
+    length: int = 300
+    """Symbols that follow on the prompt."""
+
+    def say(self, text: str) -> dict[str, Any]:
+        """`text`: the same for the same prompt. UserError where the prompt has unknown characters."""
+        found = bytearray()
+        written(self.speaker, self.speaker.speak(text, self.length, self.sampling), found.extend)
+        return {"text": found.decode(errors="replace")}
 
 
 def written(speaker: Speaker, symbols: Iterator[int], write: Callable[[bytes], object]) -> int:

@@ -12,6 +12,7 @@ from ...progress import Watch, silent
 from ...training.material import Material
 from ...training.run import Run
 from ...training.task import TaskSpec
+from .generate import Continuation, Speaker
 from .reading import count_guesses, labels_of, read_along, text_scores
 from .report import text_facts, text_sections, text_summary
 
@@ -43,3 +44,7 @@ class PredictText(TaskSpec):
             return text_summary(scores), text_facts(scores), text_sections(scores, reading)
 
         return Scored(scores, told)
+
+    def speaker(self, run: Run) -> Continuation:
+        """What writes on from a text, for the live server."""
+        return Continuation(Speaker(run.model()))

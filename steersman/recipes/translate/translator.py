@@ -106,9 +106,10 @@ class Speaker:
     max_length: int = 200
 
     def say(self, text: str) -> dict[str, Any]:
-        """`text`, `score` (log-probability), `unknown`, and `attention` with the pieces of both sides."""
+        """`text`, `pieces`, `score` (log-probability), `unknown`, and `attention` with the pieces of both sides."""
         (found,) = translate(self.model, [text], self.beam_width, self.length_penalty, self.max_length)
-        answer = {"text": found.text, "score": found.score, "unknown": found.unknown, "attention": None}
+        pieces = self.model.vocabularies[TARGET].pieces(found.tokens)
+        answer = {"text": found.text, "pieces": pieces, "score": found.score, "unknown": found.unknown}
         if found.tokens and has_attention(self.model):
             table = attention(self.model, text, found.tokens)
             answer["attention"] = {"source": table.source, "target": table.target, "weights": table.weights.tolist()}
