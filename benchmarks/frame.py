@@ -42,9 +42,9 @@ def trained(folder: Path, records: int, steps: int) -> Run:
         core=LSTM(128),
         head=Regression(("steer",)),
         source=Road(records=records, steps=120, height=66, width=200),
-        batches=Lanes(rows=4, steps=8),
+        batches=Lanes(batch_size=4, window=8),
         split=Split(validation=0.1, test=0.25),
-        training=Training(steps=steps, rate=1e-3, precision="float32", validate_every=100),
+        training=Training(steps=steps, learning_rate=1e-3, precision="float32", validate_every=100),
     )
     return fit("frame", recipe, folder)
 

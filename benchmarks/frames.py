@@ -98,7 +98,7 @@ def main():
             rows["pillow"].append(per_second(lambda: plain(paths)))
             rows["steersman"].append(per_second(lambda: read(paths)))
             rows["cold"].append(per_second(lambda number=number: cache(str(number))))
-            batches = Batches(Lanes(rows=32, steps=32), shown, ["steer"])
+            batches = Batches(Lanes(batch_size=32, window=32), shown, ["steer"])
             epoch(batches, 0)
             rows["cached"].append(per_second(lambda batches=batches: epoch(batches, 1)))
     height, width = record["picture"].values.shape[1:3]

@@ -21,7 +21,7 @@ from steersman.training.trainer import read_log
 RECORD = "record car-racing --episodes 24 --max-steps 80 --workers 2 --folder {folder}"
 TRAIN = (
     "train steer --data {data} --run {folder} --training.steps 300 --training.precision float32 "
-    "--training.checkpoint-every 10 --training.validate-every 40 --batches.rows 8 --batches.steps 16"
+    "--training.checkpoint-every 10 --training.validate-every 40 --batches.batch-size 8 --batches.window 16"
 )
 
 

@@ -41,7 +41,7 @@ def variants(base: SequenceToSequence) -> dict[str, SequenceToSequence]:
         "reads one way": replace(base, encoder=replace(encoder, core=GRU(512))),
         "words": replace(base, vocabularies=replace(base.vocabularies, pieces="words")),
         "no label smoothing": replace(base, head=replace(base.head, smoothing=0.0)),
-        "scheduled sampling": replace(base, decoder=replace(decoder, sampled=0.25)),
+        "scheduled sampling": replace(base, decoder=replace(decoder, scheduled_sampling=0.25)),
     }
 
 

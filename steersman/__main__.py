@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NotFinite:
         _refuse(
             "the model's state grows to NaN or infinity on these records; "
-            "ask `steersman doctor` why, and train anew with a lower --training.rate or longer windows"
+            "ask `steersman doctor` why, and train anew with a lower --training.learning-rate or longer windows"
         )
     except (KeyboardInterrupt, Interrupted) as stop:
         print(str(stop) or "stopped", file=sys.stderr)

@@ -74,6 +74,27 @@ def named(
     return name, arguments[1:]
 
 
+def renamed(arguments: list[str], names: Mapping[str, str]) -> list[str]:
+    """The arguments with options of an older version under their present names, which are said in a line each.
+
+    A name that ends in a dot stands for all options that begin so.
+    """
+    found = []
+    for word in arguments:
+        option, mark, rest = word.partition("=")
+        plain = option.replace("_", "-")
+        old = next((n for n in names if plain == n or (n.endswith(".") and plain.startswith(n))), None)
+        if old is None:
+            found.append(word)
+            continue
+        new = names[old] + plain.removeprefix(old)
+        if new in names:
+            new = names[new]
+        say(f"{option} is called {new} now")
+        found.append(new + mark + rest)
+    return found
+
+
 def values(arguments: list[str], name: str) -> list[str]:
     """The values of an option that has to be known before the others are read."""
     found: list[str] = []

@@ -101,7 +101,9 @@ def small(name: str, data=()) -> Recipe:
     """A recipe with fewer units, rows and steps; a camera recipe on the synthetic road instead of a simulator."""
     recipe = RECIPES[name](read(Path(data[0])) if data else ())
     if is_slowly_found(recipe):
-        recipe = replace(recipe, source=few_drives(recipe.source), batches=replace(recipe.batches, rows=8, steps=25))
+        recipe = replace(
+            recipe, source=few_drives(recipe.source), batches=replace(recipe.batches, batch_size=8, window=25)
+        )
     elif isinstance(recipe.source, Recorded):
         pixels = recipe.encoder.pixels
         size = {"height": 12, "width": 16} if "height" in {f.name for f in fields(pixels)} else {}
@@ -111,7 +113,7 @@ def small(name: str, data=()) -> Recipe:
             encoder=small_eye(recipe.encoder, replace(pixels, **size)),
             head=replace(recipe.head, targets=("steer",), weights=()),
             augment=(Mirror(),),
-            batches=replace(recipe.batches, rows=4, steps=8),
+            batches=replace(recipe.batches, batch_size=4, window=8),
             split=replace(recipe.split, gap_s=0.5),
         )
     if is_text(name):
@@ -119,9 +121,9 @@ def small(name: str, data=()) -> Recipe:
             recipe,
             source=Texts(text_folder()),
             encoder=replace(recipe.encoder, features=8),
-            batches=replace(recipe.batches, rows=4, steps=8),
+            batches=replace(recipe.batches, batch_size=4, window=8),
             split=replace(recipe.split, validation=0.1),
-            training=replace(recipe.training, average=0.9),
+            training=replace(recipe.training, ema_decay=0.9),
         )
     if hasattr(recipe, "core"):
         recipe = replace(recipe, core=small_core(recipe.core))
@@ -153,12 +155,12 @@ def small_translation(recipe: SequenceToSequence) -> SequenceToSequence:
         recipe,
         source=Reversed(records=200, shortest=8, longest=9),
         encoder=TextEncoder(24, Bidirectional(GRU(24)), dropout=0.1),
-        decoder=Decoder(24, GRU(24), upper=GRU(24), dropout=0.1, sampled=0.2, ramp=5),
+        decoder=Decoder(24, GRU(24), upper=GRU(24), dropout=0.1, scheduled_sampling=0.2, sampling_ramp=5),
         head=Readout(dropout=0.1),
         vocabularies=Vocabularies("words", min_count=1),
-        batches=ByLength(rows=8),
+        batches=ByLength(batch_size=8),
         split=replace(recipe.split, validation=0.15, test=0.15),
-        training=replace(recipe.training, average=0.9),
+        training=replace(recipe.training, ema_decay=0.9),
         task=replace(recipe.task, max_length=12),
     )
 
@@ -172,12 +174,12 @@ def deep() -> Recipe:
         recipe,
         encoder=replace(recipe.encoder, frames=3, dropout=0.3),
         core=Stack(layers, dropout=0.2),
-        batches=Lanes(rows=4, steps=7),
+        batches=Lanes(batch_size=4, window=7),
     )
 
 
 def deep_windows() -> Recipe:
-    return replace(deep(), batches=Windows(rows=4, steps=9, stride=5))
+    return replace(deep(), batches=Windows(batch_size=4, window=9, stride=5))
 
 
 COMPOSED = {"deep": deep, "deep-windows": deep_windows}

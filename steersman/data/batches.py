@@ -80,7 +80,7 @@ class Epoch(Sequence[Batch]):
     def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, shown = self.pieces[index], self.data.examples
         # Lanes keep one length, so that kernels are chosen once; windows take that of their longest.
-        longest = self.data.spec.steps or max((p.stop - p.start for p in rows if p), default=1)
+        longest = self.data.spec.window or max((p.stop - p.start for p in rows if p), default=1)
         first = shown[0]
         x = blank(first.x, len(rows), longest)
         y = np.zeros((len(rows), longest, first.y.shape[-1]), np.float32)
@@ -114,17 +114,17 @@ class Lanes(Spec):
     All records in random order make one line, cut into as many equal parts as there are lanes.
     """
 
-    rows: int = 32
+    batch_size: int = 32
     """Lanes side by side: the batch size."""
-    steps: int = 32
+    window: int = 32
     """Steps back in time that a gradient goes."""
-    cold_weight: float = 0.2
+    restart_weight: float = 0.2
     """What a window counts that begins inside a record, where the state is not known."""
     shift: bool = False
-    """In each pass lanes begin and cut elsewhere, and up to `steps` of a record's first steps (an eighth at most) are
+    """In each pass lanes begin and cut elsewhere, and up to `window` of a record's first steps (an eighth at most) are
     left out: for few long records, whose steps would stand beside the same others every time."""
 
-    BOUNDS = {"rows": (1, inf), "steps": (1, inf), "cold_weight": (0, inf)}
+    BOUNDS = {"batch_size": (1, inf), "window": (1, inf), "restart_weight": (0, inf)}
     carry: ClassVar[bool] = True
     """State goes on from batch to batch."""
 
@@ -132,19 +132,19 @@ class Lanes(Spec):
         line: list[Piece] = []
         for record in rng.permutation(len(lengths)):
             # Only the last window may be short: a state carried on from padding would not be the record's.
-            first = int(rng.integers(min(self.steps, lengths[record] // 8 + 1))) if self.shift else 0
-            cuts = [*range(first, lengths[record], self.steps), lengths[record]]
+            first = int(rng.integers(min(self.window, lengths[record] // 8 + 1))) if self.shift else 0
+            cuts = [*range(first, lengths[record], self.window), lengths[record]]
             pieces = [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
-            line += [replace(pieces[0], weight=self.cold_weight if first else 1.0), *pieces[1:]]
+            line += [replace(pieces[0], weight=self.restart_weight if first else 1.0), *pieces[1:]]
         if self.shift:
             turn = int(rng.integers(len(line)))
             line = line[turn:] + line[:turn]
-        part = -(-len(line) // self.rows)
-        batches: list[list[Piece | None]] = [[None] * self.rows for _ in range(part)]
+        part = -(-len(line) // self.batch_size)
+        batches: list[list[Piece | None]] = [[None] * self.batch_size for _ in range(part)]
         for i, piece in enumerate(line):
             row, time = divmod(i, part)
             if time == 0 and not piece.fresh:
-                piece = replace(piece, fresh=True, weight=self.cold_weight)
+                piece = replace(piece, fresh=True, weight=self.restart_weight)
             batches[time][row] = piece
         return batches
 
@@ -153,27 +153,27 @@ class Lanes(Spec):
 class Windows(Spec):
     """Windows in random order, each from a zero state."""
 
-    rows: int = 32
+    batch_size: int = 32
     """Windows in a batch."""
-    steps: int = 0
+    window: int = 0
     """Length of a window; 0: the whole record."""
     stride: int = 0
     """Steps from one window's start to the next; 0: its length."""
 
-    BOUNDS = {"rows": (1, inf), "steps": (0, inf), "stride": (0, inf)}
+    BOUNDS = {"batch_size": (1, inf), "window": (0, inf), "stride": (0, inf)}
     carry: ClassVar[bool] = False
     """State goes on from batch to batch."""
 
     def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
         windows: list[Piece | None] = []
         for record, length in enumerate(lengths):
-            steps = self.steps or length
-            offset = int(rng.integers(min(self.stride or steps, max(1, length - steps + 1)))) if self.steps else 0
+            steps = self.window or length
+            offset = int(rng.integers(min(self.stride or steps, max(1, length - steps + 1)))) if self.window else 0
             starts = range(offset, max(offset + 1, length - steps + 1), self.stride or steps)
             windows += [Piece(record, a, min(a + steps, length), fresh=True) for a in starts]
         order = [windows[i] for i in rng.permutation(len(windows))]
-        order += [None] * (-len(order) % self.rows)
-        return [order[i : i + self.rows] for i in range(0, len(order), self.rows)]
+        order += [None] * (-len(order) % self.batch_size)
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
 
 class Batches:
@@ -189,8 +189,10 @@ class Batches:
         rank: int = 0,
         ranks: int = 1,
     ):
-        if spec.rows % ranks:
-            raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
+        if spec.batch_size % ranks:
+            raise UserError(
+                f"{spec.batch_size} rows can't be shared by {ranks} processes; set --batches.batch-size to a multiple"
+            )
         if augment and examples and isinstance(examples[0].x, Inputs):
             raise UserError("augment changes the pictures of a model that sees nothing else; with several inputs: ()")
         self.spec, self.examples, self.targets = spec, examples, targets
@@ -201,7 +203,7 @@ class Batches:
     @property
     def rows(self) -> int:
         """Rows of this process's batches."""
-        return self.spec.rows // self.ranks
+        return self.spec.batch_size // self.ranks
 
     def epoch(self, number: int) -> Epoch:
         rng = np.random.default_rng((self.seed, number))

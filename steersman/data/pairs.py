@@ -38,14 +38,14 @@ class Pair:
 class ByLength(Spec):
     """Batches of sources of about one length, and within these of targets, so that little of a batch is padding."""
 
-    rows: int = 64
+    batch_size: int = 64
     """Most pairs in a batch."""
-    steps: int = 4096
+    max_steps: int = 4096
     """Most steps of the longest side in a batch, padding included; a longer pair is alone."""
     pool: int = 8
     """Batches whose sources are alike; they are sorted by target length."""
 
-    BOUNDS = {"rows": (1, inf), "steps": (1, inf), "pool": (1, inf)}
+    BOUNDS = {"batch_size": (1, inf), "max_steps": (1, inf), "pool": (1, inf)}
     carry: ClassVar[bool] = False
     """State goes on from batch to batch."""
 
@@ -53,8 +53,8 @@ class ByLength(Spec):
         """Indices of each batch's pairs; `lengths` is (pair, side)."""
         order = np.argsort(lengths[:, 0] + rng.uniform(-0.5, 0.5, len(lengths)))
         batches = []
-        for start in range(0, len(order), self.rows * self.pool):
-            pool = order[start : start + self.rows * self.pool]
+        for start in range(0, len(order), self.batch_size * self.pool):
+            pool = order[start : start + self.batch_size * self.pool]
             batches += self.full(pool[np.argsort(lengths[pool, 1], kind="stable")], lengths)
         return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -63,7 +63,7 @@ class ByLength(Spec):
         batches, begin, longest = [], 0, 0
         for i, longer in enumerate(lengths[order].max(1)):
             widest = max(longest, int(longer))
-            if i > begin and (i - begin == self.rows or widest * (i - begin + 1) > self.steps):
+            if i > begin and (i - begin == self.batch_size or widest * (i - begin + 1) > self.max_steps):
                 batches.append(order[begin:i])
                 begin, widest = i, int(longer)
             longest = widest
@@ -85,15 +85,17 @@ class PairBatches:
         ranks: int = 1,
         drawn: Callable[[Pair, random.Random], Pair] | None = None,
     ):
-        if spec.rows % ranks:
-            raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
+        if spec.batch_size % ranks:
+            raise UserError(
+                f"{spec.batch_size} rows can't be shared by {ranks} processes; set --batches.batch-size to a multiple"
+            )
         self.spec, self.pairs, self.seed, self.rank, self.ranks, self.drawn = spec, pairs, seed, rank, ranks, drawn
         self.lengths = np.array([(max(map(len, p.sources.values())), len(p)) for p in pairs])
 
     @property
     def rows(self) -> int:
         """Most rows of this process's batches."""
-        return self.spec.rows // self.ranks
+        return self.spec.batch_size // self.ranks
 
     def epoch(self, number: int) -> "PairEpoch":
         cut = self.spec.cut(self.lengths, np.random.default_rng((self.seed, number)))

@@ -160,7 +160,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "exploding-gradient": (
         "The gradient grows with distance: the oldest steps drown the rest, and training leaps.",
-        "Lower --training.clip and the rate, or use a gated core.",
+        "Lower --training.clip-norm and the rate, or use a gated core.",
     ),
     "memory-unused": (
         "The loss is the same when the model forgets everything at each step.",
@@ -168,7 +168,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "window-too-short": (
         "Inputs older than a training window tell of the target: no gradient reaches them.",
-        "Raise --batches.steps.",
+        "Raise --batches.window.",
     ),
     "dead-relu": (
         "Units that are 0 for every input get no gradient and never come back.",
@@ -196,11 +196,11 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "rate-too-high": (
         "An update changes the weights by a large share of themselves: training leaps about.",
-        "Lower --training.rate.",
+        "Lower --training.learning-rate.",
     ),
     "rate-too-low": (
         "An update changes the weights by next to nothing: they stay where they began.",
-        "Raise --training.rate.",
+        "Raise --training.learning-rate.",
     ),
     "target-scale": (
         "Targets are not near mean 0 and deviation 1 after the head's normaliser, or are in another unit elsewhere.",

@@ -77,7 +77,7 @@ def memory_used(rows: list[tuple[int, float]]) -> int:
 def examine_windows(patient: Patient) -> list[Finding]:
     """Whether inputs older than a training window tell of the target."""
     patient.recurrent()
-    window = getattr(patient.batches.spec, "steps", 0)
+    window = getattr(patient.batches.spec, "window", 0)
     if not window or window > 32:
         return []
     x, y, lengths = regression_rows(patient)

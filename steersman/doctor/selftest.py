@@ -69,8 +69,8 @@ def sensor(rng: np.random.Generator, **options: Any) -> Case:
     core = [GRU(24), LSTM(24), RNN(24)][rng.integers(3)]
     recipe = StepRecipe(
         source=source, inputs="x", encoder=Identity(), core=core, head=Regression(("y",)),
-        batches=Lanes(rows=8, steps=32),
-        training=Training(steps=160, rate=1e-2, warmup=10, precision="float32", validate_every=40, seed=seed),
+        batches=Lanes(batch_size=8, window=32),
+        training=Training(steps=160, learning_rate=1e-2, warmup=10, precision="float32", validate_every=40, seed=seed),
     )  # fmt: skip
     return Case("sensor", recipe, _split(source.read(), 6), rng)
 
@@ -82,8 +82,8 @@ def steering(rng: np.random.Generator, **options: Any) -> Case:
     core = [GRU(24), LSTM(24)][rng.integers(2)]
     encoder = Conv((6, 8), (3, 3), (2, 2), 24, pixels=Picture(12, 16))
     recipe = StepRecipe(
-        source=source, encoder=encoder, core=core, head=Regression(("steer",)), batches=Lanes(rows=5, steps=16),
-        training=Training(steps=120, rate=4e-3, warmup=10, precision="float32", validate_every=40, seed=seed),
+        source=source, encoder=encoder, core=core, head=Regression(("steer",)), batches=Lanes(batch_size=5, window=16),
+        training=Training(steps=120, learning_rate=4e-3, warmup=10, precision="float32", validate_every=40, seed=seed),
     )  # fmt: skip
     return Case("steering", recipe, _split(source.read(), 5), rng)
 
@@ -96,8 +96,8 @@ def text(rng: np.random.Generator, order: int = 2, sharp: float = 0.25, lengths:
     recipe = StepRecipe(
         source=Echo(), inputs="character", encoder=Embedding(SYMBOLS, 16, 0.0),
         core=[GRU(32), LSTM(32)][rng.integers(2)], head=NextSymbol(("next_character",), SYMBOLS, 0.0),
-        batches=Lanes(rows=8, steps=32),
-        training=Training(steps=200, rate=1e-2, warmup=10, precision="float32", validate_every=40, seed=seed),
+        batches=Lanes(batch_size=8, window=32),
+        training=Training(steps=200, learning_rate=1e-2, warmup=10, precision="float32", validate_every=40, seed=seed),
     )  # fmt: skip
     return Case("text", recipe, _split(records, 3), rng)
 
@@ -163,7 +163,7 @@ class Fault:
 
 def _core(case: Case, spec: Any, rate: float) -> None:
     case.change(core=spec)
-    case.train(rate=rate)
+    case.train(learning_rate=rate)
 
 
 def _vanishing(case: Case, scale: float) -> None:
@@ -173,13 +173,13 @@ def _vanishing(case: Case, scale: float) -> None:
 
 def _growing(case: Case, gain: float) -> None:
     _core(case, RNN(24, "relu"), 1e-4)
-    case.change(batches=Windows(rows=8, steps=8))
+    case.change(batches=Windows(batch_size=8, window=8))
     # Of a ReLU about half the units pass; a scaled identity loses none.
     case.on_model.append(lambda model: model.core.weight_hh.copy_(gain * torch.eye(24)))
 
 
 def _dead(case: Case, share: float) -> None:
-    case.train(rate=1e-3)
+    case.train(learning_rate=1e-3)
 
     def kill(model: Any) -> None:
         layer = model.encoder.dense if case.name == "steering" else model.core
@@ -397,7 +397,7 @@ def _head(case: Case, scale: float) -> None:
 def _memorise(case: Case, noise: float) -> None:
     """One short record to learn from, whose target is mostly noise, for long."""
     case.records["train"] = case.records["train"][:2]
-    case.change(core=LSTM(64), batches=Windows(rows=4, steps=16))
+    case.change(core=LSTM(64), batches=Windows(batch_size=4, window=16))
     case.train(steps=300 if case.name != "steering" else 200)
 
     def stir(shown: dict[str, list[Example]]) -> None:
@@ -420,7 +420,7 @@ FAULTS: dict[str, Fault] = {
     "exploding-gradient": Fault(_growing, NUMBERS, (1.3, 1.5), (1.4, 1.45)),
     "memory-unused": Fault(_nothing, ("sensor", "text"), (0,), (0,)),
     "window-too-short": Fault(
-        lambda case, steps: case.change(batches=Windows(rows=16, steps=int(steps))), ("sensor",), (2, 4), (3, 5)
+        lambda case, steps: case.change(batches=Windows(batch_size=16, window=int(steps))), ("sensor",), (2, 4), (3, 5)
     ),
     "dead-relu": Fault(_dead, NUMBERS, (0.6, 0.95), (0.7, 0.85)),
     "saturated-tanh": Fault(_saturate(RNN(24)), ALL, (30, 100), (40, 80)),
@@ -428,8 +428,10 @@ FAULTS: dict[str, Fault] = {
     "never-forgets": Fault(_stuck("forget"), ALL, (6, 9), (7, 8)),
     "never-writes": Fault(_stuck("input"), ALL, (6, 9), (7, 8)),
     "saddle": Fault(_saddle, ALL, (40, 150), (60, 100)),
-    "rate-too-high": Fault(lambda case, rate: case.train(rate=rate), ALL, (0.5, 2), (0.7, 1)),
-    "rate-too-low": Fault(lambda case, rate: case.train(rate=rate, final_rate=0.0), ALL, (1e-7, 1e-6), (3e-7, 5e-7)),
+    "rate-too-high": Fault(lambda case, rate: case.train(learning_rate=rate), ALL, (0.5, 2), (0.7, 1)),
+    "rate-too-low": Fault(
+        lambda case, rate: case.train(learning_rate=rate, final_learning_rate=0.0), ALL, (1e-7, 1e-6), (3e-7, 5e-7)
+    ),
     "target-scale": Fault(_normaliser, NUMBERS, (4, 50), (8, 20)),
     "predicts-mean": Fault(_unrelated, NUMBERS, (0, 0.05), (0.02, 0.03)),
     "predicts-past": Fault(_past, ("sensor",), (0.99, 1), (0.995, 0.998)),

@@ -165,6 +165,6 @@ def _sizes(
         step = float(known["step"])
         mean = known["exp_avg"] / (1 - training.betas[0] ** step)
         square = known["exp_avg_sq"] / (1 - training.betas[1] ** step)
-        size = float((training.rate * mean / (square.sqrt() + 1e-8)).norm())
-        sizes[name] = size / norm, training.rate * weight.numel() ** 0.5 / norm
+        size = float((training.learning_rate * mean / (square.sqrt() + 1e-8)).norm())
+        sizes[name] = size / norm, training.learning_rate * weight.numel() ** 0.5 / norm
     return sizes

@@ -83,7 +83,7 @@ class Learning(Spec):
         training = replace(
             recipe.training,
             steps=self.steps,
-            rate=recipe.training.rate * self.rate,
+            learning_rate=recipe.training.learning_rate * self.rate,
             warmup=min(recipe.training.warmup, self.steps // 4),
             validate_every=self.steps,  # The last weights are kept: drives of others can't judge this person's.
             patience=0,

@@ -195,12 +195,12 @@ class Decoder(Spec):
     """Reads the first core's output beside what it looked at; Memoryless: hands them on."""
     dropout: float = 0.3
     """Share of features dropped while training."""
-    sampled: float = 0.0
+    scheduled_sampling: float = 0.0
     """Share of tokens that the model itself draws while training, in place of the true ones (Bengio et al. 2015)."""
-    ramp: int = 2000
+    sampling_ramp: int = 2000
     """Updates over which that share rises from nought."""
 
-    BOUNDS = {"embedding": (1, inf), "dropout": (0, 1), "sampled": (0, 1), "ramp": (0, inf)}
+    BOUNDS = {"embedding": (1, inf), "dropout": (0, 1), "scheduled_sampling": (0, 1), "sampling_ramp": (0, inf)}
 
     def build(self, vocabulary: int, encoder: SourceEncoder) -> "TokenDecoder":
         return TokenDecoder(self, vocabulary, encoder)
@@ -362,7 +362,7 @@ class EncoderDecoder(SequenceModel):
         if not batch.sources:
             return self.run(x, state)
         begun = self.read(batch.sources)
-        if self.training and self.decoder.spec.sampled:
+        if self.training and self.decoder.spec.scheduled_sampling:
             x = self._mixed(x, begun)
             self.passes += 1
         return self.run(x, begun)[0], self.initial(len(x))
@@ -390,7 +390,7 @@ class EncoderDecoder(SequenceModel):
         No gradient goes through what is drawn, so the pass that learns can take all steps at once.
         """
         spec = self.decoder.spec
-        share = spec.sampled * min(1.0, self.passes.item() / max(1, spec.ramp))
+        share = spec.scheduled_sampling * min(1.0, self.passes.item() / max(1, spec.sampling_ramp))
         shown = [x[:, 0]]
         for t in range(1, x.shape[1]):
             logits, state = self.step(shown[-1], state)

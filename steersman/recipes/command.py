@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, changed, named, say, values
+from ..console import OUT, changed, named, renamed, say, values
 from ..data.records import Record
 from ..errors import Interrupted, UserError
 from ..live import live_part
@@ -48,6 +48,20 @@ class Train:
     """Open that page in a browser."""
 
 
+RENAMED = {
+    "--training.rate": "--training.learning-rate",
+    "--training.final-rate": "--training.final-learning-rate",
+    "--training.decay": "--training.weight-decay",
+    "--training.clip": "--training.clip-norm",
+    "--training.average": "--training.ema-decay",
+    "--training.hold": "--training.constant-share",
+    "--batches.rows": "--batches.batch-size",
+    "--batches.steps": "--batches.window",
+    "--batches.cold-weight": "--batches.restart-weight",
+}
+"""Options of version 0.1 and what they are called now."""
+
+
 def train(arguments: list[str]) -> None:
     """train a recipe"""
     name, rest = named("train", "RECIPE", arguments, RECIPES, own=True)
@@ -67,6 +81,7 @@ def train(arguments: list[str]) -> None:
         records = open_records(_made(name, make, ()), data) if data else None
         default = Train(_made(name, make, records or ()))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
+    rest = renamed(rest, RENAMED | default.recipe.renamed_options)
     options = changed(default, rest, f"train {name}", text)
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:

@@ -11,10 +11,37 @@ def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json of any older format says, in today's words."""
     config = {"command": "", "created": "", "version": "0.1.0", **written}
     if written["format"] < 2 and isinstance(config.get("recipe"), dict):
-        config["recipe"] = _recipe_1(config["recipe"])
+        config["recipe"] = _recipe_1(_renamed(config["recipe"]))
         if config["recipe"].get("kind") == "SequenceToSequence":
             config["raw"] = {}
     return config
+
+
+RENAMED: dict[str, dict[str, str]] = {
+    "Training": {
+        "rate": "learning_rate",
+        "final_rate": "final_learning_rate",
+        "decay": "weight_decay",
+        "clip": "clip_norm",
+        "average": "ema_decay",
+        "hold": "constant_share",
+    },
+    "Lanes": {"rows": "batch_size", "steps": "window", "cold_weight": "restart_weight"},
+    "Windows": {"rows": "batch_size", "steps": "window"},
+    "ByLength": {"rows": "batch_size", "steps": "max_steps"},
+    "Decoder": {"sampled": "scheduled_sampling", "ramp": "sampling_ramp"},
+}
+"""Fields of format 1 by their kind, and what they are called now."""
+
+
+def _renamed(data: Any) -> Any:
+    """The same JSON with today's names of fields."""
+    if isinstance(data, list):
+        return [_renamed(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    names = RENAMED.get(str(data.get("kind")), {})
+    return {names.get(name, name): _renamed(item) for name, item in data.items()}
 
 
 def _recipe_1(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Recipe(Spec):
     split: Split = Split()
     training: Training = Training()
 
+    renamed_options: ClassVar[dict[str, str]] = {}
+    """Options of version 0.1 on the command line, and what they are called now."""
     learned_files: ClassVar[tuple[str, ...]] = ()
     """Files that `fit_vocabulary` writes into the run's folder."""
 

@@ -79,6 +79,16 @@ class SequenceToSequence(Recipe):
     batches: ByLength = ByLength()
     split: Split = Split(apart=(TARGET,))
 
+    renamed_options: ClassVar[dict[str, str]] = {
+        "--batches.steps": "--batches.max-steps",
+        "--core.sampled": "--decoder.scheduled-sampling",
+        "--core.ramp": "--decoder.sampling-ramp",
+        "--core.": "--decoder.",
+        "--longest": "--task.max-length",
+        "--judged": "--task.validation-pairs",
+        "--beam": "--task.beam-width",
+        "--power": "--task.length-penalty",
+    }
     learned_files: ClassVar[tuple[str, ...]] = (VOCABULARY,)
 
     @property

@@ -32,23 +32,23 @@ class Training(Spec):
 
     steps: int = 1000
     """Updates in all."""
-    rate: float = 1.5e-3
+    learning_rate: float = 1.5e-3
     """Learning rate after the warm-up."""
-    final_rate: float = 2e-5
+    final_learning_rate: float = 2e-5
     """Learning rate at the end."""
     warmup: int = 50
     """Steps over which the rate rises from nought."""
-    hold: float = 0.0
+    constant_share: float = 0.0
     """Share of the steps after the warm-up at the full rate, before the cosine."""
-    decay: float = 0.01
+    weight_decay: float = 0.01
     """Weight decay of AdamW."""
     betas: tuple[float, float] = (0.9, 0.999)
     """How slowly AdamW forgets gradients, and their squares."""
-    average: float = 0.0
+    ema_decay: float = 0.0
     """How slowly a running mean of the weights forgets; it is what is kept (Polyak & Juditsky 1992). 0: none."""
     frozen: float = 0.0
     """Share of the steps, from the first, in which weights that came pretrained stand still."""
-    clip: float = 1.0
+    clip_norm: float = 1.0
     """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 runs the network under autocast; auto measures both at the start and takes the faster."""
@@ -65,8 +65,10 @@ class Training(Spec):
 
     BOUNDS = {
         **dict.fromkeys(("steps", "checkpoint_every", "validate_every"), (1, math.inf)),
-        **dict.fromkeys(("rate", "final_rate", "warmup", "decay", "clip", "patience"), (0, math.inf)),
-        **dict.fromkeys(("hold", "betas", "average", "frozen"), (0, 1)),
+        **dict.fromkeys(
+            ("learning_rate", "final_learning_rate", "warmup", "weight_decay", "clip_norm", "patience"), (0, math.inf)
+        ),
+        **dict.fromkeys(("constant_share", "betas", "ema_decay", "frozen"), (0, 1)),
         "seed": (0, 2**63 - 1),
     }
 
@@ -114,9 +116,9 @@ class Trainer:
             nn.parallel.DistributedDataParallel(model) if batches.ranks > 1 else model  # averages gradients
         )
         self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=training.rate, betas=training.betas, weight_decay=training.decay
+            model.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
         )
-        self.kept = copy.deepcopy(model) if training.average else model
+        self.kept = copy.deepcopy(model) if training.ema_decay else model
         """What is judged and written: the model, or the running mean of its weights."""
         self.state, self.epoch = model.initial(batches.rows), batches.epoch(0)
         self.seconds = {"compute": 0.0, "all": 0.0}
@@ -169,7 +171,7 @@ class Trainer:
         if at.step < training.frozen * training.steps:
             for parameter in self.model.pretrained():
                 parameter.grad = None  # It then stands still, decay and moments included.
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip).item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm).item()
         value = self._everywhere(loss.detach()).item() / self.batches.ranks
         self._check(value, norm)
         self.optimiser.step()
@@ -208,7 +210,7 @@ class Trainer:
         if self.kept is self.model:
             return
         # At first the mean is over all steps there were: it would remember the random start for long.
-        forget = max(1 - self.training.average, 1 / (self.at.step + 1))
+        forget = max(1 - self.training.ema_decay, 1 / (self.at.step + 1))
         for mean, now in zip(self.kept.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(now, forget)
         for kept, now in zip(self.kept.buffers(), self.model.buffers(), strict=True):
@@ -218,10 +220,10 @@ class Trainer:
         """Learning rate of a step."""
         t = self.training
         if step < t.warmup:
-            return t.rate * (step + 1) / t.warmup
-        begin = t.warmup + t.hold * max(0, t.steps - t.warmup)
+            return t.learning_rate * (step + 1) / t.warmup
+        begin = t.warmup + t.constant_share * max(0, t.steps - t.warmup)
         share = max(0.0, step - begin) / max(1, t.steps - begin)
-        return t.final_rate + (t.rate - t.final_rate) * (1 + math.cos(math.pi * share)) / 2
+        return t.final_learning_rate + (t.learning_rate - t.final_learning_rate) * (1 + math.cos(math.pi * share)) / 2
 
     def _next_batch(self) -> Batch:
         if self.epoch.epoch != self.at.epoch:
@@ -243,7 +245,9 @@ class Trainer:
 
     def _roll_back(self, cause: str) -> None:
         if self.at.rollbacks == 2:
-            raise UserError(f"training exploded a third time: {cause}; look at the data, or lower --training.rate")
+            raise UserError(
+                f"training exploded a third time: {cause}; look at the data, or lower --training.learning_rate"
+            )
         rollbacks = self.at.rollbacks + 1
         self._load(self.checkpoints.steps()[-1])
         self.at.rollbacks = rollbacks

@@ -46,7 +46,9 @@ def fit_rounds(
     expert_of(source.world.build(render=False))
     if join_processes()[1] > 1:
         raise UserError("--rounds drives in workers of its own; run it without torchrun")
-    later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
+    later = replace(
+        recipe.training, learning_rate=recipe.training.learning_rate / 4, steps=max(1, recipe.training.steps // 3)
+    )
     parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
     run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look, records=records)
     extra: list[str] = []

@@ -44,7 +44,7 @@ def test_lanes_train_on_every_step_exactly_once_an_epoch(lengths, rows, steps, s
 @given(LENGTHS, st.integers(1, 6), st.integers(1, 12), st.integers(0, 3))
 def test_lanes_carry_state_only_from_step_to_next_step_of_a_record(lengths, rows, steps, epoch):
     before: dict[int, int] = {}
-    made = Batches(Lanes(rows, steps, cold_weight=0.25), numbered(lengths), ("y",))
+    made = Batches(Lanes(rows, steps, restart_weight=0.25), numbered(lengths), ("y",))
     for time, batch in enumerate(made.epoch(epoch)):
         for row in range(rows):
             there = batch.mask[row] > 0

@@ -172,7 +172,7 @@ def test_a_planted_fault_is_found_and_a_healthy_model_has_none(kind):
 
 def test_looking_while_training_changes_nothing_and_says_what_it_sees(tmp_path):
     case, said = sensor(np.random.default_rng(1)), []
-    case.train(rate=2.0, steps=6)
+    case.train(learning_rate=2.0, steps=6)
     recipe, logs = case.recipe, []
     for look in (None, Live(said.append, every=2)):
         torch.manual_seed(0)

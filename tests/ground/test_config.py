@@ -87,8 +87,8 @@ def test_nested_specs_go_to_json_and_back(spec):
         ({"batches": {"kind": "GRU"}}, "expected Lanes or Windows"),
         ({"batches": {"kind": "Lanes", "row": 3}}, "did you mean 'rows'"),
         ({"training": to_json(Split())}, "training: expected Training"),
-        ({"training": {"kind": "Training", "rate": math.nan}}, "finite"),
-        ({"training": {"kind": "Training", "rate": 10**400}}, "finite"),
+        ({"training": {"kind": "Training", "learning_rate": math.nan}}, "finite"),
+        ({"training": {"kind": "Training", "learning_rate": 10**400}}, "finite"),
         ({"flavour": "many-to-few"}, "flavour"),
         ({"augment": {"kind": "Mirror"}}, "augment: expected"),
     ],
@@ -104,7 +104,7 @@ def test_a_field_that_has_no_default_must_be_there():
 
 
 def test_an_int_where_a_float_is_meant_is_one():
-    assert from_json({"kind": "Training", "rate": 1}).rate == 1.0
+    assert from_json({"kind": "Training", "learning_rate": 1}).learning_rate == 1.0
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_an_int_where_a_float_is_meant_is_one():
         lambda: Training(steps=0),
         lambda: Training(validate_every=0),
         lambda: Training(checkpoint_every=-1),
-        lambda: Training(rate=math.nan),
+        lambda: Training(learning_rate=math.nan),
         lambda: Training(seed=-1),
-        lambda: Lanes(rows=0),
-        lambda: Lanes(steps=0),
-        lambda: Windows(rows=0),
-        lambda: Windows(steps=-1),
+        lambda: Lanes(batch_size=0),
+        lambda: Lanes(window=0),
+        lambda: Windows(batch_size=0),
+        lambda: Windows(window=-1),
         lambda: Split(validation=1.5),
         lambda: Split(gap_s=-1),
         lambda: RNN(0),

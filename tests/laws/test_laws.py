@@ -82,9 +82,11 @@ def test_2_one_small_batch_overfits(recipe):
     if is_told_too_little(recipe):
         pytest.skip("sees too little of a step to tell one from another")
     if not hasattr(recipe, "core"):  # With smoothed targets no loss comes near nought.
-        recipe = replace(recipe, batches=ByLength(rows=3), head=replace(recipe.head, smoothing=0.0))
+        recipe = replace(recipe, batches=ByLength(batch_size=3), head=replace(recipe.head, smoothing=0.0))
     else:
-        recipe = replace(recipe, batches=replace(recipe.batches, rows=3, steps=12 if recipe.batches.steps else 0))
+        recipe = replace(
+            recipe, batches=replace(recipe.batches, batch_size=3, window=12 if recipe.batches.window else 0)
+        )
     model, shown = built(recipe)
     model.eval()  # without dropout, but with gradients
     if model.aligned:
@@ -192,7 +194,7 @@ def test_5_the_state_that_lanes_carry_is_that_of_the_whole_record(recipe, model_
     from_the_start = replace(unaugmented(recipe), batches=replace(recipe.batches, shift=False))
     epoch = batches(from_the_start, model, shown).epoch(0)
     whole = model.stream(shown)
-    state, warm = model.initial(recipe.batches.rows), {}
+    state, warm = model.initial(recipe.batches.batch_size), {}
     for pieces, batch in zip(epoch.pieces, epoch, strict=True):
         with torch.no_grad():
             raw, state = model.run(batch.x, state, batch.fresh)
@@ -255,7 +257,9 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
         # RoadTexture is made for the colours of CarRacing; on this road it shows mostly noise.
         eye = replace(recipe.encoder, pixels=Picture(12, 16))
         recipe = replace(recipe, source=Road(records=16, steps=80, noise=5.0), encoder=eye)
-    recipe = replace(recipe, training=replace(recipe.training, steps=150, rate=1e-2, warmup=10, validate_every=50))
+    recipe = replace(
+        recipe, training=replace(recipe.training, steps=150, learning_rate=1e-2, warmup=10, validate_every=50)
+    )
     if not hasattr(recipe, "core"):
         recipe = replace(recipe, source=Reversed(1500, 3, 5), training=replace(recipe.training, steps=500))
     if is_slowly_found(recipe):

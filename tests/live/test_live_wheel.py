@@ -443,7 +443,7 @@ def test_steps_count_in_the_loss_what_their_record_says():
     weighted = replace(record, streams={**record.streams, WEIGHT: Stream(weight, record["picture"].time_s)})
     plain, shown = recipe.examples(model, [record, weighted])
     assert plain.weight is None
-    masks = [b.mask for b in Batches(Lanes(rows=1, steps=len(record)), [plain, shown], ("steer",)).epoch(0)]
+    masks = [b.mask for b in Batches(Lanes(batch_size=1, window=len(record)), [plain, shown], ("steer",)).epoch(0)]
     assert sorted(float(mask.sum()) for mask in masks) == sorted([len(record), weight.sum()])
     (raw,) = model.stream([shown])
     losses = model.head.loss(raw[None], torch.from_numpy(shown.y)[None])[0].double().detach()
@@ -463,7 +463,7 @@ def taught(tmp_path_factory):
         source=Recorded(WORLD, 4, seed=7, folder=str(below / "expert")),
         encoder=replace(found.encoder, channels=(4, 8), kernels=(5, 3), strides=(4, 4), features=16),
         core=replace(found.core, hidden=8),
-        batches=replace(found.batches, rows=4, steps=8),
+        batches=replace(found.batches, batch_size=4, window=8),
         augment=(),
         training=replace(found.training, steps=4, warmup=1, validate_every=2, precision="float32"),
     )

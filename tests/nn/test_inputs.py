@@ -46,7 +46,7 @@ def recipe(*parts: Part, inputs: str = "x", **changes) -> StepRecipe:
         encoder=Joined(parts),
         core=GRU(6),
         head=Regression(("y",)),
-        batches=Windows(rows=2),
+        batches=Windows(batch_size=2),
         **changes,
     )
 

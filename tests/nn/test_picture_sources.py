@@ -47,7 +47,7 @@ def recipe(encoder=Together((GRID, ASKS))) -> SequenceToSequence:  # noqa: B008
         decoder=Decoder(24, GRU(24), upper=GRU(24), dropout=0.0),
         head=Readout(smoothing=0.0, dropout=0.0),
         vocabularies=Vocabularies("words", min_count=1),
-        batches=ByLength(rows=8),
+        batches=ByLength(batch_size=8),
         task=TranslateText(),
     )
 

@@ -212,7 +212,10 @@ def test_a_trained_run_beats_pairs_of_characters_and_says_so(tmp_path):
     recipe = small("chars", (str(text),))
     # What only the tests know has no place in a run that a command opens.
     recipe = replace(
-        recipe, source=Shakespeare(), core=LSTM(48), training=replace(recipe.training, steps=400, rate=1e-2, warmup=10)
+        recipe,
+        source=Shakespeare(),
+        core=LSTM(48),
+        training=replace(recipe.training, steps=400, learning_rate=1e-2, warmup=10),
     )
     run = fit("chars", recipe, tmp_path / "run", [str(text)], say=lambda line: None)
     scores = report_run(run)
@@ -330,7 +333,7 @@ def test_a_coloured_text_escapes_what_it_shows():
 
 
 def test_lanes_may_cut_and_begin_elsewhere_each_pass():
-    lanes = Lanes(rows=2, steps=10, shift=True)
+    lanes = Lanes(batch_size=2, window=10, shift=True)
     cuts, beginnings = set(), set()
     for seed in range(40):
         batches = lanes.pieces([95], np.random.default_rng(seed))

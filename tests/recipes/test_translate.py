@@ -150,9 +150,11 @@ def test_a_reversed_copy_is_learned_to_the_last_digit(tmp_path):
         encoder=TextEncoder(32, Bidirectional(GRU(48)), dropout=0.0),
         decoder=Decoder(32, GRU(48), upper=GRU(48), dropout=0.0),
         head=Readout(dropout=0.0, smoothing=0.0),
-        batches=ByLength(rows=32),
+        batches=ByLength(batch_size=32),
     )
-    recipe = replace(recipe, training=replace(recipe.training, steps=500, rate=8e-3, warmup=20, validate_every=100))
+    recipe = replace(
+        recipe, training=replace(recipe.training, steps=500, learning_rate=8e-3, warmup=20, validate_every=100)
+    )
     run = fit("translate", recipe, tmp_path, say=lambda text: None)
     pairs = [texts(record) for record in run.records()["test"]]
     for beam in (1, 3):
@@ -165,7 +167,7 @@ def test_a_reversed_copy_is_learned_to_the_last_digit(tmp_path):
 def test_an_epoch_holds_every_pair_once_in_batches_of_about_one_length():
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 60, (1000, 2))
-    cut = ByLength(rows=16, steps=400).cut(lengths, rng)
+    cut = ByLength(batch_size=16, max_steps=400).cut(lengths, rng)
     assert sorted(np.concatenate(cut)) == list(range(1000))
     assert max(map(len, cut)) <= 16
     assert all(lengths[b].max() * len(b) <= 400 or len(b) == 1 for b in cut)
@@ -182,7 +184,7 @@ def test_processes_share_the_rows_of_a_batch():
         assert len(parts[0].x) == len(parts[1].x)
         assert sum(part.mask.sum() for part in parts) == batch.mask.sum()
     with pytest.raises(UserError, match="shared by 3"):
-        PairBatches(ByLength(rows=8), shown, ranks=3)
+        PairBatches(ByLength(batch_size=8), shown, ranks=3)
 
 
 def test_a_batch_holds_the_tokens_after_each_other():
@@ -322,7 +324,7 @@ def test_bleu_carries_its_signature_and_its_case():
 
 SHORT = (
     "--vocabularies.pieces words --encoder.embedding 8 --encoder.core.core.hidden 8 --decoder.embedding 8 "
-    "--training.average 0 --decoder.core.hidden 8 --decoder.upper.hidden 8 --training.steps 80 --training.rate 1e-2 "
+    "--training.ema-decay 0 --decoder.core.hidden 8 --decoder.upper.hidden 8 --training.steps 80 --training.learning-rate 1e-2 "
     "--training.validate-every 40 --task.max-length 12 --split.validation 0.1 --split.test 0.1"
 )
 

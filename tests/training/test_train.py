@@ -33,12 +33,12 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize("recipe", [small("steer"), small("echo"), small("digits")], ids=["steer", "echo", "digits"])
 def test_the_loop_is_truncated_backpropagation_through_time_as_by_hand(recipe, tmp_path):
-    recipe = replace(recipe, training=replace(recipe.training, **SHORT, clip=0.1))
+    recipe = replace(recipe, training=replace(recipe.training, **SHORT, clip_norm=0.1))
     made = trainer(recipe, tmp_path)
     made.run()
     model, shown = built(recipe)
     data = batches(recipe, model, shown)
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=recipe.training.decay)
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=recipe.training.weight_decay)
     done = []
     for epoch in range(99):
         state = model.initial(data.rows)
@@ -64,7 +64,7 @@ def test_the_loop_is_truncated_backpropagation_through_time_as_by_hand(recipe, t
 
 
 def test_the_rate_warms_up_in_a_line_and_falls_as_torchs_cosine(tmp_path):
-    made = trainer(small("echo"), tmp_path, steps=40, warmup=10, rate=0.1, final_rate=0.01)
+    made = trainer(small("echo"), tmp_path, steps=40, warmup=10, learning_rate=0.1, final_learning_rate=0.01)
     rates = [made.rate(step) for step in range(40)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 100)
     weights = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -129,7 +129,7 @@ def test_a_value_that_is_no_number_stops_training_with_the_cause(tmp_path, spoil
 
 
 def test_a_rate_far_too_high_stops_training_with_the_cause(tmp_path):
-    made = trainer(small("steer"), tmp_path, **SHORT | {"steps": 60, "warmup": 0, "rate": 1e18})
+    made = trainer(small("steer"), tmp_path, **SHORT | {"steps": 60, "warmup": 0, "learning_rate": 1e18})
     with pytest.raises(UserError, match="third time"):
         made.run()
 
@@ -209,7 +209,7 @@ def test_training_stops_early_and_says_so_and_the_best_is_kept(tmp_path):
 
 
 def test_a_run_that_stopped_early_is_not_trained_further_when_resumed(tmp_path):
-    short = SHORT | {"steps": 99, "patience": 1, "rate": 0.0, "final_rate": 0.0}
+    short = SHORT | {"steps": 99, "patience": 1, "learning_rate": 0.0, "final_learning_rate": 0.0}
     trainer(small("steer"), tmp_path, **short).run()
     before = outcome(tmp_path)
     trainer(small("steer"), tmp_path, **short).run()
@@ -259,7 +259,7 @@ def test_measuring_the_precision_changes_nothing_but_the_precision(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_both_precisions_learn(tmp_path, dtype):
-    short = SHORT | {"steps": 60, "rate": 1e-2, "validate_every": 30, "precision": dtype}
+    short = SHORT | {"steps": 60, "learning_rate": 1e-2, "validate_every": 30, "precision": dtype}
     trainer(small("steer"), tmp_path, **short).run()
     assert np.mean(losses(tmp_path)[-15:]) < 0.8 * np.mean(losses(tmp_path)[:15])
 
@@ -339,7 +339,7 @@ short = replace(recipe.training, steps=14, warmup=3, checkpoint_every=4, validat
 lanes = replace(recipe, training=short)
 fit("lanes", lanes, folder / "lanes", say=lambda text: None, watch=watch)
 # 13 rows of unequal length: the last batch has rows with nothing in them, all of those of one process.
-windows = replace(lanes, batches=Windows(rows=12), split=replace(lanes.split, validation=0.3))
+windows = replace(lanes, batches=Windows(batch_size=12), split=replace(lanes.split, validation=0.3))
 fit("windows", windows, folder / "windows", say=lambda text: None)
 """
 
@@ -380,7 +380,7 @@ def test_a_checkpoint_holds_all_rows_of_the_global_batch(tmp_path):
     made.run()
     assert isinstance(made.batches.spec, Lanes)
     tensors, state = Checkpoints(tmp_path / "checkpoints").read(12)
-    assert {len(t) for t in tensors["lanes"].values()} == {made.batches.spec.rows}
+    assert {len(t) for t in tensors["lanes"].values()} == {made.batches.spec.batch_size}
     assert json.loads(json.dumps(state)) == state
 
 

@@ -63,7 +63,7 @@ def recipe(recording: Path, **training):
         source=Recorded(SHORT, 4, seed=7, folder=str(recording)),
         encoder=replace(found.encoder, channels=(4, 8), kernels=(5, 3), strides=(4, 4), features=16),
         core=replace(found.core, hidden=8),
-        batches=replace(found.batches, rows=4, steps=8),
+        batches=replace(found.batches, batch_size=4, window=8),
         training=replace(found.training, **short),
     )
 

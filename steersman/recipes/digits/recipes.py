@@ -30,7 +30,7 @@ def digits(records: Sequence[Record] = ()) -> StepRecipe:
         task=Classify(),
         head=Classification(targets=("digit",), classes=10),
         flavour="many-to-one",
-        batches=Windows(rows=64),
+        batches=Windows(batch_size=64),
         split=Split(validation=0.15, test=0.15),
-        training=Training(steps=800, rate=5e-3, precision="float32", validate_every=50),
+        training=Training(steps=800, learning_rate=5e-3, precision="float32", validate_every=50),
     )

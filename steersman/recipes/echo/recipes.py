@@ -29,9 +29,9 @@ def echo(records: Sequence[Record] = ()) -> StepRecipe:
         core=GRU(32),
         task=Estimate(),
         head=Regression(targets=("y",)),
-        batches=Windows(rows=16),
+        batches=Windows(batch_size=16),
         split=Split(validation=0.15, test=0.15),
-        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+        training=Training(steps=400, learning_rate=1e-2, precision="float32", validate_every=50),
     )
 
 
@@ -50,9 +50,9 @@ def echo_inputs(records: Sequence[Record] = ()) -> StepRecipe:
         core=GRU(32),
         task=Estimate(),
         head=Regression(targets=("y",)),
-        batches=Windows(rows=16),
+        batches=Windows(batch_size=16),
         split=Split(validation=0.15, test=0.15),
-        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+        training=Training(steps=400, learning_rate=1e-2, precision="float32", validate_every=50),
     )
 
 
@@ -71,9 +71,9 @@ def echo_gaps(records: Sequence[Record] = ()) -> StepRecipe:
         core=GRU(32),
         task=Estimate(),
         head=Regression(targets=("y",)),
-        batches=Windows(rows=16),
+        batches=Windows(batch_size=16),
         split=Split(validation=0.15, test=0.15),
-        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+        training=Training(steps=400, learning_rate=1e-2, precision="float32", validate_every=50),
     )
 
 
@@ -92,7 +92,7 @@ def echo_vector(records: Sequence[Record] = ()) -> StepRecipe:
         core=GRU(32),
         task=Estimate(),
         head=Regression(targets=("y",)),
-        batches=Windows(rows=16),
+        batches=Windows(batch_size=16),
         split=Split(validation=0.15, test=0.15),
-        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+        training=Training(steps=400, learning_rate=1e-2, precision="float32", validate_every=50),
     )

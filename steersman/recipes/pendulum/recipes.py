@@ -33,9 +33,9 @@ def pendulum(records: Sequence[Record] = ()) -> StepRecipe:
         core=LSTM(32),
         head=Regression(SwingUp.labels),
         skip=True,
-        batches=Lanes(rows=16, steps=50),
+        batches=Lanes(batch_size=16, window=50),
         split=Split(validation=0.1, test=0.1),
-        training=Training(steps=1500, rate=1e-2, precision="float32", validate_every=100),
+        training=Training(steps=1500, learning_rate=1e-2, precision="float32", validate_every=100),
     )
 
 

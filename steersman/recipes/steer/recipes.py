@@ -71,7 +71,7 @@ def steer_window(records: Sequence[Record] = ()) -> StepRecipe:
     Data:    as for `steer`
     """
     recipe = steer(records)
-    return replace(recipe, core=Window(recipe.core, steps=10), batches=Windows(rows=32, steps=10))
+    return replace(recipe, core=Window(recipe.core, steps=10), batches=Windows(batch_size=32, window=10))
 
 
 def steer_komanda(records: Sequence[Record] = ()) -> StepRecipe:
@@ -115,8 +115,8 @@ def steer_pretrained(records: Sequence[Record] = ()) -> StepRecipe:
     Data:    as for `steer`
     """
     recipe = _seen(records)
-    training = replace(recipe.training, frozen=0.5, steps=400, rate=5e-4)
-    batches = Lanes(rows=8, steps=16)
+    training = replace(recipe.training, frozen=0.5, steps=400, learning_rate=5e-4)
+    batches = Lanes(batch_size=8, window=16)
     return replace(recipe, encoder=Pretrained(), batches=batches, training=training)
 
 
@@ -142,7 +142,7 @@ def _simulated() -> StepRecipe:
         core=LSTM(128),
         head=Regression(CarRacing.labels, weights=(3.0, 3.0, 0.5, 0.5, 1.0, 1.0, 1.0)),
         skip=True,
-        batches=Lanes(rows=32, steps=32),
+        batches=Lanes(batch_size=32, window=32),
         augment=(Mirror(negate=("steer", "yaw_radps")),),
         split=Split(validation=0.07, test=0.07),
         training=Training(steps=3500),
@@ -157,10 +157,10 @@ def _logged() -> Steering:
         encoder=replace(EYE, features=64, dropout=0.3, pixels=Picture(height=48, width=64, top=0.25)),
         core=LSTM(64),
         head=Regression(("steer",)),
-        batches=Lanes(rows=16, steps=32),
+        batches=Lanes(batch_size=16, window=32),
         augment=(Mirror(), Light(), Shift()),
         split=Split(by="time", validation=0.15, test=0.2),
-        training=Training(steps=800, rate=1e-3, decay=0.1, validate_every=100),
+        training=Training(steps=800, learning_rate=1e-3, weight_decay=0.1, validate_every=100),
     )
 
 

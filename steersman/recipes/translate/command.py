@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ...console import say
+from ...console import renamed, say
 from ...errors import UserError
 from ...progress import bars
 from ...sources.parallel import decoded, split
@@ -33,6 +33,7 @@ class Translate:
 
 def translate(arguments: list[str]) -> None:
     """translate standard input"""
+    arguments = renamed(arguments, {"--beam": "--beam-width", "--power": "--length-penalty"})
     options = tyro.cli(Translate, args=arguments, prog="steersman translate")
     if options.beam_width < 1 or not 0 <= options.length_penalty <= 10:
         raise UserError("--beam-width must be at least 1, and --length-penalty from 0 to 10")

@@ -30,6 +30,12 @@ def translate(records: Sequence[Record] = ()) -> SequenceToSequence:
         # No text of a part that is held out stands in a part before it: else it would be no test.
         split=Split(validation=0.02, test=0.02, apart=("source", "target")),
         training=Training(
-            steps=4200, rate=2e-3, hold=0.3, average=0.998, validate_every=250, checkpoint_every=250, patience=6
+            steps=4200,
+            learning_rate=2e-3,
+            constant_share=0.3,
+            ema_decay=0.998,
+            validate_every=250,
+            checkpoint_every=250,
+            patience=6,
         ),
     )
