@@ -28,9 +28,9 @@ from steersman.worlds.scores import driving_scores
 def drive_by_hand(run: Run, folder: Path, speed_mps: float, seed: int) -> None:
     config, model = run.recipe.source.world, run.model()  # pyright: ignore[reportAttributeAccessIssue]
     world = config.build()
-    recorder = Recorder(folder, config, world.metadata["render_fps"], world.observation_space.shape, lambda event: None)
-    wheel, expert = Wheel(recorder), world.expert()
-    picture, info = world.reset(seed=seed)
+    recorder = Recorder(folder, config, world.rate_hz, world.observation, lambda event: None)
+    wheel, expert = Wheel(world.controls, recorder), world.expert()
+    picture, info = world.reset(seed)
     state, done = None, False
     while not done:
         prediction, state = model.step(picture, state)

@@ -100,7 +100,7 @@ def drives(number: int, steps: int = STEPS) -> tuple[list[tuple[list[bytes], lis
             began = time.process_time()
             said.append(stepping.step(picture)["steer"])
             spent_s += time.process_time() - began
-            picture, *_ = world.step(world.controls(expert.act(world)))
+            picture, *_ = world.step(world.act(expert.act(world)))
         found.append((pictures, said))
     return found, 1e3 * spent_s / (number * steps)
 

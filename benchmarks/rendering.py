@@ -7,7 +7,7 @@ import time
 import gymnasium
 import numpy as np
 
-from steersman.worlds import CarRacing
+from steersman.worlds import CarRacing, World
 
 LEFT_TO_STOCK = np.array([-1, 1, 1], np.float32)
 
@@ -18,13 +18,13 @@ def drive(seed: int, num_steps: int) -> list[np.ndarray]:
     world.reset(seed=seed)
     expert, actions = world.expert(), []
     for _ in range(num_steps):
-        actions.append(world.controls(expert.act(world)))
+        actions.append(world.act(expert.act(world)))
         if any(world.step(actions[-1])[2:4]):
             break
     return actions
 
 
-def steps_per_second(env: gymnasium.Env, seed: int, actions: list[np.ndarray]) -> float:
+def steps_per_second(env: gymnasium.Env | World, seed: int, actions: list[np.ndarray]) -> float:
     env.reset(seed=seed)
     start = time.process_time()
     for action in actions:

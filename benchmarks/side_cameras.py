@@ -25,7 +25,6 @@ from steersman.sources import lerobot
 from steersman.training.fit import fit
 from steersman.training.recipe import StepRecipe
 from steersman.worlds import CarRacing
-from steersman.worlds.recording import LABELS
 from steersman.worlds.rollout import EXPERT, drive, drives
 from steersman.worlds.scores import driving_scores
 
@@ -49,11 +48,11 @@ def beside(world, left_m: float) -> np.ndarray:
 
 def recorded(seed: int, left_m: float) -> dict[str, np.ndarray]:
     """One undisturbed drive of the expert."""
-    streams = {name: [] for name in (*PICTURES, *LABELS)}
+    streams = {name: [] for name in (*PICTURES, *CarRacing.labels)}
 
-    def look(world, picture, labels, info, score) -> None:
+    def look(world, picture, labels, info) -> None:
         pictures = picture, beside(world, left_m), beside(world, -left_m)
-        for name, value in zip(streams, (*pictures, *(labels[n] for n in LABELS)), strict=True):
+        for name, value in zip(streams, (*pictures, *(labels[n] for n in CarRacing.labels)), strict=True):
             streams[name].append(value)
 
     drive(CarRacing(), EXPERT, seed, look)
@@ -62,10 +61,10 @@ def recorded(seed: int, left_m: float) -> dict[str, np.ndarray]:
 
 def record(folder: Path, episodes: int, left_m: float) -> None:
     world = CarRacing().build(render=False)
-    kinds = dict.fromkeys(PICTURES, ("uint8", world.observation_space.shape))
-    kinds |= dict.fromkeys(LABELS, ("float32", ()))
+    kinds = dict.fromkeys(PICTURES, ("uint8", world.observation.shape))
+    kinds |= dict.fromkeys(CarRacing.labels, ("float32", ()))
     about = {"beside_m": left_m}
-    writer = lerobot.Writer(folder, world.metadata["render_fps"], kinds, "drive one lap undisturbed", about)
+    writer = lerobot.Writer(folder, world.rate_hz, kinds, "drive one lap undisturbed", about)
     for episode in range(episodes):
         writer.add(recorded(TRAINED + episode, left_m))
 

@@ -85,7 +85,7 @@ def value(data: Any, hint: Any, where: str) -> Any:
     """JSON of one field, as what its annotation says. UserError where it is something else."""
     origin, args = get_origin(hint), get_args(hint)
     either = args if origin in (types.UnionType, typing.Union) else (hint,)
-    if isinstance(data, dict) and "kind" in data:
+    if isinstance(data, dict) and isinstance(data.get("kind"), str):
         kinds = tuple(h for h in either if isinstance(h, type) and issubclass(h, Spec))
         kind = Spec.KINDS.get(data["kind"])
         if kind is not None and not issubclass(kind, kinds):  # Else its fields would be found fault with.

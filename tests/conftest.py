@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from steersman.training import recipe as recipes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)
+settings.register_profile("steersman", deadline=None)  # How long an example takes says nothing on a busy machine.
+settings.load_profile("steersman")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ SHORT = {
     "train steer --data": "--training.steps 4",
     "train steer-frame --data": "--training.steps 4",
     "train steer": "--training.steps 4 --source.episodes 4 --source.world.max-steps 80",
+    "train pendulum --run": "--training.steps 4 --source.episodes 12",
     "train digits": "--training.steps 4",
     "train echo --run runs/echo": "--training.steps 4",
     "doctor": "",
@@ -129,6 +130,13 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
     for line in commands("docs/words.md"):
         run(shared_or_own(line), place)
     for code in blocks("docs/words.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_worlds_run(place):
+    for line in commands("docs/worlds.md"):
+        run(line, place)
+    for code in blocks("docs/worlds.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 

@@ -39,7 +39,7 @@ def test_a_mirrored_view_is_a_picture_like_any_other():
 
 
 def test_a_spec_may_not_take_a_name_that_is_taken():
-    with pytest.raises(UserError, match=r"GRU is the name of a spec in steersman\.cores"):
+    with pytest.raises(UserError, match=r"GRU is the name of a spec in steersman\.nn\.cores"):
 
         @dataclass(frozen=True)
         class GRU(Spec):

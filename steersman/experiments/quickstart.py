@@ -64,7 +64,7 @@ class Quickstart(Spec):
             episodes[title] = []
             for episode in drives(source.world, name, range(self.seed, self.seed + self.tracks), num_cores()):
                 episodes[title].append(episode)
-                watch(f"driving: {title}", len(episodes[title]), self.tracks, f"score {episode['score']:.0f}")
+                watch(f"driving: {title}", len(episodes[title]), self.tracks, f"score {episode.score:.0f}")
             drivers[title] = driving_scores(episodes[title])
         filmed = film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
         write_json(folder / "driving.json", drivers)
@@ -73,7 +73,7 @@ class Quickstart(Spec):
         training = run_sections(read_log(runs["steer"].folder), to_json(runs["steer"].recipe))
         write_report(folder / "report.html", replace(told, sections=[*told.sections, *regression, *training]))
         places = {"run": runs["steer"].folder, "report": folder / "report.html", "film": folder / "drive.mp4"}
-        return drive_table(drivers, PUBLISHED), places
+        return drive_table(drivers, source.world.words, PUBLISHED), places
 
     def _train(self, name: str, source: Recorded, say: Callable[[str], None], watch: Watch) -> Run:
         recipe = RECIPES[name]([])

@@ -2,13 +2,14 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..progress import Watch, silent
 from ..training.run import Run, find
-from ..worlds import CarRacing
-from ..worlds.recording import Recorded
+from ..worlds.recording import own_drives
 from .circuits import circuit, draw
 from .gates import draw_gates
 from .saliency import draw_saliency, film_saliency
@@ -70,8 +71,12 @@ def gallery(folder: Path, text: Run | None = None, watch: Watch = silent) -> lis
     given = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
     files += draw(circuit("sigmoid(w0 * x0 + w1 * x1 + w2)", given), folder / "circuit")
     with tempfile.TemporaryDirectory() as drives:
-        recorded = Recorded(CarRacing(max_steps=260), episodes=1, seed=2000, folder=f"{drives}/one")
-        shown = [("steer", Run.open(find("steer")), [str(recorded.record(watch=watch))])]
+        steer = Run.open(find("steer"))
+        source = own_drives(steer.recipe)
+        assert source, "the model that ships with the package drives"
+        world: Any = source.world
+        one = replace(source, world=replace(world, max_steps=260), episodes=1, seed=2000, folder=f"{drives}/one")
+        shown = [("steer", steer, [str(one.record(watch=watch))])]
         if text is not None:
             shown.append(("text", text, []))
         for name, run, data in shown:

@@ -29,7 +29,7 @@ from ..training.prepare import divide
 from ..training.recipe import open_records, read_records
 from ..training.run import Run, new_folder
 from ..training.trainer import Look, Trainer
-from ..worlds.recording import LABELS
+from ..worlds.recording import world_of
 from .limits import Refused
 from .recorder import Tell
 
@@ -134,7 +134,9 @@ class Learner:
             raise Refused("it is learning already", "wait until the new weights drive")
         if not list(self.recordings.glob("meta/episodes/*/*.parquet")):
             raise Refused("there is no drive to learn from", "take the wheel first")
-        if unknown := sorted(set(self.run.recipe.head.targets) - set(LABELS)):  # pyright: ignore[reportAttributeAccessIssue]
+        world = world_of(self.run.recipe)
+        labels = world.labels if world else ()
+        if unknown := sorted(set(self.run.recipe.head.targets) - set(labels)):  # pyright: ignore[reportAttributeAccessIssue]
             raise Refused(f"a drive by hand does not tell {', '.join(unknown)}", "train a recipe without that target")
         try:
             folder = new_folder(self.name, self.below)

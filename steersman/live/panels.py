@@ -45,4 +45,4 @@ def usual(head: Head) -> dict[str, list[float]]:
 
 def controls(show: Show) -> Mapping[str, tuple[float, float]]:
     """What is done in the world that is shown: the lowest and the highest value of each control."""
-    return {} if show.world is None else {"steer": (-1.0, 1.0), "gas": (0.0, 1.0), "brake": (0.0, 1.0)}
+    return {} if show.world is None else show.world.controls

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Spec, to_json
+from ..config import to_json
 from ..data.cache import locked
 from ..data.examples import WEIGHT
 from ..errors import UserError
 from ..sources import lerobot
-from ..worlds.recording import LABELS
+from ..worlds.world import Observation, WorldSpec
 from . import journal
 from .journal import Journal
 
@@ -41,9 +41,9 @@ class Recorder:
     def __init__(
         self,
         folder: Path,
-        world: Spec,
+        world: WorldSpec,
         rate_hz: float,
-        picture: tuple[int, ...],
+        seen: Observation,
         tell: Tell,
         say: Callable[[str], None] = print,
     ):
@@ -53,8 +53,9 @@ class Recorder:
         """
         self.folder, self.rate_hz, self.tell, self.say = folder, rate_hz, tell, say
         self.about = {"world": to_json(world), "driver": "a person, and a model before and after"}
-        numbers: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, WEIGHT), ("float32", ()))
-        self.kinds = {"picture": ("uint8", tuple(picture)), **numbers, "hands": ("uint8", ())}
+        numbers: dict[str, lerobot.Kind] = dict.fromkeys((*world.labels, WEIGHT), ("float32", ()))
+        self.seen = seen.name
+        self.kinds = {seen.name: (seen.dtype, tuple(seen.shape)), **numbers, "hands": ("uint8", ())}
         self._lead: deque[dict[str, Any]] = deque(maxlen=round(LEAD_S * rate_hz))
         self._journal: Journal | None = None
         self._idle, self._failed = 0, False
@@ -72,9 +73,9 @@ class Recorder:
         """Whole ones in the folder."""
         return len(list(self.folder.glob("meta/episodes/*/*.parquet")))
 
-    def step(self, picture: np.ndarray, labels: Mapping[str, float], person: bool, teaches: bool) -> None:
+    def step(self, observation: np.ndarray, labels: Mapping[str, float], person: bool, teaches: bool) -> None:
         """A step that is about to be made: what is seen, what is done, by whom, and whether to learn from it."""
-        row = {"picture": picture, **labels, "hands": person, WEIGHT: float(teaches)}
+        row = {self.seen: observation, **labels, "hands": person, WEIGHT: float(teaches)}
         self._failed = self._failed and person
         try:
             if person and self._journal is None and not self._failed:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ..training.run import Run
-from ..worlds.recording import world_name
 from .learner import Learner, Learning
 from .recorder import Recorder
 from .stage import Stage
@@ -32,9 +31,10 @@ def seated(
             stage.recorded = event["drives"]
         stage.publish(event)
 
-    recordings = recordings or Path("drives") / f"{world_name(world.config)}-by-hand"
-    recorder = Recorder(recordings, world.config, stage.show.rate_hz, world.observation_space.shape, tell, say)
-    wheel, learner = Wheel(recorder), Learner(run, recordings, tell, stage.swap, say, learning=learning or Learning())
+    recordings = recordings or Path("drives") / f"{world.spec.name}-by-hand"
+    recorder = Recorder(recordings, world.spec, stage.show.rate_hz, world.observation, tell, say)
+    wheel = Wheel(world.controls, recorder)
+    learner = Learner(run, recordings, tell, stage.swap, say, learning=learning or Learning())
     stage.wheel, stage.recorded = wheel, recorder.num_drives
     stage.on |= {
         "control": lambda message: wheel.take(message["values"]),

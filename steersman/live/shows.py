@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -17,8 +16,8 @@ from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import read_records
 from ..training.run import Run
-from ..worlds import CarRacing
-from ..worlds.recording import Recorded
+from ..worlds.recording import world_of
+from ..worlds.world import FactValue, World, WorldSpec
 from .limits import Limits, Refused
 from .pictures import cut, decode, fitted
 
@@ -37,8 +36,8 @@ class Shot:
     """The state starts anew."""
     truth: dict[str, float | None] | None = None
     """Of each target that is known, what it should be; None where the record has no number at this step."""
-    facts: tuple[tuple[str, Any], ...] = ()
-    """Of the drive, by name: speed_mps, score, lap."""
+    facts: tuple[tuple[str, FactValue], ...] = ()
+    """What the world says of itself, by name."""
 
 
 class Show:
@@ -48,7 +47,7 @@ class Show:
     rate_hz: float
     size: tuple[int, int]
     """Height and width of a scene."""
-    world: Any = None
+    world: World | None = None
     """The simulator, where there is one: then `advance` wants an action."""
     records: list[str] | None = None
 
@@ -74,39 +73,46 @@ class Show:
 
 
 class Simulated(Show):
-    """Track after track, driven by whoever holds the wheel; the truth is what the expert would do."""
+    """Episode after episode of a world, driven by whoever holds the wheel; the truth is what its expert would do."""
 
     source = "simulator"
-    size = (420, 480)
+    world: World
 
-    def __init__(self, config: CarRacing, targets: Sequence[str], seed: int = 0):
-        self.world, self._targets, self._seed = config.build(), targets, seed
-        self.rate_hz = float(self.world.metadata["render_fps"])
+    def __init__(self, spec: WorldSpec, targets: Sequence[str], seed: int = 0):
+        self.world, self._targets, self._seed = spec.build(), targets, seed
+        self.rate_hz, self.size = float(self.world.rate_hz), self.world.scene_size
         self._begin()
 
     def _begin(self) -> None:
-        self._picture, self._info = self.world.reset(seed=self._seed)
+        self._observation, _ = self.world.reset(self._seed)
         self._expert = self.world.expert()
-        self.track, self._score, self._over = f"track {self._seed}", 0.0, False
+        self._episode, self._over = f"{self.world.spec.words.episode} {self._seed}", False
 
     def shot(self) -> Shot:
         if self._over:
             self.restart()
-        labels = self._expert.act(self.world)
-        facts = {"speed_mps": self._info["speed_mps"], "score": self._score, "lap": self._info["lap"]}
+        world = self.world
         return Shot(
-            self._picture,
-            self.world.scene(*self.size),
-            self.track,
-            self._info["time_s"],
-            self.world.steps == 0,
-            {name: float(labels[name]) for name in self._targets if name in labels},
-            tuple(facts.items()),
+            self._observation,
+            world.scene(*self.size),
+            self._episode,
+            world.time_s,
+            world.steps == 0,
+            self._truth(),
+            tuple(world.facts().items()),
         )
 
+    def _truth(self) -> dict[str, float | None] | None:
+        """None where the world has no expert."""
+        if self._expert is None:
+            return None
+        labels = self._expert.act(self.world)
+        return {name: float(labels[name]) for name in self._targets if name in labels}
+
     def advance(self, action: np.ndarray | None) -> float:
-        self._picture, reward, terminated, truncated, self._info = self.world.step(action)
-        self._score, self._over = self._score + reward, terminated or truncated
+        assert action is not None, "a world wants an action"
+        self._observation, _, terminated, truncated, _ = self.world.step(action)
+        self._over = terminated or truncated
         return super().advance(action)
 
     def restart(self) -> None:
@@ -256,7 +262,7 @@ class Source:
     webcam: bool = False
     """Show what the page's camera sees instead."""
     seed: int = 300_000
-    """Of the simulator's first track; the others follow. Not those that `drive` scores: a person may teach on these."""
+    """Seed of the simulator's first episode. Not those that `drive` scores: a person may teach on them."""
 
     def show(self, run: Run, model: Model, limits: Limits, watch: Watch = silent) -> Show:
         recipe, targets, raw = run.recipe, model.head.targets, model.encoder.raw
@@ -268,7 +274,7 @@ class Source:
             return Sent(raw, limits)
         if self.video:
             return Filmed(Path(self.video), raw)
-        if not self.data and isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
-            return Simulated(recipe.source.world, targets, self.seed)
+        if not self.data and (world := world_of(recipe)):
+            return Simulated(world, targets, self.seed)
         records = read_records(recipe, self.data, watch) if self.data else run.records(watch)["test"]
         return Logged(records, run.steps.inputs, targets, raw)

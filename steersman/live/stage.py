@@ -51,8 +51,8 @@ class Wheel(Protocol):
     def begin(self, world: Any, name: str) -> None:
         """A track begins: its first picture was not yet seen."""
 
-    def action(self, world: Any, picture: np.ndarray, prediction: dict[str, float]) -> np.ndarray:
-        """What is driven now: steer, gas, brake."""
+    def action(self, world: Any, observation: np.ndarray, prediction: dict[str, float]) -> np.ndarray:
+        """What is driven now."""
         ...
 
     def end(self) -> None:
@@ -300,7 +300,7 @@ class Stage(Audience):
         if self.show.world is None:
             return None
         if self.wheel is None:
-            return self.show.world.controls(prediction)
+            return self.show.world.act(prediction)
         return self.wheel.action(self.show.world, shot.raw, prediction)
 
     def _is_due(self, rate_hz: float, behind: int = 0) -> bool:

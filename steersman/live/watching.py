@@ -28,7 +28,7 @@ from ..plugins import OWN
 from ..processes import failures_sent, heard, send, stand_back
 from ..training.checkpoints import Checkpoints, load_weights
 from ..training.run import Run
-from ..worlds.recording import Recorded
+from ..worlds.recording import world_of
 from .panels import panels
 from .serve import HERE, address, bound, guarding, prepared
 from .shows import Logged, Shot, Show, Simulated, Source
@@ -127,8 +127,8 @@ def weights(run: Run, step: int) -> Model:
 def shown(run: Run, model: Model, held: Sequence[Record]) -> Show:
     """The simulator for a model that drives in one, else records."""
     recipe, targets = run.recipe, model.head.targets
-    if isinstance(recipe.source, Recorded) and {"steer", "pace"} <= set(targets):
-        return Simulated(recipe.source.world, targets, Source.seed)
+    if world := world_of(recipe):
+        return Simulated(world, targets, Source.seed)
     return Logged(held, run.steps.inputs, targets, model.encoder.raw)
 
 

@@ -46,6 +46,14 @@ RECIPES: Registry[Make] = Registry(
             "steer.recipes:steer_cfc",
             "The CNN with a closed-form continuous-time core in the place of the LSTM (Hasani et al. 2022).",
         ),
+        "pendulum": (
+            "pendulum.recipes:pendulum",
+            "LSTM that swings up a pendulum and balances it, from its angle alone.",
+        ),
+        "pendulum-frame": (
+            "pendulum.recipes:pendulum_frame",
+            "The same on each angle alone: what there is without a memory.",
+        ),
         "digits": (
             "digits.recipes:digits",
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",

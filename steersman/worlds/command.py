@@ -8,29 +8,33 @@ from typing import Annotated
 
 import tyro
 
+from ..config import did_you_mean
 from ..console import OUT, changed, named
 from ..errors import Interrupted, UserError
 from ..evaluation.page import write_report
 from ..processes import num_cores
 from ..progress import bars
-from . import WORLDS, CarRacing
+from ..training.run import Run, find
+from . import WORLDS
+from .car_racing import CarRacing
 from .recording import Recorded
 from .report import film, report_drives
-from .rollout import drives
+from .rollout import EXPERT, drives
 from .scores import drive_table, driving_scores
+from .world import WorldSpec
 
 
 @dataclass(frozen=True)
 class Record:
     """Records a world's expert as a LeRobot dataset; one that was cut short is gone on with."""
 
-    world: Annotated[CarRacing, tyro.conf.arg(name="")]
+    world: Annotated[WorldSpec, tyro.conf.arg(name="")]
     folder: str = ""
     """Where the drives go; empty: below `drives`, named after what they are."""
     episodes: int = 60
     """Drives in all."""
     seed: int = 100_000
-    """Of the first track; the others follow."""
+    """Seed of the first episode; the others follow."""
     driver: str = "expert"
     """expert, with disturbances that it has to recover from; or a run, whose every state the expert labels."""
     workers: int = 0
@@ -39,19 +43,20 @@ class Record:
 
 @dataclass(frozen=True)
 class Drive:
-    """Drives tracks closed loop and scores them as the stock environment does."""
+    """Lets a model act closed loop in the world that it learned in, and scores it as that world does."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run, the name of a model that ships with the package (steer), or expert."""
+    world: WorldSpec
+    """The run's own, with its settings; --world NAME (car-racing, pendulum) takes another, or the expert's."""
     tracks: int = 10
-    """How many."""
+    """Episodes, each begun from a seed of its own; in CarRacing a track."""
     seed: int = 2000
-    """Of the first track; the others follow."""
-    world: CarRacing = CarRacing()
+    """Seed of the first episode; the others follow."""
     video: str = ""
-    """Also film the first track to this file (mp4)."""
+    """Also film the first episode to this file (mp4)."""
     report: str = ""
-    """Also write a page to this file (html): each track's score, and where the car left the road."""
+    """Also write a page to this file (html): each episode's score, and what the world tells of it."""
     workers: int = 0
     """Processes; 0: one a core."""
     json: bool = False
@@ -74,24 +79,53 @@ def record(arguments: list[str]) -> None:
 
 
 def drive(arguments: list[str]) -> None:
-    """let a model drive tracks it never saw"""
-    options = tyro.cli(Drive, args=arguments, prog="steersman drive")
+    """let a model act in its world, closed loop, and score it"""
+    world, arguments = _world(arguments)
+    options = changed(Drive(tyro.MISSING, world), arguments, "drive", Drive.__doc__ or "")
     if options.tracks < 1 or options.seed < 0:
         raise UserError("--tracks must be at least 1, and --seed not below 0")
-    seeds = range(options.seed, options.seed + options.tracks)
+    seeds, world = range(options.seed, options.seed + options.tracks), options.world
     with bars() as watch:
         episodes = []
-        for episode in drives(options.world, options.run, seeds, options.workers or num_cores()):
+        for episode in drives(world, options.run, seeds, options.workers or num_cores()):
             episodes.append(episode)
-            watch("driving", len(episodes), options.tracks, f"score {episode['score']:.0f}")
-        filmed = film(options.world, options.run, options.seed, Path(options.video), watch) if options.video else None
+            watch("driving", len(episodes), options.tracks, f"score {episode.score:.0f}")
+        filmed = film(world, options.run, options.seed, Path(options.video), watch) if options.video else None
     if options.report:
         write_report(Path(options.report), report_drives(f"{options.run} drives", {options.run: episodes}, filmed))
     scores = driving_scores(episodes)
     if options.json:
         print(json.dumps(scores))
         return
-    OUT.print(drive_table({options.run: scores}))
+    OUT.print(drive_table({options.run: scores}, world.words))
     for name in ("video", "report"):
         if getattr(options, name):
             OUT.print(f"{name}: {getattr(options, name)}")
+
+
+def _world(arguments: list[str]) -> tuple[WorldSpec, list[str]]:
+    """The world that is named by --world, or that of the run; and the arguments without that name."""
+    before = ["", *arguments[:-1]]
+    for i, (last, argument) in enumerate(zip(before, arguments, strict=True)):
+        if last == "--world" or argument.startswith("--world="):
+            name = argument.removeprefix("--world=")
+            if name not in WORLDS:
+                raise UserError(f"no world {name!r}{did_you_mean(name, WORLDS)}; there are {', '.join(WORLDS)}")
+            return WORLDS[name](), arguments[: i - (last == "--world")] + arguments[i + 1 :]
+    pairs = zip(before, arguments, strict=True)
+    # A word that is no option's value is the run.
+    words = (a for last, a in pairs if a[:1] != "-" and (last[:2] != "--" or last == "--json" or "=" in last))
+    run = next(words, EXPERT)
+    return (CarRacing() if run == EXPERT or {"-h", "--help"} & set(arguments) else _own_world(run)), arguments
+
+
+def _own_world(name: str) -> WorldSpec:
+    """The world that a run learned in. UserError where there is none."""
+    run = Run.open(find(name))
+    source = run.recipe.source
+    if isinstance(source, Recorded):
+        return source.world
+    raise UserError(
+        f"{run.folder} can't drive: it learned in no world, from {type(source).__name__}; "
+        f"drive a run of a recipe that learns in one of {', '.join(WORLDS)}"
+    )

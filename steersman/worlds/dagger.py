@@ -12,7 +12,8 @@ from ..training.fit import fit
 from ..training.recipe import Recipe
 from ..training.run import Run
 from ..training.trainer import Look
-from .recording import Recorded
+from .recording import own_drives
+from .world import expert_of
 
 
 def fit_rounds(
@@ -39,8 +40,10 @@ def fit_rounds(
         return fit(
             name, recipe, folder, data, device, say=say, watch=watch, look=look, records=records, command=command
         )
-    if not isinstance(recipe.source, Recorded) or not {"steer", "pace"} <= set(getattr(recipe.head, "targets", ())):
+    source = own_drives(recipe)
+    if source is None:
         raise UserError(f"--rounds needs a recipe that learns to drive in a simulator; {name} on this data does not")
+    expert_of(source.world.build(render=False))
     if join_processes()[1] > 1:
         raise UserError("--rounds drives in workers of its own; run it without torchrun")
     later = replace(recipe.training, rate=recipe.training.rate / 4, steps=max(1, recipe.training.steps // 3))
@@ -49,12 +52,12 @@ def fit_rounds(
     extra: list[str] = []
     for i in range(1, rounds + 1):
         own = replace(
-            recipe.source,
-            seed=recipe.source.seed + 10_000 * i,
+            source,
+            seed=source.seed + 10_000 * i,
             episodes=episodes,
             folder=f"{parts[i]}-drives",
         )
-        say(f"round {i}: {run.folder} drives {episodes} tracks, the expert labels them")
+        say(f"round {i}: {run.folder} drives {episodes} {source.world.words.episode}s, the expert labels them")
         extra.append(str(own.record(str(run.folder), watch=watch)))
         tuned = replace(recipe, training=later)
         run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look, records)

@@ -36,10 +36,18 @@ class DriveVideo:
     Used as a context manager; after an error nothing is left behind.
     """
 
-    def __init__(self, path: Path, fps: float = 50, width: int = BASE_WIDTH, truth_name: str = "expert"):
+    def __init__(
+        self,
+        path: Path,
+        fps: float = 50,
+        width: int = BASE_WIDTH,
+        truth_name: str = "expert",
+        dashboard: "Dashboard | None" = None,
+    ):
+        """With a `dashboard` of its own, that one's width and names count."""
         self.path = Path(path)
         self.partial = self.path.with_name(f".{self.path.name}.partial")
-        self.dashboard = Dashboard(width, truth_name)
+        self.dashboard = dashboard or Dashboard(width, truth_name)
         self.fps = Fraction(fps).limit_denominator(1000)
         self.reformatter = VideoReformatter()
         self.last: np.ndarray | None = None
@@ -92,7 +100,11 @@ class DriveVideo:
 
 
 class Dashboard:
-    """Draws single steps of a drive; `size` is (width, height) in pixels, both even."""
+    """Draws single steps of a drive with a wheel and pedals; `size` is (width, height) in pixels, both even."""
+
+    bars: Mapping[str, tuple[float, float]] = {"gas": (0.0, 1.0), "brake": (0.0, 1.0), "pace": (-1.5, 1.5)}
+    """What is drawn as a bar where it is predicted, and its ends."""
+    bars_box, label_width = BARS, 56
 
     def __init__(self, width: int = BASE_WIDTH, truth_name: str = "expert"):
         self.scale = width / BASE_WIDTH
@@ -114,19 +126,29 @@ class Dashboard:
     ) -> np.ndarray:
         """A frame, uint8 (row, column, 3), of pictures that are uint8 (row, column, 3) of any size.
 
-        `prediction` and `truth` hold `steer` (positive = left), and `gas`, `brake` in [0, 1] or `pace` in
-        [-1.5, 1.5] if there are any. Shown of `info`: time_s, speed_mps, score, progress, lap, blind.
+        `prediction` and `truth` hold `steer` (positive = left), and those of `bars` that there are. Shown of `info`:
+        time_s, speed_mps, score, progress, lap, blind. What is seen may be numbers instead of a picture.
         """
         canvas = self.empty.copy()
         pen = ImageDraw.Draw(canvas)
         self._paste(canvas, picture, WORLD, Image.Resampling.BILINEAR)
-        self._paste(canvas, seen, SEEN, Image.Resampling.NEAREST)
+        self._seen(canvas, pen, seen)
         self._readouts(pen, info)
         self._wheels(canvas, pen, prediction, truth)
         self._bars(pen, prediction, truth)
         if info.get("blind"):
             self._blind(pen)
         return np.asarray(canvas)
+
+    def _seen(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, seen: np.ndarray) -> None:
+        """Pictures as they are; numbers as figures, four to a line."""
+        if seen.ndim == 3:
+            self._paste(canvas, seen, SEEN, Image.Resampling.NEAREST)
+            return
+        x, y, width, height = self._box(SEEN)
+        for index, value in enumerate(seen.reshape(-1)[:32].tolist()):
+            place = (x + index % 4 * width // 4, y + index // 4 * height // 8)
+            pen.text(place, f"{value:.3g}", INK, self.large)
 
     def _paste(self, canvas: Image.Image, picture: np.ndarray, box: tuple, smooth: Image.Resampling) -> None:
         """As large as the box allows, in its upper left corner; where there is room pixels grow alike."""
@@ -167,11 +189,11 @@ class Dashboard:
     def _bars(
         self, pen: ImageDraw.ImageDraw, prediction: Mapping[str, float], truth: Mapping[str, float] | None
     ) -> None:
-        x, y, width, apart = self._box(BARS)
-        names = [name for name in ("gas", "brake", "pace") if name in prediction]
+        x, y, width, apart = self._box(self.bars_box)
+        names = [name for name in self.bars if name in prediction]
         for index, name in enumerate(names):
-            row, start, thick = y + index * apart, x + self._px(56), self._px(10)
-            low, high = (-1.5, 1.5) if name == "pace" else (0.0, 1.0)
+            row, start, thick = y + index * apart, x + self._px(self.label_width), self._px(10)
+            low, high = self.bars[name]
 
             def at(value: float, start=start, low=low, high=high) -> int:
                 share = (min(max(value, low), high) - low) / (high - low)
@@ -199,6 +221,39 @@ class Dashboard:
     def _box(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         x, y, width, height = (self._px(each) for each in box)
         return x, y, width, height
+
+
+class Controls(Dashboard):
+    """Draws single steps of any world: its scene, what the model sees, its facts, a bar for each control."""
+
+    bars_box, label_width = (648, 330, 288, 26), 110
+
+    def __init__(self, controls: Mapping[str, tuple[float, float]], width: int = BASE_WIDTH):
+        super().__init__(width)
+        self.bars = controls
+
+    def _readouts(self, pen: ImageDraw.ImageDraw, info: Mapping[str, Any]) -> None:
+        left, top, apart = (self._px(each) for each in READOUTS)
+        for index, (name, value) in enumerate(list(info.items())[:6]):
+            x = left + index * apart
+            pen.text((x, top), name.replace("_", " "), MUTED, self.small)
+            pen.text((x, top + self._px(20)), _said(value), INK, self.large)
+
+    def _wheels(
+        self,
+        canvas: Image.Image,
+        pen: ImageDraw.ImageDraw,
+        prediction: Mapping[str, float],
+        truth: Mapping[str, float] | None,
+    ) -> None:
+        """None: all controls are bars, the model's choice filled, the expert's a mark."""
+
+
+def _said(value: Any) -> str:
+    """A fact in few characters."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:.2f}"
 
 
 def readouts(info: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,56 +16,51 @@ from ..processes import in_parallel, num_cores
 from ..progress import Watch, silent
 from ..sources import read
 from ..sources.source import SourceSpec
+from ..training.recipe import Recipe
 from ..training.run import find
-from . import CarRacing
-from .rollout import EXPERT, _model, _one_thread, driver
+from .car_racing import CarRacing
+from .rollout import EXPERT, lacking, named_policy, one_thread
+from .world import World, WorldSpec, expert_of
 
 STRENGTHS = (0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0, 0.06, 0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0)
-"""Steering noise of the recorded episodes, over and over."""
+"""Noise on the controls of the recorded episodes, over and over."""
 
 
-LABELS = ("steer", "pace", "gas", "brake", "target_speed_mps", "speed_mps", "yaw_radps")
-"""What the expert says of every state."""
-
-
-DRIVEN = ("driven_steer", "driven_gas", "driven_brake")
-"""What was done, which differs by the disturbance, or is the model's."""
-
-
-LOST_M = 20.0
-"""A recording ends this far off the centre line: nothing can be learned there."""
-
-
-@_one_thread()
-def recorded_drive(config: Any, name: str, task: tuple[int, float]) -> dict[str, np.ndarray]:
+@one_thread()
+def recorded_drive(spec: WorldSpec, name: str, task: tuple[int, float]) -> dict[str, np.ndarray]:
     """Streams of one episode: what was seen, what the expert would do, and what was done instead.
 
-    A task is (seed, strength of the disturbance). A model drives as it pleases, undisturbed.
+    A task is (seed, strength of the disturbance). A model acts as it pleases, undisturbed.
     """
     seed, strength = task
-    world = config.build()
-    expert = world.expert()
-    learner = None if name == EXPERT else driver(name, world)
-    picture, info = world.reset(seed=seed)
+    world = spec.build()
+    expert = expert_of(world)
+    act = None if name == EXPERT else named_policy(name, world)
+    observation, _ = world.reset(seed)
     disturbance = world.disturbance(np.random.default_rng((seed, 1)), strength)
-    rows, pictures, state, done = [], [], None, False
-    while not done and abs(info["offset_m"]) < LOST_M:
+    rows, seen, state, done = [], [], None, False
+    while not (done or world.lost()):
         labels = expert.act(world)
-        if learner:
-            prediction, state = learner(picture, state)
-            action = world.controls(prediction)
+        if act:
+            prediction, state = act(observation, state)
+            action = world.act(prediction)
         else:
             action = disturbance.apply(labels, world)
-        rows.append([*(labels[n] for n in LABELS), *action, info["offset_m"], info["blind"]])
-        pictures.append(picture)
-        picture, _, terminated, truncated, info = world.step(action)
+        rows.append([*(labels[n] for n in spec.labels), *action, *world.beside().values()])
+        seen.append(observation)
+        observation, _, terminated, truncated, _ = world.step(action)
         done = terminated or truncated
     columns = np.array(rows, np.float32).T
-    return {"picture": np.stack(pictures)} | dict(zip((*LABELS, *DRIVEN, "offset_m", "blind"), columns, strict=True))
+    return {world.observation.name: np.stack(seen)} | dict(zip(_numbers(world), columns, strict=True))
+
+
+def _numbers(world: World) -> tuple[str, ...]:
+    """What is recorded of every state beside the observation; needs a world that was begun."""
+    return (*world.spec.labels, *world.driven, *world.beside())
 
 
 def record(
-    config: Any,
+    spec: WorldSpec,
     folder: Path,
     episodes: int,
     seed: int,
@@ -79,17 +74,17 @@ def record(
     """
     from ..sources import lerobot
 
-    if name != EXPERT:
-        _model(str(find(name)))  # A run that can't drive is found out before anything is written.
-    world = config.build(render=False)
-    about = {"world": to_json(config), "driver": _identity(name), "expert": repr(world.expert()), "seed": seed}
-    scalars: dict[str, lerobot.Kind] = dict.fromkeys((*LABELS, *DRIVEN, "offset_m", "blind"), ("float32", ()))
-    streams = {"picture": ("uint8", world.observation_space.shape)} | scalars
+    world = spec.build(render=False)
+    named_policy(name, world)  # What can't act is found out before anything is written.
+    about = {"world": to_json(spec), "driver": _identity(name), "expert": repr(expert_of(world)), "seed": seed}
+    world.reset(seed)
+    numbers: dict[str, lerobot.Kind] = dict.fromkeys(_numbers(world), ("float32", ()))
+    streams = {world.observation.name: (world.observation.dtype, world.observation.shape)} | numbers
     with locked(folder):
-        writer = lerobot.Writer(folder, world.metadata["render_fps"], streams, f"drive one lap of {config}", about)
+        writer = lerobot.Writer(folder, world.rate_hz, streams, f"{spec.words.task} of {spec}", about)
         tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
         watch("recording", writer.num_episodes, episodes)
-        for episode in in_parallel(partial(recorded_drive, config, name), tasks, workers):
+        for episode in in_parallel(partial(recorded_drive, spec, name), tasks, workers):
             writer.add(episode)
             watch("recording", writer.num_episodes, episodes)
     return folder
@@ -106,10 +101,10 @@ def _identity(name: str) -> str:
 class Recorded(SourceSpec):
     """Drives of a world's expert, recorded when first asked for."""
 
-    world: CarRacing = CarRacing()
+    world: WorldSpec = CarRacing()
     episodes: int = 60
     seed: int = 100_000
-    """Of the first track; the others follow."""
+    """Seed of the first episode; the others follow."""
     folder: str = ""
     """Where they are kept; empty: below `drives`, named after what they are."""
 
@@ -126,12 +121,16 @@ class Recorded(SourceSpec):
 
     def _name(self, name: str) -> str:
         driven = "" if name == EXPERT else f"-{Path(name).name}"
-        return f"{world_name(self.world)}{driven}-{self.seed}"
+        return f"{self.world.name}{driven}-{self.seed}"
 
 
-def world_name(world: CarRacing) -> str:
-    """What drives in it are called by: all of it that changes what is seen."""
-    colours = "-colours" * world.domain_randomize
-    blackouts = f"-blackouts-{world.blackouts:g}" if world.blackouts else ""
-    short = f"-{world.max_steps}-steps" if world.max_steps != CarRacing.max_steps else ""
-    return f"car-racing{colours}{blackouts}{short}"
+def own_drives(recipe: Recipe) -> Recorded | None:
+    """The recorded drives that a recipe learns from, where its model predicts what acting in their world needs."""
+    source = recipe.source
+    return source if isinstance(source, Recorded) and not lacking(source.world, recipe.head) else None
+
+
+def world_of(recipe: Recipe) -> WorldSpec | None:
+    """The world that a model of this recipe acts in, if there is one."""
+    drives = own_drives(recipe)
+    return drives.world if drives else None

@@ -1,4 +1,4 @@
-"""Page, film and table of drives."""
+"""Page and film of episodes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,167 +6,159 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.page import (
-    SPACE,
-    Fact,
-    Report,
-    Section,
-    Table,
-)
-from ..evaluation.plots import (
-    Trace,
-    prediction_over_truth,
-)
+from ..evaluation.page import SPACE, Fact, Report, Section, Table
+from ..evaluation.plots import Trace, prediction_over_truth
 from ..evaluation.sections import run_sections
 from ..progress import Watch, silent
-from .plots import Drive, scores_per_track, track_map
-from .rollout import drive
+from .plots import scores_per_episode
+from .rollout import Episode, named_policy, rollout
 from .scores import driving_scores
+from .world import FactValue, Labels, Words, World, WorldSpec
+
+Film = tuple[Trace | None, np.ndarray | None]
+"""The model's first choice beside the expert's, where there is an expert; a frame of the film."""
+
+
+def report_drives(
+    title: str,
+    episodes: Mapping[str, Sequence[Episode]],
+    filmed: Film | None = None,
+    published: Sequence[Sequence[Any]] = (),
+) -> Report:
+    """The page on closed-loop episodes, by policy; the first one's are shown, and what was filmed of it."""
+    shown = next(iter(episodes.values()))
+    world = shown[0].world
+    scores = {name: driving_scores(part) for name, part in episodes.items()}
+    trace, picture = filmed or (None, None)
+    own, traces = world.sections(shown), [trace] if trace else []
+    return driving_report(title, scores, world, own=own, traces=traces, published=published, picture=picture)
 
 
 def driving_report(
     title: str,
-    drivers: Mapping[str, Mapping[str, Any]],
+    policies: Mapping[str, Mapping[str, Any]],
+    world: WorldSpec,
     log: Sequence[Mapping[str, float]] = (),
     config: Mapping[str, Any] | None = None,
-    drives: Sequence[Drive] = (),
+    own: Sequence[Section] = (),
     traces: Sequence[Trace] = (),
     published: Sequence[Sequence[Any]] = (),
     picture: np.ndarray | None = None,
 ) -> Report:
-    """Of evaluate.driving_scores by driver, the model first; `published` rows: driver, mean, sd, source."""
-    sections = driving_sections(drivers, drives, traces, published)
-    return Report(
-        title,
-        driving_summary(drivers),
-        driving_facts(next(iter(drivers.values()))),
-        [*sections, *run_sections(log, config)],
-        picture,
-    )
+    """Scores (`driving_scores`) by policy, the model first, and the world's own sections.
+
+    `published` rows: driver, mean, sd, source.
+    """
+    sections = driving_sections(policies, world, own, traces, published)
+    summary, facts = driving_summary(policies, world.words), driving_facts(next(iter(policies.values())), world.words)
+    return Report(title, summary, facts, [*sections, *run_sections(log, config)], picture)
 
 
-def driving_summary(drivers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The outcome in two sentences; the first driver is the model."""
-    (name, scores), *others = drivers.items()
+def driving_summary(policies: Mapping[str, Mapping[str, Any]], words: Words) -> str:
+    """The outcome in two sentences; the first policy is the model."""
+    (name, scores), *others = policies.items()
     text = (
-        f"On {scores['episodes']} tracks {name} scores {scores['mean']:.1f} on average "
-        f"and finishes {scores['laps']} of them. Its worst track gives {scores['min']:.1f}."
+        f"On {scores['episodes']} {words.episode}s {name} scores {scores['mean']:.1f} on average "
+        f"and {words.succeeds} {scores['successes']} of them. Its worst {words.episode} gives {scores['min']:.1f}."
     )
     if others:
         text += " Beside it: " + ", ".join(f"{n} {s['mean']:.1f}" for n, s in others) + "."
     return text
 
 
-def driving_facts(scores: Mapping[str, Any]) -> list[Fact]:
+def driving_facts(scores: Mapping[str, Any], words: Words) -> list[Fact]:
     """The figures at the top."""
-    spread = f"± {scores['sd']:.1f} over tracks" if scores["sd"] is not None else ""
+    spread = f"± {scores['sd']:.1f} over {words.episode}s" if scores["sd"] is not None else ""
     latency = scores["latency_ms"]
     facts = [
         Fact("Mean score", f"{scores['mean']:.1f}", spread),
-        Fact("Laps finished", f"{scores['laps']} of {scores['episodes']}".replace(" ", SPACE)),
-        Fact("Worst track", f"{scores['min']:.1f}"),
+        Fact(words.title, f"{scores['successes']} of {scores['episodes']}".replace(" ", SPACE)),
+        Fact(f"Worst {words.episode}", f"{scores['min']:.1f}"),
     ]
     if latency:
         slowest = f"99 of 100 within {latency['p99']:.2g}{SPACE}ms"
-        facts.append(Fact("Picture to action", f"{latency['median']:.2g} ms", slowest))
+        facts.append(Fact(f"{words.seen.capitalize()} to action", f"{latency['median']:.2g} ms", slowest))
     return facts
 
 
 def driving_sections(
-    drivers: Mapping[str, Mapping[str, Any]],
-    drives: Sequence[Drive] = (),
+    policies: Mapping[str, Mapping[str, Any]],
+    world: WorldSpec,
+    own: Sequence[Section] = (),
     traces: Sequence[Trace] = (),
     published: Sequence[Sequence[Any]] = (),
 ) -> list[Section]:
-    """Closed loop: the drivers, each track, where the car left the road, and how it steered."""
-    tracks = next(iter(drivers.values()))["seeds"]
-    same = {name: s["scores"] for name, s in drivers.items() if s["seeds"] == tracks}
+    """Closed loop: the policies, each episode, what the world tells itself, and what was chosen."""
+    words, seeds = world.words, next(iter(policies.values()))["seeds"]
+    same = {name: s["scores"] for name, s in policies.items() if s["seeds"] == seeds}
     sections = [
         Section(
             "The drivers",
-            "The model chooses every action from the picture alone and lives with what follows. The score is "
-            "the world's own; a lap is finished when the whole road has been visited.",
-            [_drivers_table(drivers, published)],
+            f"The model chooses every action from the {words.seen} alone and lives with what follows. The score is "
+            f"the world's own; {words.rule}.",
+            [_policies_table(policies, words, published)],
         ),
         Section(
-            "Track by track",
+            f"{words.episode.capitalize()} by {words.episode}",
             "A good mean can hide a driver that fails now and then. Look for columns where the model's dot "
             "lies far below the others.",
-            [scores_per_track(tracks, same)],
+            [scores_per_episode(seeds, same, words.episode)],
         ),
+        *own,
     ]
-    if drives:
-        sections.append(Section("Where it drove", _off_road_text(drivers), [track_map(drives)]))
     if traces:
         text = "The model's choice beside the expert's choice for the same moment, while the model drives."
         shown = prediction_over_truth(
             traces, "Where the lines part, the expert would act otherwise.", "model", "expert"
         )
-        sections.append(Section("How it steered", text, [shown]))
+        sections.append(Section(words.chosen, text, [shown]))
     return sections
 
 
-def _drivers_table(drivers: Mapping[str, Mapping[str, Any]], published: Sequence[Sequence[Any]]) -> Table:
+def _policies_table(
+    policies: Mapping[str, Mapping[str, Any]], words: Words, published: Sequence[Sequence[Any]]
+) -> Table:
     rows = [
-        [name, s["mean"], s["sd"], s["min"], f"{s['laps']} of {s['episodes']}", "measured here"]
-        for name, s in drivers.items()
+        [name, s["mean"], s["sd"], s["min"], f"{s['successes']} of {s['episodes']}", "measured here"]
+        for name, s in policies.items()
     ]
     rows += [[name, mean, sd, None, None, source] for name, mean, sd, source in published]
-    return Table(("driver", "mean", "sd", "worst", "laps", "source"), rows, strong=[0])
+    return Table(("driver", "mean", "sd", "worst", words.successes, "source"), rows, strong=[0])
 
 
-def _off_road_text(drivers: Mapping[str, Mapping[str, Any]]) -> str:
-    count = len(next(iter(drivers.values()))["off_road"])
-    if count == 0:
-        return "The car never left the road."
-    times = "once" if count == 1 else f"{count} times"
-    return f"The car left the road {times} in all, over every track that was driven."
+def closing_facts(words: Words, episodes: Sequence[Episode]) -> Section:
+    """A table of the world's facts at the end of each episode."""
+    names = list(episodes[0].facts)
+    rows = [[f"{words.episode} {e.seed}", *(_cell(e.facts[name]) for name in names), e.steps] for e in episodes]
+    columns = (words.episode, *(name.replace("_", " ") for name in names), "steps")
+    return Section("How each ended", "What the world says at the end of each.", [Table(columns, rows)])
 
 
-Film = tuple[Trace, np.ndarray | None]
+def _cell(fact: FactValue) -> FactValue:
+    return ("yes" if fact else "no") if isinstance(fact, bool) else fact
 
 
-STILL_STEP = 250
-"""The step of a film that is also kept as a picture."""
-
-
-def report_drives(
-    title: str,
-    episodes: Mapping[str, Sequence[dict[str, Any]]],
-    filmed: Film | None = None,
-    published: Sequence[Sequence[Any]] = (),
-) -> Report:
-    """The page on closed-loop drives, by driver; the first one's tracks are shown, and what was filmed of it."""
-    driven = [
-        Drive(f"track {e['seed']}", np.array(e["track_m"]), np.array(e["path_m"]), e["off_road"])
-        for e in next(iter(episodes.values()))
-    ]
-    scores = {name: driving_scores(list(part)) for name, part in episodes.items()}
-    traces, picture = ([filmed[0]], filmed[1]) if filmed else ([], None)
-    return driving_report(title, scores, drives=driven, traces=traces, published=published, picture=picture)
-
-
-def film(config: Any, name: str, seed: int, path: Path, watch: Watch = silent) -> Film:
-    """One track to an mp4: the picture, the wheel the driver chose and beside it the expert's choice.
-
-    Gives the two wheels over time, and a frame of the film.
-    """
-    from .film import DriveVideo
-
+def film(spec: WorldSpec, name: str, seed: int, path: Path, watch: Watch = silent) -> Film:
+    """One episode to an mp4: the world, what the model sees of it, its choice and beside it the expert's."""
     rows: list[tuple[float, float, float, bool]] = []
     still: list[np.ndarray] = []
     path.parent.mkdir(parents=True, exist_ok=True)
-    with DriveVideo(path) as video:
+    world = spec.build()
+    expert, chosen = world.expert(), spec.needs[0]
+    with world.film(path) as video:
 
-        def frame(world, picture, prediction, info, total: float) -> None:
-            truth = world.expert().act(world)
-            video.add(world.render(), picture, prediction, truth, info | {"score": total})
-            rows.append((info["time_s"], prediction["steer"], truth["steer"], info["blind"]))
-            if world.steps == STILL_STEP:
+        def frame(_: World, seen: np.ndarray, prediction: Labels, info: dict[str, Any]) -> None:
+            truth = expert.act(world) if expert else None
+            video.add(world.render(), seen, prediction, truth, {"time_s": world.time_s} | info | world.facts())
+            if truth:
+                rows.append((world.time_s, prediction[chosen], truth[chosen], bool(info.get("blind"))))
+            if world.steps == spec.still_step:
                 still.append(video.frame())
-            watch("filming", world.steps, config.max_steps)
+            watch("filming", world.steps, spec.max_steps)
 
-        drive(config, name, seed, frame)
-    time_s, prediction, truth, blind = np.array(rows).T
+        rollout(world, named_policy(name, world), seed, frame)
     picture = still[0] if still else None
-    return Trace(f"track {seed}", time_s, prediction, truth, blind.astype(bool)), picture
+    if not rows:
+        return None, picture
+    time_s, prediction, truth, blind = np.array(rows).T
+    return Trace(f"{spec.words.episode} {seed}", time_s, prediction, truth, blind.astype(bool)), picture

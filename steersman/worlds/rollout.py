@@ -3,41 +3,59 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import UserError
+from ..nn.model import Model
 from ..processes import in_parallel
-from ..training.run import find, load
+from ..training.run import Run, find, load
+from .world import FactValue, Labels, World, WorldSpec, expert_of
 
-Driver = Callable[[np.ndarray, Any], tuple[dict[str, float], Any]]
-"""(picture, state) -> (named prediction, state); the first state is None."""
-
+Policy = Callable[[np.ndarray, Any], tuple[Labels, Any]]
+"""(observation, state) -> (named prediction, state); the first state is None."""
+Look = Callable[[World, np.ndarray, Labels, dict[str, Any]], None]
+"""Told of every step before it is made: world, observation, prediction, info."""
 
 EXPERT = "expert"
 
 
-def driver(name: str, world: Any) -> Driver:
-    """The world's expert, or the model of a run."""
-    if name == EXPERT:
-        expert = world.expert()
-        return lambda picture, state: (expert.act(world), state)
-    return _model(str(find(name))).step
+@dataclass(frozen=True)
+class Episode:
+    """One scored episode."""
+
+    world: WorldSpec
+    seed: int
+    score: float
+    """Sum of the rewards."""
+    steps: int
+    done_well: bool
+    """As the world counts it: a lap was finished, a pole stands."""
+    latency_ms: tuple[float, ...]
+    """From observation to prediction, a number a step."""
+    facts: dict[str, FactValue]
+    """The world's facts at the end."""
+    extras: dict[str, Any]
+    """What this world alone tells of an episode."""
 
 
-@lru_cache(maxsize=2)
-def _model(folder: str):
-    model = load(folder)
-    if missing := {"steer", "pace"} - set(model.head.targets):
-        raise UserError(f"{folder} can't drive: it doesn't predict {' and '.join(sorted(missing))}")
-    return model
+def policy(model: Model) -> Policy:
+    """A model as a policy: its weights as they are in memory now."""
+    return model.step
+
+
+def expert_policy(world: World) -> Policy:
+    """The world's expert as a policy, which sees the world itself. UserError where there is none."""
+    expert = expert_of(world)
+    return lambda observation, state: (expert.act(world), state)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One step of a small network is quickest, and always the same, on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -47,33 +65,49 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@_one_thread()
-def drive(config: Any, name: str, seed: int, watch: Callable[..., None] | None = None) -> dict[str, Any]:
-    """One scored episode. `watch` is called with (world, picture, prediction, info, score) at every step."""
-    world = config.build()
-    act = driver(name, world)
-    picture, info = world.reset(seed=seed)
-    state, score, done, off = None, 0.0, False, [False]
-    episode: dict[str, Any] = {"seed": seed, "off_road": [], "latency_ms": [], "path_m": []}
+@one_thread()
+def rollout(world: World, act: Policy, seed: int, look: Look | None = None) -> Episode:
+    """One episode of a policy, from the world's reset to its end."""
+    observation, info = world.reset(seed)
+    state, done, latency_ms = None, False, []
     while not done:
         began = time.perf_counter()
-        prediction, state = act(picture, state)
-        episode["latency_ms"].append((time.perf_counter() - began) * 1e3)
-        if watch:
-            watch(world, picture, prediction, info, score)
-        picture, reward, terminated, truncated, info = world.step(world.controls(prediction))
-        score, done = score + reward, terminated or truncated
-        x_m, y_m = world.position_m.tolist()
-        episode["path_m"].append((round(x_m, 2), round(y_m, 2)))
-        if info["off_road"] and not off[-1]:
-            episode["off_road"].append({"time_s": info["time_s"], "x_m": x_m, "y_m": y_m})
-        off.append(info["off_road"])
-    track = world.course.points_m.round(2).tolist()
-    return episode | {"score": score, "steps": world.steps, "lap": info["lap"], "track_m": track}
+        prediction, state = act(observation, state)
+        latency_ms.append((time.perf_counter() - began) * 1e3)
+        if look:
+            look(world, observation, prediction, info)
+        observation, _, terminated, truncated, info = world.step(world.act(prediction))
+        done = terminated or truncated
+    told = world.facts(), world.extras()
+    return Episode(world.spec, seed, world.score, world.steps, world.done_well, tuple(latency_ms), *told)
 
 
-def drives(config: Any, name: str, seeds: Iterable[int], workers: int = 1) -> Iterator[dict[str, Any]]:
-    """Scored episodes of one driver, in the order of the seeds."""
-    if name != EXPERT:
-        _model(str(find(name)))  # A run that can't drive is found out here, not in a worker.
-    return in_parallel(partial(drive, config, name), list(seeds), workers)
+def named_policy(name: str, world: World) -> Policy:
+    """The world's expert, or the model of a run as it is on the disk now. UserError where it can't act here."""
+    if name == EXPERT:
+        return expert_policy(world)
+    folder = find(name)
+    run = Run.open(folder)
+    if missing := lacking(world.spec, run.recipe.head):
+        raise UserError(f"{folder} can't drive: it doesn't predict {' and '.join(missing)}")
+    if run.raw != world.observation.shape:
+        shown = f"{world.spec.called} shows {world.observation.shape}"
+        raise UserError(f"{folder} can't drive: it takes steps of shape {run.raw}, {shown}")
+    return policy(load(folder))
+
+
+def lacking(world: WorldSpec, head: Any) -> list[str]:
+    """What acting in a world needs and a recipe's head does not predict."""
+    return sorted(set(world.needs) - set(getattr(head, "targets", ())))
+
+
+def drive(world: WorldSpec, name: str, seed: int, look: Look | None = None) -> Episode:
+    """One scored episode of the expert, or of the model of a run."""
+    made = world.build()
+    return rollout(made, named_policy(name, made), seed, look)
+
+
+def drives(world: WorldSpec, name: str, seeds: Iterable[int], workers: int = 1) -> Iterator[Episode]:
+    """Scored episodes of the expert, or of the model of a run, in the order of the seeds."""
+    named_policy(name, world.build(render=False))  # What can't act is found out here, not in a worker.
+    return in_parallel(partial(drive, world, name), list(seeds), workers)

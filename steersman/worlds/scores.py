@@ -1,22 +1,19 @@
 """Closed-loop scores."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from ..evaluation.metrics import Scores
+from .rollout import Episode
+from .world import Words
 
 
-def driving_scores(episodes: Sequence[dict[str, Any]]) -> Scores:
-    """Closed-loop scores over tracks; `sd` is of the sample, None for one track.
-
-    An episode has `seed, score, steps, lap, off_road` (dicts of time_s, x_m, y_m) and `latency_ms` (a
-    number each step, from picture to action).
-    """
-    score = np.array([episode["score"] for episode in episodes], float)
-    latency_ms = np.concatenate([np.asarray(episode["latency_ms"], float) for episode in episodes])
+def driving_scores(episodes: Sequence[Episode]) -> Scores:
+    """Scores over episodes of one world, with what that world counts itself; `sd` is of the sample, None for one."""
+    score = np.array([episode.score for episode in episodes], float)
+    latency_ms = np.concatenate([np.asarray(episode.latency_ms, float) for episode in episodes])
     return {
         "episodes": len(episodes),
         "mean": float(score.mean()),
@@ -24,11 +21,11 @@ def driving_scores(episodes: Sequence[dict[str, Any]]) -> Scores:
         "min": float(score.min()),
         "max": float(score.max()),
         "median": float(np.median(score)),
-        "laps": sum(bool(episode["lap"]) for episode in episodes),
-        "seeds": [int(episode["seed"]) for episode in episodes],
+        "successes": sum(episode.done_well for episode in episodes),
+        "seeds": [episode.seed for episode in episodes],
         "scores": score.tolist(),
-        "steps": [int(episode["steps"]) for episode in episodes],
-        "off_road": [{"seed": int(e["seed"]), **place} for e in episodes for place in e["off_road"]],
+        "steps": [episode.steps for episode in episodes],
+        **episodes[0].world.scores(episodes),
         "latency_ms": _latency(latency_ms),
     }
 
@@ -39,13 +36,13 @@ def _latency(latency_ms: np.ndarray) -> dict[str, float] | None:
     return {"median": float(np.median(latency_ms)), "p99": float(np.percentile(latency_ms, 99))}
 
 
-def drive_table(drivers: Mapping[str, Scores], published: Sequence[tuple] = ()) -> Table:
-    """Closed-loop scores, a row a driver."""
-    table = Table("driver", "mean", "sd", "min", "laps", "ms a step", box=None)
-    for name, s in drivers.items():
+def drive_table(policies: Mapping[str, Scores], words: Words, published: Sequence[tuple] = ()) -> Table:
+    """Closed-loop scores, a row a policy."""
+    table = Table("driver", "mean", "sd", "min", words.successes, "ms a step", box=None)
+    for name, s in policies.items():
         sd = "" if s["sd"] is None else f"{s['sd']:.1f}"
-        laps = f"{s['laps']} of {s['episodes']}"
-        table.add_row(name, f"{s['mean']:.1f}", sd, f"{s['min']:.1f}", laps, f"{s['latency_ms']['median']:.2f}")
+        successes = f"{s['successes']} of {s['episodes']}"
+        table.add_row(name, f"{s['mean']:.1f}", sd, f"{s['min']:.1f}", successes, f"{s['latency_ms']['median']:.2f}")
     for name, mean, sd, _ in published:
         table.add_row(f"{name} (published)", f"{mean:.1f}", "" if sd is None else f"{sd:.0f}", style="dim")
     return table

@@ -20,6 +20,8 @@ from steersman.evaluation.metrics import (
     rmse,
     worst_moments,
 )
+from steersman.worlds import CarRacing
+from steersman.worlds.rollout import Episode
 from steersman.worlds.scores import driving_scores
 
 finite = st.floats(-100, 100, width=32)
@@ -198,14 +200,8 @@ def test_class_baselines_come_from_the_training_data():
 
 
 def episode(seed, score, lap=True, off_road=()):
-    return {
-        "seed": seed,
-        "score": score,
-        "steps": 700,
-        "lap": lap,
-        "off_road": [{"time_s": t, "x_m": 1.0, "y_m": 2.0} for t in off_road],
-        "latency_ms": [0.4, 0.5, 0.9],
-    }
+    places = [{"time_s": t, "x_m": 1.0, "y_m": 2.0} for t in off_road]
+    return Episode(CarRacing(), seed, score, 700, lap, (0.4, 0.5, 0.9), {}, {"off_road": places})
 
 
 @settings(deadline=None)

@@ -1,6 +1,7 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -32,8 +33,10 @@ from steersman.evaluation.sections import (
     regression_summary,
     run_sections,
 )
-from steersman.worlds.plots import Drive
+from steersman.worlds import CarRacing
+from steersman.worlds.car_racing_map import where_it_drove
 from steersman.worlds.report import driving_report
+from steersman.worlds.rollout import Episode
 from steersman.worlds.scores import driving_scores
 
 VOID = {"meta", "img", "br"}
@@ -71,10 +74,13 @@ class Reader(HTMLParser):
         return [attrs[name] for _, attrs in self.tags if name in attrs]
 
 
-def drives():
+def episode(seed=7, score=900.0, latency_ms=(0.5,)):
+    """A drive on a round track, off the road once."""
     angle = np.linspace(0, 2 * np.pi, 100, endpoint=False)
     circle = 80 * np.stack([np.cos(angle), np.sin(angle)], 1)
-    return [Drive("seed 7", circle, circle[:60] + 1, [{"time_s": 1.0, "x_m": 80.0, "y_m": 0.0}])]
+    off_road = [{"time_s": 1.0, "x_m": 80.0, "y_m": 0.0}]
+    extras = {"track_m": circle.tolist(), "path_m": (circle[:60] + 1).tolist(), "off_road": off_road}
+    return Episode(CarRacing(), seed, score, 700, True, latency_ms, {}, extras)
 
 
 def traces():
@@ -84,13 +90,13 @@ def traces():
 
 
 def a_driving_report(name="model <b>&"):
-    episode = {"lap": True, "steps": 700, "off_road": [], "latency_ms": [0.5]}
-    model = driving_scores([episode | {"seed": s, "score": 900.0 + s} for s in range(4)])
+    model = driving_scores([episode(s, 900.0 + s) for s in range(4)])
     picture = np.zeros((40, 60, 3), np.uint8)
     config = {"recipe": "steer", "core": {"hidden": 128, "note": "<i>"}}
     drivers = {name: model, "expert": model}
     published = [("World Models", 906.0, 21.0, "arXiv")]
-    return driving_report("A drive", drivers, LOG, config, drives(), traces(), published, picture)
+    own = [where_it_drove([episode()])]
+    return driving_report("A drive", drivers, CarRacing(), LOG, config, own, traces(), published, picture)
 
 
 def told(title, scores, sections):
@@ -218,8 +224,8 @@ def test_smoothing_is_a_mean_of_neighbours(values):
 
 
 def test_a_run_of_one_step_and_one_track_makes_a_page():
-    episode = {"seed": 1, "score": -20.0, "lap": False, "steps": 1, "off_road": [], "latency_ms": []}
-    report = driving_report("Short", {"model": driving_scores([episode])}, LOG[:1])
+    short = replace(episode(1, -20.0, ()), steps=1, done_well=False)
+    report = driving_report("Short", {"model": driving_scores([short])}, CarRacing(), LOG[:1])
     Reader(page(report))
 
 

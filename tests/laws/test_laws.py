@@ -17,7 +17,9 @@ from small import (
     built,
     is_camera,
     is_eye,
+    is_slowly_found,
     is_text,
+    is_told_too_little,
     outcome,
     records,
     small,
@@ -73,6 +75,8 @@ def test_1_config_goes_to_json_and_back_unchanged(name, log):
 
 
 def test_2_one_small_batch_overfits(recipe):
+    if is_told_too_little(recipe):
+        pytest.skip("sees too little of a step to tell one from another")
     if not hasattr(recipe, "core"):  # With smoothed targets no loss comes near nought.
         recipe = replace(recipe, batches=ByLength(rows=3), head=replace(recipe.head, smoothing=0.0))
     else:
@@ -232,6 +236,8 @@ TRIVIAL = ("zero", "mean", "majority", "the source, copied", "translation of the
 def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
     if recipe in [make() for make in COMPOSED.values()]:
         pytest.skip("a composition for the other laws, not a recipe")
+    if is_told_too_little(recipe):
+        pytest.skip("is there to show that a memory is needed")
     if is_eye(recipe.encoder):
         # RoadTexture is made for the colours of CarRacing; on this road it shows mostly noise.
         eye = replace(recipe.encoder, pixels=Picture(12, 16))
@@ -239,6 +245,8 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
     recipe = replace(recipe, training=replace(recipe.training, steps=150, rate=1e-2, warmup=10, validate_every=50))
     if not hasattr(recipe, "core"):
         recipe = replace(recipe, source=Reversed(1500, 3, 5), training=replace(recipe.training, steps=500))
+    if is_slowly_found(recipe):
+        recipe = replace(recipe, training=replace(recipe.training, steps=500))
     scores = report_run(fit("small", recipe, tmp_path, say=lambda text: None))
     trivial = [name for name in TRIVIAL if name in scores["baselines"]]
     others = [scores["baselines"][name][scores["measure"]] for name in trivial]

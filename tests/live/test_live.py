@@ -51,7 +51,7 @@ from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, check_protocols, running  # noqa: E402
 from steersman.live.sessions import Session, Sessions  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
-from steersman.live.stage import MOST_COMMANDS, Stage, staged  # noqa: E402
+from steersman.live.stage import MOST_COMMANDS, Stage, spoken, staged  # noqa: E402
 from steersman.live.viewers import MOST_EVENTS, Audience, Moment, Texts, Viewer  # noqa: E402
 
 quiet = {"say": lambda text: None}
@@ -933,9 +933,17 @@ def test_a_model_of_text_is_stepped_by_characters(tmp_path):
             with pytest.raises(UserError):
                 steps.step(bad)
         with ws(live, "/api/stage") as page:
-            assert told(page.recv())["size"] == [0, 0]
+            hello = told(page.recv())
+            assert (hello["size"], hello["panels"]) == ([0, 0], ["words", "say"])
             _, (first, *_) = watched(page, 1)
             assert first["picture_bytes"] == 0
+            assert isinstance(first["said"]["next_character"], str)
+        with http(live) as web:
+            said, again = (web.post("/api/say", json={"text": "the "}).json() for _ in range(2))
+            assert (len(said["text"]), said["score"], said["attention"]) == (300, None, None)
+            assert said["text"] == again["text"]
+            strange = web.post("/api/say", json={"text": "\u2603"})
+            assert (strange.status_code, "never seen" in strange.json()["error"]) == (400, True)
 
 
 def test_a_model_without_a_single_step_is_refused_with_the_reason(tmp_path):
@@ -1089,6 +1097,35 @@ def test_a_speaker_that_fails_is_answered_without_a_path_and_the_next_text_is_sa
         assert (nan.status_code, "no finite number" in nan.json()["error"]) == (500, True)
         assert web.post("/api/say", json={"text": "on it goes"}).json()["text"] == "goes it on"
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory):
+    recipe = small("translate")
+    recipe = replace(recipe, training=replace(recipe.training, steps=4, warmup=1, validate_every=4))
+    return fit("translate", recipe, tmp_path_factory.mktemp("translate") / "run", **quiet)
+
+
+def test_a_run_that_reads_whole_texts_is_served_with_its_own_search_and_attention(translator):
+    text = "abc"
+    with served(translator) as live, http(live) as web, ws(live, "/api/stage") as page:
+        assert told(page.recv())["panels"] == ["say"]
+        said = web.post("/api/say", json={"text": text}).json()
+    assert api.check(said, api.SAID) is None
+    by_hand = translator.recipe.task.speaker(translator).say(text)
+    assert (said["text"], said["score"]) == (by_hand["text"], pytest.approx(by_hand["score"], abs=1e-4))
+    if said["pieces"]:
+        weights = np.array(said["attention"]["weights"])
+        assert weights.shape == (len(said["pieces"]) + 1, len(said["attention"]["source"]))
+        np.testing.assert_allclose(weights.sum(1), 1, atol=0.01)
+
+
+def test_a_run_without_steps_is_refused_as_a_show_with_the_reason(translator):
+    with pytest.raises(UserError, match="can't be shown live step by step: it reads a whole source") as refused:
+        staged(translator, Source(webcam=True), Limits(), **quiet)
+    assert "leave out --data, --video and --webcam" in str(refused.value)
+    with pytest.raises(UserError, match="run can't be shown live step by step: it reads a whole source"):
+        spoken(translator, Source(), translator.model().no_step, None)
 
 
 def test_a_model_of_steps_says_nothing_about_whole_texts(live):

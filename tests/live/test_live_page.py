@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
+from small import small
 
 from steersman.live import api
+from steersman.training.fit import fit
 
 CHROMIUM = shutil.which("chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra `dev`)")
@@ -22,9 +25,9 @@ expect.set_options(timeout=15_000)  # Seconds on a machine with other work.
 
 
 @contextmanager
-def serving(folder, *options):
+def serving(folder, *options, run="steer"):
     """Runs the command and gives the address that it printed."""
-    command = [sys.executable, "-m", "steersman", "live", "steer", "--no-open", "--port", "0", *options]
+    command = [sys.executable, "-m", "steersman", "live", run, "--no-open", "--port", "0", *options]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     try:
         yield next(line for line in server.stdout if line.startswith("live: ")).removeprefix("live: ").strip()
@@ -47,6 +50,16 @@ def webcam(tmp_path):
 
 
 @pytest.fixture(scope="module")
+def translator(tmp_path_factory):
+    """A translator that has learned next to nothing."""
+    folder, recipe = tmp_path_factory.mktemp("translate"), small("translate")
+    recipe = replace(recipe, training=replace(recipe.training, steps=4, warmup=1, validate_every=4))
+    run = fit("translate", recipe, folder / "run", say=lambda text: None)
+    with serving(folder, run=str(run.folder)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def browser():
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with playwright.sync_playwright() as running:
@@ -60,12 +73,12 @@ def opened(browser, simulator):
     """Opens the page as often as asked for. At the end no page has seen an error or asked another host for anything."""
     contexts, wrong = [], []
 
-    def open(address=simulator, prepare=lambda page: None, **options):
+    def open(address=simulator, prepare=lambda page: None, expected="\0", **options):
         context = browser.new_context(**{"viewport": DESK} | options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
-        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        page.on("console", lambda said: said.type == "error" and expected not in said.text and wrong.append(said.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         home = re.match(r"http://[^/]+/", address)[0]
         page.on("request", lambda asked: asked.url.startswith(home) or wrong.append(asked.url))
@@ -344,6 +357,122 @@ def test_a_training_is_watched(opened):
     assert all(pixels(page, name) != before for name, before in zip(("loss", "lag"), empty, strict=True))
     for name in ("#screen", "#over-time", "#gates", "#person", "#pause"):
         expect(page.locator(name)).to_be_hidden()
+
+
+def modules(page) -> set[str]:
+    """Of the page's scripts those that were loaded."""
+    names = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name.split('/').at(-1))")
+    return {name.removesuffix(".mjs") for name in names if name.endswith(".mjs")}
+
+
+OF_A_CAR = {"wheels", "hands", "driving", "inputs", "controls"}
+
+
+def test_a_text_is_answered_as_it_is_typed_with_where_the_model_looked(translator, opened):
+    page = opened(translator)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "text"
+    with page.expect_response("**/api/say") as answered:
+        page.keyboard.type("abc def?")  # A space or a question mark is a letter here, no command.
+    said = answered.value.json()
+    expect(page.locator("#answer-note")).to_contain_text("log-probability")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert page.inner_text("#answer-text").strip() == said["text"].strip()
+    looked = said["attention"]
+    expect(page.locator("#weights thead th")).to_have_count(len(looked["source"]))
+    expect(page.locator("#weights tbody tr")).to_have_count(len(looked["target"]))
+    heard = page.locator("#weights tbody tr").first.locator("td").all_inner_texts()
+    assert heard == [f"{100 * weight:.0f} %" for weight in looked["weights"][0]]
+    assert not modules(page) & {*OF_A_CAR, "picture", "training"}
+    for name in ("#controls", "#screen", "#facts", "#all", "#person"):
+        expect(page.locator(name)).to_be_hidden()
+
+
+def test_a_text_that_is_typed_while_another_is_answered_is_answered_next(translator, opened):
+    page = opened(translator, expected="409")
+    busy = [409, 409]
+
+    def answer(route):
+        if busy:
+            status, body = busy.pop(), {"error": "something is being said already", "do": "wait"}
+        else:
+            text = json.loads(route.request.post_data)["text"]
+            status, body = 200, {"text": text.upper(), "pieces": [], "unknown": 1, "score": None, "attention": None}
+        route.fulfill(status=status, json=body | {"latency_ms": 3})
+
+    page.route("**/api/say", answer)
+    page.fill("#text", "one")
+    page.fill("#text", "one two")
+    expect(page.locator("#answer-text")).to_have_text("ONE TWO")
+    expect(page.locator("#answer-note")).to_have_text("3 ms \u00b7 1 piece of the text not known")
+    expect(page.locator("#attention")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_where_it_looked_is_seen_in_light_and_dark(translator, opened, scheme):
+    page = opened(translator, color_scheme=scheme)
+    page.evaluate("""async () => {
+      document.querySelector("#attention").hidden = false;
+      const row = "<tr><th><span>a</span></th><td></td><td></td></tr>";
+      document.querySelector("#weights").innerHTML = `<tbody>${row}</tbody>`;
+      document.querySelectorAll("#weights td").forEach((cell, i) => cell.style.setProperty("--share", i));
+    }""")
+    none, all_ = (luminance(page, f"#weights td:nth-of-type({i})", "backgroundColor") for i in (1, 2))
+    assert contrast(none, all_) > 4.5
+    paper = luminance(page, "body", "backgroundColor")
+    for name in ("#weights th span", "#answer-note", "#text-note", "#text"):
+        assert contrast(luminance(page, name, "color"), paper) > 4.5, name
+
+
+def test_scripts_of_a_car_are_loaded_where_a_car_is_driven(opened, webcam):
+    page = opened()
+    frame(page)
+    assert modules(page) >= OF_A_CAR
+    assert not modules(page) & {"texts", "stream", "training", "webcam"}
+
+
+def test_a_world_that_is_no_car_is_shown_and_taken_over(opened):
+    """What a server says of such a world, by the description of its own messages."""
+    hello = {"type": "hello", "run": "swing", "recipe": "swing", "source": "simulator", "wheel": True, "paused": False}
+    hello |= {"targets": ["torque"], "units": {}, "range": {"torque": [-2, 2]}, "main_target": "torque", "rate_hz": 20}
+    hello |= {"version": 1, "belts": [], "size": [0, 0], "records": None, "recorded": 0, "protocol": api.PROTOCOL}
+    hello |= {"panels": ["controls", "chart", "hands"], "controls": {"torque": [-2, 2], "valve": [0, 1]}}
+    assert set(hello) == set(api.FROM_STAGE["hello"]["properties"])
+    moment = {"type": "moment", "n": 1, "time_s": 0, "record": "episode 7", "prediction": {"torque": 1}}
+    moment |= {"said": {"torque": 1}, "truth": None, "driven": {"torque": -1, "valve": 0.25}, "hands": "person"}
+    moment |= {"facts": {"speed_mps": 1.25, "angle_rad": 0.5, "state": "swinging", "up": False}, **api.FIRST}
+    moment |= {"latency_ms": {"now": 1, "median": 1, "p99": 1}, "dropped": 0, "version": 1, "gates": None}
+    moment |= {"picture_bytes": 0, "look_bytes": 0}
+    assert api.check(moment, api.FROM_STAGE["moment"]) is None
+    sockets, heard = [], []
+
+    def instead(socket):
+        sockets.append(socket)
+        socket.on_message(lambda message: heard.append(json.loads(message)))
+        socket.send(json.dumps(hello))
+
+    page = opened(prepare=lambda page: page.route_web_socket("**/api/stage", instead))
+    expect(page.locator("#restart")).to_have_text("Next episode")
+    for event in (moment, moment | {"n": 2, "facts": moment["facts"] | {"up": True}}):
+        header = json.dumps(event).encode()
+        sockets[0].send(len(header).to_bytes(4, "little") + header)
+    expect(page.locator("#said")).to_have_text("Up: episode 7")
+    expect(page.locator("#said")).to_be_visible()
+    facts = page.locator("#facts > div")
+    for place, text in enumerate(("Speed 1.3 m/s", "Angle 0.50 rad", "State swinging", "Latency, median 1.0 ms")):
+        expect(facts.nth(place)).to_have_text(re.compile(text.replace(" ", r"\s*")))
+    expect(page.locator("#pedals")).to_contain_text("\N{MINUS SIGN}1.00")
+    assert page.locator("#pedals progress").evaluate_all("(all) => all.map((one) => one.value)") == [0.25, 0.25]
+    page.keyboard.down("ArrowRight")  # To the right is more, where nothing is steered.
+    page.keyboard.down("ArrowUp")
+    page.wait_for_timeout(700)
+    page.keyboard.up("ArrowRight")
+    page.keyboard.up("ArrowUp")
+    controls = [api.command(one)["values"] for one in heard if one["type"] == "control"]
+    assert max(one["torque"] for one in controls) > 1
+    assert max(one["valve"] for one in controls) == 1
+    assert "wheels" not in modules(page)
 
 
 def test_numbers_are_read_as_they_are_meant(opened):

@@ -41,12 +41,15 @@ from steersman.training.fit import fit
 from steersman.training.run import load
 from steersman.training.trainer import read_log
 from steersman.worlds import CarRacing
-from steersman.worlds.recording import LABELS, Recorded
+from steersman.worlds.recording import Recorded
 from steersman.worlds.rollout import drive
+from steersman.worlds.world import Observation
 
 KINDS: dict[str, lerobot.Kind] = {"picture": ("uint8", (2, 3, 3)), "steer": ("float32", ()), "hands": ("uint8", ())}
 RATE_HZ = 10.0
 WORLD = CarRacing(max_steps=60)
+SEEN = Observation("picture", "uint8", (2, 3, 3))
+CONTROLS = {"steer": (-1.0, 1.0), "gas": (0.0, 1.0), "brake": (0.0, 1.0)}
 
 
 def rows(num: int, seed: int = 0) -> list[dict]:
@@ -151,7 +154,7 @@ class Page:
 
 
 def recorder(folder: Path, page: Page | None = None) -> Recorder:
-    return Recorder(folder, WORLD, RATE_HZ, (2, 3, 3), page or Page(), say=lambda text: None)
+    return Recorder(folder, WORLD, RATE_HZ, SEEN, page or Page(), say=lambda text: None)
 
 
 def seen(step: int) -> np.ndarray:
@@ -159,7 +162,7 @@ def seen(step: int) -> np.ndarray:
 
 
 def labelled(step: int) -> dict[str, float]:
-    return {name: step + place / 10 for place, name in enumerate(LABELS)}
+    return {name: step + place / 10 for place, name in enumerate(CarRacing.labels)}
 
 
 def steps(made: Recorder, first: int, last: int, person: bool) -> None:
@@ -260,7 +263,7 @@ def test_kill_9_of_the_server_keeps_a_drive_up_to_what_its_page_saw_last(serve, 
         process.kill()
     process.wait()
     assert len(list((tmp_path / "hands").glob(f"*{journal.SUFFIX}"))) >= 1
-    Recorder(tmp_path / "hands", WORLD, 50.0, PICTURE.shape, Page(), say=lambda text: None).close()
+    Recorder(tmp_path / "hands", WORLD, 50.0, CAMERA, Page(), say=lambda text: None).close()
     last = read(tmp_path / "hands")[-1]
     persons = np.flatnonzero(np.asarray(last["hands"].values))
     assert len(persons) >= held()[-1]["n"] - held()[0]["n"] + 1
@@ -288,7 +291,7 @@ def test_what_can_not_be_kept_is_told_and_never_thrown_away(tmp_path):
     made.close()
     cut.write_bytes(cut.read_bytes() + b"xyz")
     page = Page()
-    Recorder(tmp_path, WORLD, RATE_HZ, (2, 3, 3), page, said.append).close()
+    Recorder(tmp_path, WORLD, RATE_HZ, SEEN, page, said.append).close()
     assert len(read(tmp_path)) == 1
     assert any("3 bytes at the end of cut" in line for line in said)
     assert any("junk" in line for line in said)
@@ -298,7 +301,7 @@ def test_what_can_not_be_kept_is_told_and_never_thrown_away(tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused_before_anybody_drives(tmp_path):
-    Recorder(tmp_path / "other", WORLD, RATE_HZ, (4, 4, 3), Page(), say=lambda text: None).close()
+    Recorder(tmp_path / "other", WORLD, RATE_HZ, SEEN._replace(shape=(4, 4, 3)), Page(), say=lambda text: None).close()
     recorder(tmp_path / "none").close()
     assert not list(tmp_path.iterdir())  # Where nobody drove there is no folder.
     (tmp_path / "file").touch()
@@ -315,7 +318,7 @@ def forbidden(*_, **__):
 
 def test_a_journal_that_can_not_be_removed_stops_no_recorder(tmp_path, monkeypatch):
     said: list[str] = []
-    made = Recorder(tmp_path, WORLD, RATE_HZ, (2, 3, 3), Page(), said.append)
+    made = Recorder(tmp_path, WORLD, RATE_HZ, SEEN, Page(), said.append)
     steps(made, 0, 5, True)
     kept = made._add
     with monkeypatch.context() as broken:
@@ -360,13 +363,14 @@ def world():
 
 
 PICTURE = np.zeros((84, 96, 3), np.uint8)
+CAMERA = SEEN._replace(shape=PICTURE.shape)
 MODEL = {"steer": 0.25, "pace": 0.5}
 
 
 def test_the_hands_drive_until_they_let_go_or_fall_silent(world):
     clock = Clock()
-    wheel = Wheel(clock=clock)
-    model = world.controls(MODEL)
+    wheel = Wheel(CONTROLS, clock=clock)
+    model = world.act(MODEL)
     assert np.array_equal(wheel.action(world, PICTURE, MODEL), model)
     wheel.take({"type": "wheel", "steer": -1, "gas": 0.5, "brake": 0})
     assert wheel.action(world, PICTURE, MODEL).tolist() == [-1, 0.5, 0]
@@ -385,23 +389,23 @@ def test_the_hands_drive_until_they_let_go_or_fall_silent(world):
 @given(st.fixed_dictionaries({}, optional={name: st.floats() | st.integers() for name in ("steer", "gas", "brake")}))
 @settings(deadline=None)
 def test_what_hands_do_is_finite_and_in_range_or_refused(world, command):
-    wheel = Wheel(clock=Clock())
+    wheel = Wheel(CONTROLS, clock=Clock())
     if all(abs(value) <= sys.float_info.max for value in command.values()):
         wheel.take(command)
         action = wheel.action(world, PICTURE, MODEL)
         assert np.isfinite(action).all()
-        assert world.action_space.contains(action)
+        assert all(low <= value <= high for value, (low, high) in zip(action, CONTROLS.values(), strict=True))
         assert not (action[1] and action[2])
     else:
         with pytest.raises(Refused, match="finite"):
             wheel.take(command)
-        assert np.array_equal(wheel.action(world, PICTURE, MODEL), world.controls(MODEL))
+        assert np.array_equal(wheel.action(world, PICTURE, MODEL), world.act(MODEL))
 
 
 @pytest.mark.parametrize("value", [None, "1", [1], {}, True])
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(Refused, match="gas is not a finite number"):
-        Wheel().take({"steer": 0, "gas": value})
+        Wheel(CONTROLS).take({"steer": 0, "gas": value})
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 0.47), st.booleans())
@@ -409,17 +413,17 @@ def test_what_is_no_number_is_refused(value):
 def test_what_is_driven_is_what_is_learned(world, steer, gas, brake, braking):
     """Labels of a person's step give back the very pedals, by the way that a model's go."""
     gas, brake = (0.0, brake) if braking else (gas, 0.0)
-    action = world.controls(world.wish(steer, gas, brake))
+    action = world.by_hand({"steer": steer, "gas": gas, "brake": brake})
     assert np.allclose(action, [steer, gas, brake], atol=1e-6)
-    labels = world.labels(action)
-    assert set(labels) == set(LABELS)
-    assert np.allclose(world.controls(labels), action, atol=1e-6)
+    labels = world.labelled(action)
+    assert set(labels) == set(CarRacing.labels)
+    assert np.allclose(world.act(labels), action, atol=1e-6)
 
 
 def test_what_is_held_without_a_word_is_driven_but_not_learned_from(world, tmp_path):
     clock = Clock()
-    made = Recorder(tmp_path, WORLD, 50, PICTURE.shape, Page(), say=lambda text: None)
-    wheel = Wheel(made, clock)
+    made = Recorder(tmp_path, WORLD, 50, CAMERA, Page(), say=lambda text: None)
+    wheel = Wheel(CONTROLS, made, clock)
     wheel.take({"steer": 0.5})
     for _ in range(4):
         wheel.action(world, PICTURE, MODEL)
@@ -465,8 +469,8 @@ def taught(tmp_path_factory):
     )
     run = fit("steer", recipe, below / "runs" / "steer", say=lambda text: None)
     made = WORLD.build()
-    recording = Recorder(below / "hands", WORLD, 50, PICTURE.shape, Page(), say=lambda text: None)
-    wheel = Wheel(recording)
+    recording = Recorder(below / "hands", WORLD, 50, CAMERA, Page(), say=lambda text: None)
+    wheel = Wheel(made.controls, recording)
     picture, _ = made.reset(seed=3)
     for step in range(WORLD.max_steps):
         if step >= 20:
@@ -518,7 +522,7 @@ def test_learning_leaves_a_run_that_drives_more_like_the_person(taught, tmp_path
     last = page.of("learning")[-1]
     assert (last["step"], last["steps"]) == (60, 60)
     assert last["loss"] > 0
-    assert drive(WORLD, str(made.run.folder), 3)["steps"] == WORLD.max_steps
+    assert drive(WORLD, str(made.run.folder), 3).steps == WORLD.max_steps
     made.start()  # The next one starts from these weights.
     finished(made)
     assert [v for _, v in swapped] == [2, 3]
@@ -675,7 +679,7 @@ def test_a_page_takes_the_wheel_is_recorded_and_teaches_while_the_stream_goes_on
     missed = moments[-1]["dropped"]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] - numbers[0] + 1 == len(numbers) + missed
-    assert load(tmp_path / "runs" / "steer-by-hand-1").head.targets == LABELS
+    assert load(tmp_path / "runs" / "steer-by-hand-1").head.targets == CarRacing.labels
     (folder,) = (tmp_path / "drives").iterdir()
     assert folder.name == "car-racing-60-steps-by-hand"
     assert all(np.asarray(r[WEIGHT].values).any() for r in read(folder))

@@ -134,7 +134,7 @@ def expected(case, size):
 
 
 def assert_same(found, wanted, what="", tolerance=2e-5):
-    """To 2e-5 of the largest number; the reference in single precision are as far from those in double."""
+    """To 2e-5 of the largest number; the reference in single precision is as far from those in double."""
     assert len(found) == len(wanted)
     for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
         assert a.dtype == torch.float32
@@ -225,7 +225,7 @@ def test_nan_goes_in_and_nan_comes_out(case, level):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_infinite_inputs_give_what_the_reference_give(case, level, sign):
+def test_infinite_inputs_give_what_the_reference_gives(case, level, sign):
     for which, bad in spoilt(case, sign * torch.inf):
         if which < 3:  # Of states infinity is refused.
             with chosen(level):

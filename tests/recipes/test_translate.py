@@ -194,7 +194,7 @@ def test_a_batch_holds_the_tokens_after_each_other():
         assert batch.y[row, : len(pair)].tolist() == pair.target[1:].tolist()
         assert batch.mask[row].sum() == len(pair)
     assert batch.mask[3].sum() == 0
-    assert batch.lengths.tolist()[3] == 0
+    assert batch.sources["source"].lengths.tolist()[3] == 0
     assert model(batch, model.initial(4))[0].isfinite().all()
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 gymnasium = pytest.importorskip("gymnasium")
 
 from steersman.worlds import CarRacing  # noqa: E402
-from steersman.worlds.car_racing import blackout_schedule  # noqa: E402
 from steersman.worlds.car_racing_expert import Course, pedals  # noqa: E402
+from steersman.worlds.car_racing_world import blackout_schedule  # noqa: E402
 
 LEFT_TO_STOCK = np.array([-1, 1, 1], np.float32)
 
@@ -75,7 +75,7 @@ def test_the_scene_for_people_is_the_same_view_in_more_pixels():
     for _ in range(120):
         small = world.scene(420, 480).reshape(84, 5, 96, 5, 3).mean((1, 3))
         (black if info["blind"] else seen).append(np.abs(small - picture).mean())
-        picture, *_, info = world.step(world.controls(world.expert().act(world)))
+        picture, *_, info = world.step(world.act(world.expert().act(world)))
     assert max(seen) < 3
     assert max(black) == 0
 
@@ -93,7 +93,9 @@ def test_without_pictures_the_world_is_otherwise_the_same():
 def test_the_world_keeps_gymnasiums_rules():
     from gymnasium.utils.env_checker import check_env
 
-    check_env(CarRacing(blackouts=0.2).build(), skip_render_check=True)
+    from steersman.worlds.gymnasium_env import GymnasiumEnv
+
+    check_env(GymnasiumEnv(CarRacing(blackouts=0.2)), skip_render_check=True)
 
 
 def test_black_pictures_are_told_and_the_video_is_not_black():
@@ -136,7 +138,7 @@ def drive_laps(world, seeds, strength=0.0, **options):
         _, info = world.reset(seed=seed)
         expert, score, over = world.expert(**options), 0.0, False
         while not over:
-            _, reward, terminated, truncated, info = world.step(world.controls(expert.act(world)))
+            _, reward, terminated, truncated, info = world.step(world.act(expert.act(world)))
             score, over = score + reward, terminated or truncated
         scores.append(score)
         laps.append(info["lap"])
@@ -183,7 +185,7 @@ def test_a_cautious_teacher_slows_down_only_while_blind():
         labels, careful = bold.act(world), cautious.act(world)
         assert (labels == careful) or world.blind
         slower += careful["target_speed_mps"] < labels["target_speed_mps"]
-        world.step(world.controls(labels))
+        world.step(world.act(labels))
     assert slower > 10
 
 
@@ -220,9 +222,9 @@ def test_pedals_stick_now_and_then_and_nothing_is_disturbed_while_blind():
         labels = expert.act(world)
         action = disturbance.apply(labels, world)
         if world.blind:
-            assert np.array_equal(action, world.controls(labels))
+            assert np.array_equal(action, world.act(labels))
         elif not np.isnan(pace := disturbance.stuck[step]):
-            assert np.array_equal(action[1:], world.controls({"steer": 0.0, "pace": pace})[1:])
+            assert np.array_equal(action[1:], world.act({"steer": 0.0, "pace": pace})[1:])
             stuck += 1
         blind, seen = blind + world.blind, seen + (not world.blind)
         world.step(action)

@@ -24,7 +24,7 @@ from steersman.training.recipe import read_records
 from steersman.training.run import Run
 from steersman.worlds import CarRacing
 from steersman.worlds.dagger import fit_rounds
-from steersman.worlds.recording import LABELS, Recorded, record, recorded_drive
+from steersman.worlds.recording import Recorded, record, recorded_drive
 from steersman.worlds.rollout import drive, drives
 
 SHORT = CarRacing(max_steps=30)
@@ -150,7 +150,7 @@ def test_more_drives_are_recorded_only_when_asked_for(recording, tmp_path):
 
 def test_labels_are_the_experts_and_what_was_driven_is_disturbed(recording):
     found = Recorded(SHORT, 4, seed=7, folder=str(recording)).read()
-    assert set(LABELS) < set(found[0].streams)
+    assert set(CarRacing.labels) < set(found[0].streams)
     steer, driven = (np.asarray(found[0][name].values[:]) for name in ("steer", "driven_steer"))
     assert np.abs(steer - driven).max() > 0.01
     assert np.abs(driven).max() <= 1
@@ -170,15 +170,15 @@ def test_a_scored_drive_is_a_pure_function_of_its_seed_in_any_process(run):
     here = [drive(SHORT, str(run.folder), seed) for seed in (5, 6)]
     there = list(drives(SHORT, str(run.folder), [5, 6], workers=2))
     for a, b in zip(here, there, strict=True):
-        assert (a["seed"], a["score"], a["path_m"]) == (b["seed"], b["score"], b["path_m"])
-        assert len(a["latency_ms"]) == a["steps"] == 30
+        assert (a.seed, a.score, a.extras) == (b.seed, b.score, b.extras)
+        assert len(a.latency_ms) == a.steps == 30
 
 
 def test_a_drive_takes_one_thread_and_gives_the_others_back(run):
     torch.set_num_threads(2)
     try:
         seen = []
-        drive(SHORT, str(run.folder), 5, watch=lambda *step: seen.append(torch.get_num_threads()))
+        drive(SHORT, str(run.folder), 5, look=lambda *step: seen.append(torch.get_num_threads()))
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
     finally:
@@ -190,8 +190,8 @@ def test_a_drive_is_scored_by_the_sum_of_its_rewards():
     world.reset(seed=5)
     expert = world.expert()
     for _ in range(30):
-        rewards.append(world.step(world.controls(expert.act(world)))[1])
-    assert drive(SHORT, "expert", 5)["score"] == sum(rewards)
+        rewards.append(world.step(world.act(expert.act(world)))[1])
+    assert drive(SHORT, "expert", 5).score == sum(rewards)
 
 
 def test_what_can_not_drive_is_refused_before_anything_is_driven(recording, tmp_path):

@@ -52,6 +52,7 @@ function begin() {
   const { run, size, source } = page.hello;
   document.title = `${run} \u2013 Steersman`;
   $("run").textContent = run;
+  $(page.has("picture") ? "screen" : "seen").append($("said")); // What is hidden is not read aloud.
   $("main").classList.toggle("plain", !size[0] && !page.has("wheel") && source !== "text");
 }
 

@@ -70,7 +70,7 @@ class ZoneoutCore(Core):
 
     def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
         """The inner core's, each step from a state that zoneout has mixed."""
-        found = self.core.gates(x.flatten(0, 1).unsqueeze(1), self._befores(x, state))
+        found = self.core.gates(x.flatten(0, 1).unsqueeze(1), self._states_before(x, state))
         return {name: value[:, 0].unflatten(0, x.shape[:2]) for name, value in found.items()}
 
     def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -123,7 +123,7 @@ class Core(nn.Module):
         """
         if type(self).step_gates is Core.step_gates:
             return {}
-        found = self.step_gates(x.flatten(0, 1), self._befores(x, state))
+        found = self.step_gates(x.flatten(0, 1), self._states_before(x, state))
         return {name: value.unflatten(0, x.shape[:2]) for name, value in found.items()}
 
     def step_gates(self, x: Float[Tensor, "batch feature"], state: State) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class Core(nn.Module):
                 y, _ = layer.core(x, layer.state)
                 x = y + x if layer.adds else y
 
-    def _befores(self, x: Tensor, state: State) -> State:
+    def _states_before(self, x: Tensor, state: State) -> State:
         """The state before every step (batch*time ...)."""
         held, time = [state], x.shape[1]
         for t in range(time - 1):
@@ -178,10 +178,10 @@ class Core(nn.Module):
             weight = next(self.parameters(), x)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"x: expected {weight.dtype}, as the weights are, got {x.dtype}")
-        like = _ONE_ROW.get(self)
-        if like is None:
-            like = _ONE_ROW[self] = self.initial(1)
-        _check_state(state, like, batch, weight.dtype)
+        rows = _ROWS.get(self)
+        if rows is None:
+            rows = _ROWS[self] = _rows(self.initial(1))
+        _check_state(state, rows, batch, weight.dtype)
         if lengths is None:
             return torch.full((batch,), time, dtype=torch.int64, device=x.device)
         if not isinstance(lengths, Tensor):
@@ -201,28 +201,42 @@ class CoreSpec(Spec):
         raise NotImplementedError(f"{type(self).__name__} builds nothing")
 
 
-_ONE_ROW: WeakKeyDictionary[Core, State] = WeakKeyDictionary()
-"""States of one row, of which only the shapes are looked at: to make one at every call would take half of a step."""
+class _Row(NamedTuple):
+    """What a row of a state's tensor looks like."""
+
+    shape: tuple[int, ...]
+    floating: bool
+
+
+def _rows(state: State) -> Any:
+    """The same nested tuple as a state, of rows."""
+    if isinstance(state, Tensor):
+        return _Row(tuple(state.shape[1:]), state.is_floating_point())
+    return tuple(map(_rows, state))
+
+
+_ROWS: WeakKeyDictionary[Core, Any] = WeakKeyDictionary()
+"""By core, for to make a first state at every call would take long beside a step."""
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def _check_state(state: State, like: State, batch: int, dtype: torch.dtype, where: str = "state") -> None:
-    """`like` is the state of one row."""
-    if isinstance(like, Tensor):
-        if not isinstance(state, Tensor) or state.shape != (batch, *like.shape[1:]):
+def _check_state(state: State, rows: Any, batch: int, dtype: torch.dtype, where: str = "state") -> None:
+    if isinstance(rows, _Row):
+        shape = (batch, *rows.shape)
+        if not isinstance(state, Tensor) or state.shape != shape:
             found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-            raise ValueError(f"{where}: expected a tensor {(batch, *like.shape[1:])}, got {found}")
-        if like.is_floating_point() and state.dtype != dtype:
+            raise ValueError(f"{where}: expected a tensor {shape}, got {found}")
+        if rows.floating and state.dtype != dtype:
             raise ValueError(f"{where}: expected {dtype}, as the weights are, got {state.dtype}")
         # On a GPU the look would wait for it.
         if state.is_cpu and not kernels.finite(state):
             raise NotFinite(f"{where}: expected finite numbers, got NaN or infinity")
         return
-    if not isinstance(state, tuple) or len(state) != len(like):
+    if not isinstance(state, tuple) or len(state) != len(rows):
         found = f"{len(state)} parts" if isinstance(state, tuple) else type(state).__name__
-        raise ValueError(f"{where}: expected {len(like)} parts, got {found}")
-    for i, (part, model) in enumerate(zip(state, like, strict=True)):
-        _check_state(part, model, batch, dtype, f"{where}[{i}]")
+        raise ValueError(f"{where}: expected {len(rows)} parts, got {found}")
+    for i, (part, row) in enumerate(zip(state, rows, strict=True)):
+        _check_state(part, row, batch, dtype, f"{where}[{i}]")
 
 
 def there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:

@@ -16,7 +16,8 @@ from ...nn.pictures import Conv, Conv3d, Motion, Picture, RoadTexture
 from ...nn.pretrained import Pretrained
 from ...training.recipe import StepRecipe
 from ...training.trainer import Training
-from ...worlds.recording import LABELS, Recorded
+from ...worlds import CarRacing
+from ...worlds.recording import Recorded
 from .labels import Steering
 from .task import EstimateSteering
 
@@ -139,7 +140,7 @@ def _simulated() -> StepRecipe:
         task=EstimateSteering(),
         encoder=EYE,
         core=LSTM(128),
-        head=Regression(LABELS, weights=(3.0, 3.0, 0.5, 0.5, 1.0, 1.0, 1.0)),
+        head=Regression(CarRacing.labels, weights=(3.0, 3.0, 0.5, 0.5, 1.0, 1.0, 1.0)),
         skip=True,
         batches=Lanes(rows=32, steps=32),
         augment=(Mirror(negate=("steer", "yaw_radps")),),
@@ -165,4 +166,4 @@ def _logged() -> Steering:
 
 def _has_labels(records: Sequence[Record]) -> bool:
     """Whether these are recordings of a simulator, labelled by its expert."""
-    return all(name in records[0].streams for name in LABELS)
+    return all(name in records[0].streams for name in CarRacing.labels)

@@ -1,0 +1,1 @@
+"""Keeping up a pendulum whose velocity is hidden."""
