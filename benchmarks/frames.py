@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from steersman.data.batches import Batches, Lanes
-from steersman.data.examples import examples
+from steersman.data.examples import Reading, Wanted, examples
 from steersman.data.frames import Frames
 from steersman.data.records import Record, Stream
 from steersman.errors import exit_with_message
@@ -88,7 +88,8 @@ def main():
             return spec.prepare(torch.as_tensor(pictures)).numpy()
 
         def cache(key: str) -> int:
-            shown[:] = examples([record], "picture", ["steer"], prepare, key, Path(made) / "cache")
+            wanted = Wanted([Reading("picture", prepare, key)], "picture", ["steer"])
+            shown[:] = examples([record], wanted, Path(made) / "cache")
             return len(paths)
 
         rows: dict[str, list[float]] = {name: [] for name in ("pillow", "steersman", "cold", "cached")}

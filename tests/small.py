@@ -14,7 +14,8 @@ import torch
 
 from steersman.data.augment import Mirror
 from steersman.data.batches import Batches, Lanes, Ragged, Windows
-from steersman.data.examples import Example
+from steersman.data.examples import Example, raw_steps
+from steersman.data.inputs import Inputs
 from steersman.data.pairs import ByLength, padded
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Stack, Window
 from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
@@ -192,6 +193,16 @@ class Texts(SourceSpec):
         return read(Path(self.folder))
 
 
+@dataclass(frozen=True, eq=False)
+class Given(SourceSpec):
+    """Records that a test made."""
+
+    records: tuple
+
+    def read(self, watch=None):
+        return list(self.records)
+
+
 @cache
 def records(source) -> tuple:
     return tuple(source.read()[:40])
@@ -203,6 +214,21 @@ def built(recipe: Recipe, seed: int = 0):
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(recipe, {"train": list(records(recipe.source)), "validation": []}, folder=Path(folder))
     return made.model, made.examples["train"]
+
+
+def raw_frames(recipe: Recipe, model, record) -> list:
+    """A record as a program gives it to `model.step`: a raw step, or a dict of them by name."""
+    begin, raw = raw_steps(record, wanted := recipe.wanted(model))
+    values = {name: np.asarray(stream[:]) for name, stream in raw.items()}
+    once = {reading.stream for reading in wanted.inputs if reading.once}
+    steps = len(record[recipe.inputs]) - begin
+    frames = [{name: v[0 if name in once else t] for name, v in values.items()} for t in range(steps)]
+    return frames if model.inputs else [frame[recipe.inputs] for frame in frames]
+
+
+def each(x, change):
+    """A tensor, or every one of several inputs, changed."""
+    return x.map(change) if isinstance(x, Inputs) else change(x)
 
 
 def begun(model, shown: list, rows: int):

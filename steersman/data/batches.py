@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ..config import Spec
 from ..errors import UserError
 from .augment import Augment
 from .examples import Example
+from .inputs import Inputs, blank, tensors
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Ragged:
 class Batch:
     """Rows of sequences. `mask` is each step's weight in the loss, 0 on padding; `fresh` rows begin anew."""
 
-    x: Tensor
-    """Prepared inputs (batch time ...)."""
+    x: Any
+    """Prepared inputs (batch time ...); of a model with several, Inputs."""
     y: Tensor
     """Targets: (batch time target), or (batch target) where a sequence has one answer."""
     mask: Float[Tensor, "batch time"]
@@ -81,7 +82,7 @@ class Epoch(Sequence[Batch]):
         # Lanes keep one length, so that kernels are chosen once; windows take that of their longest.
         longest = self.data.spec.steps or max((p.stop - p.start for p in rows if p), default=1)
         first = shown[0]
-        x = np.zeros((len(rows), longest, *first.x.shape[1:]), first.x.dtype)
+        x = blank(first.x, len(rows), longest)
         y = np.zeros((len(rows), longest, first.y.shape[-1]), np.float32)
         once = first.y.ndim == 1
         y = y[:, 0] if once else y
@@ -94,7 +95,7 @@ class Epoch(Sequence[Batch]):
                 counts = self.data.weights[piece.record]
                 mask[row, :steps] = piece.weight * (1.0 if counts is None else counts[piece.start : piece.stop])
         fresh = np.array([p is None or p.fresh for p in rows])
-        return Batch(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(mask), torch.from_numpy(fresh))
+        return Batch(tensors(x), torch.from_numpy(y), torch.from_numpy(mask), torch.from_numpy(fresh))
 
     def _read(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
         example = self.data.examples[piece.record]
@@ -190,6 +191,8 @@ class Batches:
     ):
         if spec.rows % ranks:
             raise UserError(f"{spec.rows} rows can't be shared by {ranks} processes; set --batches.rows to a multiple")
+        if augment and examples and isinstance(examples[0].x, Inputs):
+            raise UserError("augment changes the pictures of a model that sees nothing else; with several inputs: ()")
         self.spec, self.examples, self.targets = spec, examples, targets
         self.augment, self.seed, self.rank, self.ranks = augment, seed, rank, ranks
         self.weights: Sequence[np.ndarray | None] = [example.weight for example in examples]

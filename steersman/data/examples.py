@@ -3,17 +3,38 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from ..progress import Watch, silent
 from .cache import cached
-from .records import Record
+from .inputs import Inputs
+from .records import Record, Stream, Values
 
 WEIGHT = "loss_weight"
 """A record's stream of this name says what each of its steps counts in the loss; one without it: all alike."""
+
+
+ELAPSED = "elapsed_s"
+"""Name of an input that every record has: seconds since the step before, 0 at the first."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a stream is read as an input of a model."""
+
+    stream: str
+    prepare: Callable[[np.ndarray], np.ndarray]
+    key: str
+    """Which preparation of pictures it is, for their cache."""
+    once: bool = False
+    """The stream has one value, which is true of the whole record."""
+    gaps: bool = False
+    """NaN says that something was not measured."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +42,10 @@ class Example:
     """A record as a model sees it: prepared inputs and targets on one clock."""
 
     name: str
-    x: np.ndarray
+    x: Any
+    """Prepared steps (time ...); of a model with several inputs, Inputs."""
     y: np.ndarray
+    """Numbers of all targets (time number), or (number) where a record has one answer."""
     time_s: np.ndarray
     weight: np.ndarray | None = None
     """What each step counts in the loss; None: all alike."""
@@ -32,28 +55,31 @@ class Example:
 
     def contents(self) -> list[np.ndarray]:
         """All that is learned from it."""
-        return [self.x, self.y]
+        return [*(self.x.arrays() if isinstance(self.x, Inputs) else [self.x]), self.y]
 
 
-def examples(
-    records: Sequence[Record],
-    inputs: str,
-    targets: Sequence[str],
-    prepare: Callable[[np.ndarray], np.ndarray],
-    key: str,
-    cache: Path,
-    once: bool = False,
-    watch: Watch = silent,
-) -> list[Example]:
-    """Inputs prepared (pictures once, kept in `cache` under `key`) and targets read on the inputs' clock.
+@dataclass(frozen=True)
+class Wanted:
+    """What examples are made of."""
 
-    With `once` a record has one answer: the last value of each target.
-    """
+    inputs: Sequence[Reading]
+    clock: str
+    """The stream on whose clock all others are read."""
+    targets: Sequence[str]
+    sizes: Sequence[int] = ()
+    """Numbers that each target has a step; none: 1 each."""
+    named: bool = False
+    """Inputs keep their names; else there is only one, without."""
+    once: bool = False
+    """A record has one answer: the last value of each target."""
+
+
+def examples(records: Sequence[Record], wanted: Wanted, cache: Path, watch: Watch = silent) -> list[Example]:
+    """Inputs prepared (pictures once, kept in `cache`) and targets read on the inputs' clock."""
     shown = []
     for done, record in enumerate(records):
         watch("preparing records", done, len(records))
-        tell = partial(_tell, watch, record.name, done, len(records))
-        shown.append(_example(record, inputs, targets, prepare, key, cache, once, tell))
+        shown.append(_example(record, wanted, cache, partial(_tell, watch, record.name, done, len(records))))
     watch("preparing records", len(records), len(records))
     return shown
 
@@ -62,23 +88,132 @@ def _tell(watch: Watch, name: str, done: int, records: int, frame: int, frames: 
     watch("preparing records", done, records, f"{name}: frame {frame} of {frames}")
 
 
-def _example(record: Record, inputs, targets, prepare, key, cache, once, tell) -> Example:
-    stream = record[inputs]
-    if not len(stream):
+def _example(record: Record, wanted: Wanted, cache: Path, tell: Callable[[int, int], None]) -> Example:
+    begin, raw = raw_steps(record, wanted)
+    time_s = record[wanted.clock].time_s[begin:] if begin else record[wanted.clock].time_s
+    read = {reading.stream: _prepared(record, reading, raw[reading.stream], cache, tell) for reading in wanted.inputs}
+    x = next(iter(read.values()))
+    if wanted.named:
+        once = {reading.stream for reading in wanted.inputs if reading.once}
+        x = Inputs(
+            {name: values for name, values in read.items() if name not in once}, {name: read[name][0] for name in once}
+        )
+    y = np.concatenate([_target(record, name, size, time_s) for name, size in _sized(wanted)], -1).astype(np.float32)
+    weight = record[WEIGHT].at(time_s).astype(np.float32) if WEIGHT in record.streams else None
+    _check_finite(record, "target", y)
+    if weight is not None:
+        _check_finite(record, WEIGHT, weight)
+    return Example(record.name, x, y[-1] if wanted.once else y, time_s, weight)
+
+
+def raw_steps(record: Record, wanted: Wanted) -> tuple[int, dict[str, Any]]:
+    """The first step at which every input is known, and from there on their raw values by name.
+
+    An input is the last value that is known at a step, never one from the future; where it may have gaps, it counts
+    as measured at the first step after it was.
+    """
+    clock = record[wanted.clock]
+    if not len(clock):
         raise UserError(f"record {record.name!r} is empty")
-    pictures = len(stream.values.shape) == 4
-    if pictures:
-        x = cached(stream.values, prepare, key, cache, tell)
+    begin = 0
+    values: dict[str, Any] = {}
+    for reading in wanted.inputs:
+        stream = _stream(record, reading.stream, clock)
+        if reading.once:
+            if len(stream) != 1:
+                raise UserError(
+                    f"record {record.name!r}: {reading.stream!r} has {len(stream)} values, but the encoder takes one "
+                    "a record; give one, or take --once away from its part"
+                )
+            values[reading.stream] = stream.values
+        elif stream.time_s is clock.time_s or np.array_equal(stream.time_s, clock.time_s):
+            values[reading.stream] = stream.values
+        elif not len(stream):
+            raise UserError(f"record {record.name!r}: {reading.stream!r} is empty")
+        elif reading.gaps:
+            values[reading.stream] = _measured(stream, clock.time_s)
+        else:
+            begin = max(begin, int(np.searchsorted(clock.time_s, stream.time_s[0])))
+            places = np.searchsorted(stream.time_s, clock.time_s, side="right") - 1
+            values[reading.stream] = Taken(stream.values, places.clip(0))
+    if begin == len(clock):
+        raise UserError(f"record {record.name!r} has no step at which all of its inputs are known; leave it out")
+    if begin:
+        kept = [reading.stream for reading in wanted.inputs if not reading.once]
+        values.update({name: Taken(values[name], np.arange(begin, len(clock))) for name in kept})
+    return begin, values
+
+
+def _stream(record: Record, name: str, clock: Stream) -> Stream:
+    """A record's own stream, or the seconds between steps."""
+    if name != ELAPSED or name in record.streams:
+        return record[name]
+    since: Any = np.diff(clock.time_s, prepend=clock.time_s[0]).astype(np.float32)
+    return Stream(since, clock.time_s)
+
+
+class Taken:
+    """Values at some places, decoded no sooner than asked for."""
+
+    def __init__(self, values: Any, places: np.ndarray):
+        self.values, self.places = values, places
+        self.shape, self.dtype = (len(places), *values.shape[1:]), values.dtype
+
+    @property
+    def fingerprint(self) -> str | None:
+        whole = getattr(self.values, "fingerprint", None)
+        return whole and f"{whole}[{sha256(self.places.tobytes()).hexdigest()}]"
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self.values[self.places[index]])
+
+
+def _measured(stream: Stream, time_s: np.ndarray) -> np.ndarray:
+    """What was measured since the step before, at each step, the newest of each number; NaN where nothing was."""
+    values = np.asarray(stream.values[:], np.float32)
+    columns = values.reshape(len(values), -1)
+    found = np.full((len(time_s), columns.shape[1]), np.nan, np.float32)
+    for column, numbers in enumerate(columns.T):
+        known = ~np.isnan(numbers)
+        count = np.searchsorted(stream.time_s[known], time_s, side="right")
+        is_new = np.diff(count, prepend=0) > 0
+        found[is_new, column] = numbers[known][count[is_new] - 1]
+    return found.reshape(len(time_s), *values.shape[1:])
+
+
+def _prepared(record: Record, reading: Reading, values: Values, cache: Path, tell) -> np.ndarray:
+    if len(values.shape) == 4:
+        return cached(values, reading.prepare, reading.key, cache, tell)
+    numbers = np.asarray(values[:])
+    x = reading.prepare(numbers[:, None] if numbers.ndim == 1 else numbers)  # A plain number is one feature.
+    if reading.gaps:
+        _check_finite(record, f"input {reading.stream!r}", np.nan_to_num(x, posinf=np.inf, neginf=-np.inf))
     else:
-        values = np.asarray(stream.values)
-        x = prepare(values[:, None] if values.ndim == 1 else values)  # A plain number is one feature.
-    for target in targets:
-        if len(shape := record[target].values.shape) != 1:
-            raise UserError(f"record {record.name!r}: target {target!r} has shape {shape}; give a stream a number")
-    y = np.stack([record[target].at(stream.time_s) for target in targets], -1).astype(np.float32)
-    weight = record[WEIGHT].at(stream.time_s).astype(np.float32) if WEIGHT in record.streams else None
-    for name, values in (("input", x if not pictures else x[:0]), ("target", y), (WEIGHT, weight)):
-        if values is not None and not np.isfinite(values).all():
-            step = np.argwhere(~np.isfinite(values))[0][0]
-            raise UserError(f"record {record.name!r}: the {name} at step {step} is not a finite number")
-    return Example(record.name, x, y[-1] if once else y, stream.time_s, weight)
+        cure = "; where values are missing, read it with the encoder Observed" if np.isnan(x).any() else ""
+        _check_finite(record, "input", x, cure)
+    return x
+
+
+def _check_finite(record: Record, name: str, values: np.ndarray, cure: str = "") -> None:
+    if not np.isfinite(values).all():
+        step = np.argwhere(~np.isfinite(values))[0][0]
+        raise UserError(f"record {record.name!r}: the {name} at step {step} is not a finite number{cure}")
+
+
+def _sized(wanted: Wanted) -> list[tuple[str, int]]:
+    return list(zip(wanted.targets, wanted.sizes or [1] * len(wanted.targets), strict=True))
+
+
+def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndarray:
+    """Its numbers (time number)."""
+    shape = record[name].values.shape
+    if size == 1 and len(shape) != 1 and shape[1:] != (1,):
+        raise UserError(f"record {record.name!r}: target {name!r} has shape {shape}; give a stream a number")
+    if size > 1 and shape[1:] != (size,):
+        raise UserError(
+            f"record {record.name!r}: target {name!r} has shape {shape}; the model says {size} numbers a step"
+        )
+    return record[name].at(time_s).reshape(len(time_s), size)

@@ -125,6 +125,9 @@ def _between(record: Record, start: float, stop: float, gap_s: float) -> Record 
     last = np.inf if stop >= 1 else high
     streams, clocks = {}, {}
     for name, stream in record.streams.items():
+        if len(stream) == 1 and streams:  # True of the whole record.
+            streams[name] = stream
+            continue
         # Not numpy's search: it would copy a clock of whole numbers.
         a, b = (bisect_left(stream.time_s, at) for at in (low if start else -np.inf, last))
         if b - a < 2:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.batches import Batches
 from ..data.examples import Example
+from ..data.inputs import blank, tensors
 from ..nn.model import Model
 
 ROWS, STEPS = 16, 64
@@ -132,7 +133,7 @@ def stretch(model: Model, examples: Sequence[Example], rows: int = ROWS, steps: 
     places = [(e, a) for e in examples for a in (range(0, max(1, len(e) - steps + 1), steps) if not once else (0,))]
     chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(rows, len(places))).astype(int))]
     first = examples[0]
-    x = np.zeros((len(chosen), steps, *first.x.shape[1:]), first.x.dtype)
+    x = blank(first.x, len(chosen), steps)
     y = np.zeros((len(chosen), *(() if once else (steps,)), first.y.shape[-1]), np.float32)
     mask = np.zeros((len(chosen), steps), np.float32)
     for row, (example, start) in enumerate(chosen):
@@ -141,7 +142,7 @@ def stretch(model: Model, examples: Sequence[Example], rows: int = ROWS, steps: 
         y[row, ...] = example.y if once else 0
         if not once:
             y[row, : len(part)] = example.y[start : start + steps]
-    given, target, weight = map(torch.from_numpy, (x, y, mask))
+    given, (target, weight) = tensors(x), map(torch.from_numpy, (y, mask))
     with torch.no_grad():
         feature, _ = model.encoder(given, model.encoder.initial(len(given)))
     return Stretch(given, feature.float(), target, weight)

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..data.batches import Piece
 from ..data.examples import Example
+from ..data.inputs import Inputs
 from .findings import Finding, Patient, Skipped, above
 from .probes import MOST, flat, lagged, regression_rows, single
 
@@ -47,7 +49,7 @@ def _digest(example) -> str:
 
 def near_duplicates(train: Sequence[Example], held: Sequence[Example]) -> tuple[float, int]:
     """Share of held-out stretches with a near twin in training, and how many were looked at."""
-    if train[0].x.dtype.kind in "iu" and train[0].x.ndim == 2:
+    if _symbols(train[0].x):
         length = STRETCH["text"]
         seen = {piece for e in train for piece in _pieces(e.x, length, 1)}
         asked = [piece for e in held for piece in _pieces(e.x, length, length)]
@@ -65,6 +67,11 @@ def near_duplicates(train: Sequence[Example], held: Sequence[Example]) -> tuple[
         return 0.0, len(asked)
     apart = _nearest(asked, ours)
     return float((apart < NEAR * np.median(among)).mean()), len(asked)
+
+
+def _symbols(x: Any) -> bool:
+    """Whether it is a text."""
+    return not isinstance(x, Inputs) and x.dtype.kind in "iu" and x.ndim == 2
 
 
 def _pieces(x: np.ndarray, length: int, step: int) -> Iterator[bytes]:
@@ -152,8 +159,8 @@ def examine_inputs(patient: Patient) -> list[Finding]:
     examples = patient.shown["train"]
     if not patient.model.aligned:
         raise Skipped("what a source holds is not looked at one number at a time")
-    kind, found = examples[0].x.dtype.kind, []
-    if kind == "f":
+    found = []
+    if not isinstance(examples[0].x, Inputs) and examples[0].x.dtype.kind == "f":  # Of several, NaN may be meant.
         bad = [(e.name, int((~np.isfinite(e.x)).sum())) for part in patient.shown.values() for e in part]
         bad = [(name, count) for name, count in bad if count]
         if bad:
@@ -164,14 +171,14 @@ def examine_inputs(patient: Patient) -> list[Finding]:
 
 def _constant(examples: Sequence[Example]) -> list[Finding]:
     x = examples[0].x
-    if x.ndim == 4:
+    if isinstance(x, Inputs) or x.ndim == 4:
         # Of pictures: whole cells that never change, as behind a mask or a stuck camera.
         values = np.concatenate([flat(e.x) for e in examples[:40]])
     else:
         values = np.concatenate([e.x for e in examples]).astype(float)
     spread = np.nanmax(values, 0) - np.nanmin(values, 0)
     still = np.flatnonzero(~(spread > 0))
-    what = "cells of the picture" if x.ndim == 4 else "inputs"
+    what = "cells of the picture" if not isinstance(x, Inputs) and x.ndim == 4 else "inputs"
     text = f"{len(still)} of {len(spread)} {what} never change, the first: number {still[0] if len(still) else ''}"
     return above("constant-input", len(still) / len(spread), 0.0, text)
 
@@ -179,7 +186,7 @@ def _constant(examples: Sequence[Example]) -> list[Finding]:
 def _answer(patient: Patient) -> list[Finding]:
     model = patient.sequence_model()
     if model.head.classes:
-        if patient.shown["train"][0].x.ndim != 2 or model.flavour == "many-to-one":
+        if model.inputs or patient.shown["train"][0].x.ndim != 2 or model.flavour == "many-to-one":
             return []
         share = _told(patient)
         return above("input-holds-answer", share, ANSWER, f"the input's class alone tells {share:.1%} of the targets")

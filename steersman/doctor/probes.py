@@ -1,9 +1,11 @@
 """Linear probes: how much of the target inputs at given lags tell, on records kept apart."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from ..data.inputs import Inputs
 from .findings import Patient, Skipped
 
 MOST = 20_000
@@ -33,8 +35,10 @@ def regression_rows(patient: Patient) -> Rows:
     return x, y, lengths
 
 
-def flat(x: np.ndarray) -> np.ndarray:
-    """Inputs as a few numbers a step; pictures as the means of coarse cells."""
+def flat(x: Any) -> np.ndarray:
+    """Inputs as a few numbers a step; pictures as the means of coarse cells; of several inputs all of them."""
+    if isinstance(x, Inputs):
+        return np.concatenate([flat(values) for values in x.spread()], 1)
     if x.ndim == 2:
         return x.astype(float)
     steps, height, width, channels = x.shape

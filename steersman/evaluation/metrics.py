@@ -65,20 +65,21 @@ def lag_curve(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], m
 
 
 def baselines(
-    truths: Sequence[np.ndarray], train_mean: float, persistence_steps: Sequence[int] = (1,)
+    truths: Sequence[np.ndarray], train_mean: float | Sequence[float], persistence_steps: Sequence[int] = (1,)
 ) -> dict[str, list[np.ndarray]]:
-    """What no model is needed for: `zero`, `mean` (of the training targets) and persistence.
+    """What no model is needed for: `zero`, `mean` (of the training targets: one, or one a record) and persistence.
 
     `persistence` holds the true value of one step ago, `persistence_10` that of ten; the first steps of
     a record take the training mean.
     """
+    means = np.broadcast_to(np.asarray(train_mean, float), len(truths)).tolist()
     found = {
         "zero": [np.zeros(len(truth)) for truth in truths],
-        "mean": [np.full(len(truth), float(train_mean)) for truth in truths],
+        "mean": [np.full(len(truth), mean) for truth, mean in zip(truths, means, strict=True)],
     }
     for steps in persistence_steps:
         name = "persistence" if steps == 1 else f"persistence_{steps}"
-        found[name] = [_held(np.asarray(truth, float), train_mean, steps) for truth in truths]
+        found[name] = [_held(np.asarray(truth, float), mean, steps) for truth, mean in zip(truths, means, strict=True)]
     return found
 
 
@@ -147,7 +148,7 @@ def worst_moments(
 def regression_scores(
     predictions: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
-    train_mean: float,
+    train_mean: float | Sequence[float],
     rate_hz: float,
     others: dict[str, Sequence[np.ndarray]] | None = None,
     names: Sequence[str] | None = None,

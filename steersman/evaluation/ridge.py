@@ -1,10 +1,12 @@
 """Ridge regression on pixels: what a straight line from the picture to the answer already explains."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..data.examples import Example
+from ..data.inputs import Inputs
 
 HEIGHT, WIDTH = 24, 48
 """Pictures are averaged down to at most this, in grey."""
@@ -14,13 +16,15 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Times the inputs' mean variance; the one with the lowest error on the validation records is kept."""
 
 
-def ridge(train: Sequence[Example], validation: Sequence[Example], shown: Sequence[Example]) -> list[np.ndarray]:
-    """The first target of each shown example, by the closed form; trained and chosen on the other two.
+def ridge(
+    train: Sequence[Example], validation: Sequence[Example], shown: Sequence[Example], number: int = 0
+) -> list[np.ndarray]:
+    """One number of the targets of each shown example, by the closed form; trained and chosen on the other two.
 
     Examples with an answer a step only; inputs are as the model's encoder prepares them.
     """
     every = max(1, sum(map(len, train)) // STEPS)
-    x, y = _features(train, every), np.concatenate([e.y[::every, 0] for e in train]).astype(np.float64)
+    x, y = _features(train, every), np.concatenate([e.y[::every, number] for e in train]).astype(np.float64)
     mean, middle = x.mean(0), y.mean()
     x -= mean
     # One decomposition serves all penalties.
@@ -28,15 +32,30 @@ def ridge(train: Sequence[Example], validation: Sequence[Example], shown: Sequen
     projected = vectors.T @ (x.T @ (y - middle)) / len(x)
     scale = max(float(values.mean()), 1e-12)
     held_x = _features(validation, every) - mean
-    held_y = np.concatenate([e.y[::every, 0] for e in validation])
+    held_y = np.concatenate([e.y[::every, number] for e in validation])
     weights = [vectors @ (projected / (values.clip(0) + penalty * scale)) for penalty in PENALTIES]
     best = min(weights, key=lambda w: float(np.mean((held_x @ w + middle - held_y) ** 2)))
     return [(_features([e], 1) - mean) @ best + middle for e in shown]
 
 
 def _features(examples: Sequence[Example], every: int) -> np.ndarray:
-    """(steps, features): pictures averaged to a coarse grid, numbers as they are."""
-    return np.concatenate([_coarse(np.asarray(e.x[::every])) for e in examples]).astype(np.float64)
+    """(steps, features): pictures averaged to a coarse grid, numbers as they are; of several inputs all of them."""
+    return np.concatenate([_steps(e.x, every) for e in examples]).astype(np.float64)
+
+
+def _steps(x: Any, every: int) -> np.ndarray:
+    if isinstance(x, Inputs):
+        return np.concatenate([_coarse(_carried(values)[::every]) for values in x.spread()], 1)
+    return _coarse(np.asarray(x[::every]))
+
+
+def _carried(x: np.ndarray) -> np.ndarray:
+    """Numbers that were not measured as they last were; 0 before."""
+    if x.dtype.kind != "f" or not np.isnan(x).any():
+        return x
+    known = ~np.isnan(x)
+    place = np.maximum.accumulate(np.where(known, np.arange(len(x))[:, None], 0), 0)
+    return np.nan_to_num(np.take_along_axis(x, place, 0))
 
 
 def _coarse(x: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Tasks of any application: numbers are estimated, classes are told apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..data.examples import Example
-from ..data.records import Record
+from ..data.records import Record, Stream
 from ..errors import UserError
 from ..nn.heads import Classification, Regression
 from ..nn.model import Model
@@ -33,7 +33,10 @@ from .sections import (
 
 @dataclass(frozen=True)
 class Estimate(TaskSpec):
-    """A number is estimated, at every step or once a record; the head's first target is the one that is scored."""
+    """A number is estimated, at every step or once a record; the head's first target is the one that is scored.
+
+    Of a target of several numbers the error is over all of them, and each is a series of its own.
+    """
 
     quantity: str = ""
     """What is estimated, in words; empty: the target's name."""
@@ -51,16 +54,19 @@ class Estimate(TaskSpec):
 
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
         model: Model = run.model()
-        target, examples = model.head.targets[0], run.recipe.examples(model, material.test, watch)
-        predictions = _first(model.predict(examples))
-        truths = _first([np.atleast_2d(e.y) for e in examples])
-        others: dict[str, Sequence[np.ndarray]] = {run_name(o): _beside(o, target, material.test) for o in beside}
+        examples = run.recipe.examples(model, material.test, watch)
+        target, size = model.head.streams[0], (model.head.sizes or (1,))[0]
+        predictions = _series(model.predict(examples), size)
+        truths = _series([np.atleast_2d(e.y) for e in examples], size)
+        others: dict[str, Sequence[np.ndarray]] = {run_name(o): _beside(o, model, material.test) for o in beside}
         if (line := _ridge(run, model, examples, material, watch)) is not None:
             others["ridge"] = line
         rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in examples])))
-        names, edges = [e.name for e in examples], self.edges or quantile_edges(np.concatenate(truths))
-        mean = float(model.head.mean[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]
-        scores = regression_scores(predictions, truths, mean, rate_hz, others, names, edges=edges)
+        names = [name for e in examples for name in _names(e, model)]
+        edges = self.edges or quantile_edges(np.concatenate(truths))
+        head: Any = model.head
+        means = head.mean[:size].tolist() * len(examples)
+        scores = regression_scores(predictions, truths, means, rate_hz, others, names, edges=edges)
         sizes = {name: by_size(np.concatenate(o), np.concatenate(truths), edges) for name, o in others.items()}
         scores |= {
             "target": self.quantity or target,
@@ -70,20 +76,27 @@ class Estimate(TaskSpec):
             "also": {"best lag (s)": scores["best_lag_s"]},
         }
         scores = contract(self, scores, self.columns)
-        return Scored(scores, lambda: self._told(scores, run, material.test, examples, predictions))
+        series = [(e, name) for e in examples for name in _names(e, model)]
+        return Scored(scores, lambda: self._told(scores, run, material.test, series, predictions))
 
     def _told(
         self,
         scores: Scores,
         run: Run,
         records: Sequence[Record],
-        examples: Sequence[Example],
+        series: Sequence[tuple[Example, str]],
         predictions: Sequence[np.ndarray],
     ) -> Told:
+        size = len(series) // len(records)
         # A record with one answer has nothing to draw over time.
-        lines = [(e, p) for e, p in zip(examples, predictions, strict=True) if e.y.ndim == 2]
-        traces = [Trace(e.name, e.time_s - e.time_s[0], p, e.y[:, 0]) for e, p in lines]
-        pictures = _worst_pictures(scores, records, run.recipe.inputs)  # pyright: ignore[reportAttributeAccessIssue]
+        traces = [
+            Trace(name, e.time_s - e.time_s[0], predictions[i], e.y[:, i % size])
+            for i, (e, name) in enumerate(series)
+            if e.y.ndim == 2
+        ]
+        streams = [record[run.recipe.inputs] for record in records for _ in range(size)]  # pyright: ignore[reportAttributeAccessIssue]
+        seen = {name: (stream, e.time_s[0]) for (e, name), stream in zip(series, streams, strict=True)}
+        pictures = _worst_pictures(scores, seen)
         sections = regression_sections(scores, traces, scores["others"], pictures, self.words)
         return regression_summary(scores), regression_facts(scores), sections
 
@@ -112,16 +125,23 @@ class Classify(TaskSpec):
         return Scored(scores, lambda: told)
 
 
-def _first(values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The first target: the one that is scored."""
-    return [v[:, 0] for v in values]
+def _series(values: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
+    """Each record's numbers of the first target, the one that is scored: one series after the other."""
+    return [v[:, i] for v in values for i in range(size)]
 
 
-def _beside(run: Run, target: str, records: Sequence[Record]) -> list[np.ndarray]:
+def _names(example: Example, model: Model) -> list[str]:
+    """Names of a record's series."""
+    size = (model.head.sizes or (1,))[0]
+    return [example.name] if size == 1 else [f"{example.name}, {name}" for name in model.head.targets[:size]]
+
+
+def _beside(run: Run, ours: Model, records: Sequence[Record]) -> list[np.ndarray]:
     model = run.model()
-    if model.head.targets[0] != target:
-        raise UserError(f"{run.folder} predicts {model.head.targets[0]}, not {target}: it can't stand beside")
-    return _first(model.predict(run.recipe.examples(model, records)))
+    theirs, target = (m.head.targets[: (m.head.sizes or (1,))[0]] for m in (model, ours))
+    if theirs != target:
+        raise UserError(f"{run.folder} predicts {', '.join(theirs)}, not {', '.join(target)}: it can't stand beside")
+    return _series(model.predict(run.recipe.examples(model, records)), len(target))
 
 
 def _ridge(
@@ -131,16 +151,17 @@ def _ridge(
     if model.flavour != "many-to-many" or material.known is None or not material.known["validation"]:
         return None
     train, held = (run.recipe.examples(model, material.known[part], watch) for part in ("train", "validation"))
-    return ridge(train, held, examples)
+    found = [ridge(train, held, examples, number) for number in range((model.head.sizes or (1,))[0])]
+    return [line for lines in zip(*found, strict=True) for line in lines]
 
 
-def _worst_pictures(scores: Scores, records: Sequence[Record], inputs: str) -> Pictures | None:
-    streams = {record.name: record[inputs] for record in records}
-    if len(next(iter(streams.values())).values.shape) != 4:
+def _worst_pictures(scores: Scores, streams: Mapping[str, tuple[Stream, float]]) -> Pictures | None:
+    """What was seen at the worst moments, of each series' stream and first second."""
+    if len(next(iter(streams.values()))[0].values.shape) != 4:
         return None
     # By time, not by step: steps whose picture can't be decoded are left out of what was seen.
-    moments = [(streams[w["record"]], w["time_s"]) for w in scores["worst"]]
-    seen = [np.asarray(s.values[int(np.argmin(np.abs(s.time_s - s.time_s[0] - t)))]) for s, t in moments]
+    moments = [(*streams[w["record"]], w["time_s"]) for w in scores["worst"]]
+    seen = [np.asarray(s.values[int(np.argmin(np.abs(s.time_s - begin - t)))]) for s, begin, t in moments]
     captions = [
         f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}" for w in scores["worst"]
     ]

@@ -78,10 +78,12 @@ class Sample:
 def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = silent) -> Sample:
     """Record `number` of a run's test records or of other data. UserError where the model can't be looked into."""
     model = run.model()
-    if model.feedback or not model.aligned:
+    if model.feedback or model.inputs or not model.aligned:
         why = (
             "is fed what it said itself, which is not drawn"
             if model.feedback
+            else f"takes several inputs ({', '.join(model.inputs)}), which are not drawn"
+            if model.inputs
             else "reads one sequence and writes another; to see where it looked: steersman translate RUN --attention"
         )
         raise UserError(f"{run.folder}: this model {why}; explain takes one encoder, one core and one head")
@@ -90,6 +92,6 @@ def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = 
         raise UserError(f"--sample {number}: there are {len(records)} records, from 0 to {len(records) - 1}")
     record = records[number]
     shape = tuple(record[run.steps.inputs].values.shape[1:]) or (1,)
-    if shape != run.raw:
-        raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {run.raw}")
+    if shape != model.encoder.raw:
+        raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {model.encoder.raw}")
     return Sample(run.name, model, record, run.steps.inputs, run.recipe.examples(model, [record], watch)[0])

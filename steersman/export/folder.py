@@ -88,7 +88,7 @@ def _describe(whole: Any, run: Run, model: Model, records: Sequence[Record]) -> 
         "recipe": run.name,
         "flavour": recipe.flavour,
         "input": recipe.inputs,
-        "raw": run.raw,
+        "raw": model.encoder.raw,
         "targets": head.targets,
         "units": {name: unit(name) for name in head.targets},
         "rate_hz": round(1 / period_s, 6) if period_s else None,

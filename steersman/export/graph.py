@@ -66,6 +66,11 @@ def check_steps(model: SequenceModel) -> None:
     """UserError where a model has no step of its own."""
     if model.no_step:
         raise UserError(f"this model can't be exported: {model.no_step}")
+    if model.inputs:
+        names = ", ".join(model.inputs)
+        raise UserError(
+            f"this model can't be exported: it takes several inputs ({names}), which have no form in ONNX here"
+        )
     if model.feedback:
         raise UserError("this model can't be exported: that it is fed its own last prediction has no form in ONNX here")
 

@@ -23,6 +23,7 @@ from ..data.records import Record
 from ..doctor.findings import Patient, Skipped
 from ..doctor.gradients import flow
 from ..errors import UserError
+from ..export.graph import check_steps
 from ..nn.model import Model
 from ..plugins import OWN
 from ..processes import failures_sent, heard, send, stand_back
@@ -126,6 +127,7 @@ def weights(run: Run, step: int) -> Model:
 
 def shown(run: Run, model: Model, held: Sequence[Record]) -> Show:
     """The simulator for a model that drives in one, else records."""
+    check_steps(model)
     recipe, targets = run.recipe, model.head.targets
     if world := world_of(recipe):
         return Simulated(world, targets, Source.seed)

@@ -64,6 +64,10 @@ class Sampling(Spec):
         return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
 
 
+PLAIN = Sampling()
+"""As likely as the model thinks."""
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """One sequence, without its marks; `score` is the log-probability of it and its end."""

@@ -20,7 +20,7 @@ from ..data.vocabulary import PAD, Vocabulary
 from ..errors import UserError
 from .attention import Additive, Attention, Keyed, Multiplicative
 from .cores import GRU, Bidirectional, Core, CoreSpec, State, map_state, state_tensors
-from .decoding import Hypothesis, Sampling, beam, greedy
+from .decoding import PLAIN, Hypothesis, Sampling, beam, greedy
 from .heads import Head, HeadSpec
 from .model import SequenceModel
 
@@ -291,7 +291,7 @@ class Readout(HeadSpec):
 
 
 class ReadoutHead(Head):
-    targets = ("target",)
+    targets = streams = ("target",)
 
     def __init__(self, spec: Readout, features: int, embedding: nn.Embedding):
         super().__init__()
@@ -313,6 +313,15 @@ class ReadoutHead(Head):
     def point(self, raw: Float[Tensor, "*batch vocabulary"]) -> Int[Tensor, "*batch"]:
         """The likeliest token."""
         return raw.argmax(-1)
+
+    def sample(
+        self,
+        raw: Float[Tensor, "*batch vocabulary"],
+        generator: torch.Generator | None = None,
+        sampling: Sampling = PLAIN,
+    ) -> Int[Tensor, "*batch"]:
+        """A token drawn from what it thinks likely."""
+        return sampling.draw(raw.flatten(0, -2), generator).view(raw.shape[:-1])
 
 
 class EncoderDecoder(SequenceModel):

@@ -3,16 +3,20 @@
 An encoder has the contract of a core, `(x, state) -> (y, state)`, for some look at a few steps at once.
 Its `prepare` is the part without weights: it is done once per recording and kept, and again live."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..config import Spec
+from ..data.examples import ELAPSED
+from ..data.inputs import Inputs
 from ..data.symbols import Symbols
 from ..errors import UserError
 from .cores import State
@@ -23,8 +27,8 @@ class Encoder(nn.Module):
 
     size: int
     """Features it gives for a step."""
-    raw: tuple[int, ...]
-    """Shape of one raw step."""
+    raw: Any
+    """Shape of one raw step; of several inputs, by name."""
     mean: Tensor
     deviation: Tensor
     symbols: Symbols | None = None
@@ -34,7 +38,22 @@ class Encoder(nn.Module):
         """Raw steps (any number first) to what is kept and fed to `forward`."""
         return raw
 
-    def fit(self, x: np.ndarray) -> None:
+    def checked(self, frame: Any) -> Any:
+        """One raw step as an array. UserError where it is not of the shape and type that the encoder takes."""
+        step = np.ascontiguousarray(frame)
+        if step.shape != self.raw or (step.ndim == 3 and step.dtype != np.uint8):
+            kind = " uint8" if len(self.raw) == 3 else ""
+            raise UserError(
+                f"this model takes steps of shape {self.raw}{kind}, "
+                f"not {step.shape} {step.dtype}; give it what it was trained on"
+            )
+        return step
+
+    def prepare_step(self, frame: Any, device: torch.device) -> Any:
+        """One raw step as a batch of one prepared step (1 1 ...)."""
+        return self.prepare(torch.as_tensor(self.checked(frame)).unsqueeze(0).to(device)).unsqueeze(1)
+
+    def fit(self, x: Any) -> None:
         """Takes the normaliser from training inputs (steps first)."""
         flat = torch.as_tensor(x.reshape(-1, x.shape[-1])).double()
         self.mean.copy_(flat.mean(0))
@@ -55,9 +74,18 @@ class Encoder(nn.Module):
 class EncoderSpec(Spec):
     """Spec of an encoder."""
 
-    def build(self, raw: tuple[int, ...]) -> Encoder:
-        """The encoder of raw steps of this shape."""
+    timed: ClassVar[bool] = False
+    """Whether the last number of each prepared step is to be the seconds since the step before."""
+    gaps: ClassVar[bool] = False
+    """Whether NaN says that something was not measured; else it is refused."""
+
+    def build(self, raw: Any) -> Encoder:
+        """The encoder of raw steps of this shape; of several inputs, by name."""
         raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+    def named(self, stream: str) -> "Joined | None":
+        """The encoder of inputs by name, where it needs more than this one stream; None: it reads that alone."""
+        return Joined((Part(stream, self),)) if self.timed else None
 
 
 @dataclass(frozen=True)
@@ -123,7 +151,196 @@ class EmbeddingEncoder(Encoder):
         return self.dropout(self.vectors(x[..., 0].long())), state
 
 
+@dataclass(frozen=True)
+class Observed(EncoderSpec):
+    """Numbers of which some are missing (NaN): each as it was last measured, whether it was measured now, how long ago.
+
+    What recurrent networks for medical records are fed (Che et al. 2018, GRU-D).
+    """
+
+    fill: Literal["decay", "last", "mean"] = "decay"
+    """What stands for a number that was not measured: the mean of the training data; the last one that was; or this,
+    going to the mean with time, at a rate that is learned for each (as in GRU-D, but for a soft max(0, .))."""
+
+    timed: ClassVar[bool] = True
+    gaps: ClassVar[bool] = True
+
+    def build(self, raw: tuple[int, ...]) -> "ObservedEncoder":
+        if len(raw) != 1:
+            raise UserError(f"Observed takes a row of numbers a step, found steps of shape {raw}")
+        return ObservedEncoder(self, raw)
+
+
+class ObservedEncoder(Encoder):
+    """State: each number as last measured, standardised, and the seconds since; if never, since the first step."""
+
+    period_s: Tensor
+    """Mean seconds from step to step."""
+    START = -2.0
+    """Of the rates: a mean step takes about an eighth of a filled number away."""
+
+    def __init__(self, spec: Observed, raw: tuple[int, ...]):
+        super().__init__()
+        self.raw, self.fill, num = raw, spec.fill, raw[0]
+        self.size = 3 * num
+        self.rate = nn.Parameter(torch.full((num,), self.START)) if spec.fill == "decay" else None
+        self.register_buffer("mean", torch.zeros(num))
+        self.register_buffer("deviation", torch.ones(num))
+        self.register_buffer("period_s", torch.ones(()))
+
+    def fit(self, x: np.ndarray) -> None:
+        """Takes mean and deviation of what was measured, and the mean period."""
+        for column, numbers in enumerate(x[:, :-1].T.astype(np.float64)):
+            known = numbers[~np.isnan(numbers)]
+            if len(known):
+                self.mean[column] = known.mean()
+                self.deviation[column] = known.std() or 1.0
+        self.period_s.fill_(float(x[:, -1].mean(dtype=np.float64)) or 1.0)
+
+    def initial(self, batch: int) -> State:
+        zeros = self.mean.new_zeros(batch, len(self.mean))
+        return (zeros, zeros.clone())
+
+    def forward(
+        self, x: Float[Tensor, "batch time number_and_elapsed"], state: State
+    ) -> tuple[Float[Tensor, "batch time feature"], State]:
+        values, elapsed = x[..., :-1], x[..., -1:]
+        known = ~values.isnan()
+        normal = torch.where(known, self.normal(values.nan_to_num()), 0.0)
+        last, ago = state
+        # Time counts from the step before the first, in double precision: a long chunk must not differ from short ones.
+        now = elapsed.double().cumsum(1).expand(normal.shape)
+        steps = torch.arange(1, x.shape[1] + 1, device=x.device).view(1, -1, 1)
+        place = torch.where(known, steps, 0).cummax(1).values  # 0: before this chunk.
+        held = torch.cat((last.unsqueeze(1), normal), 1).gather(1, place)
+        since = (now - torch.cat((-ago.double().unsqueeze(1), now), 1).gather(1, place)).to(normal.dtype)
+        age = since / self.period_s
+        if self.rate is not None:
+            shown = torch.where(known, normal, held * torch.exp(-F.softplus(self.rate) * age))
+        else:
+            shown = held if self.fill == "last" else normal
+        return torch.cat((shown, known.to(normal.dtype), torch.log1p(age)), -1), (held[:, -1], since[:, -1])
+
+
+@dataclass(frozen=True)
+class Part(Spec):
+    """One of several streams, and the encoder that reads it."""
+
+    stream: str
+    encoder: EncoderSpec = Identity()
+    once: bool = False
+    """It is given once a record (an age, a picture): encoded once, and seen at every step."""
+
+
+@dataclass(frozen=True)
+class Joined(EncoderSpec):
+    """Several streams, each with an encoder of its own; their features side by side."""
+
+    parts: tuple[Part, ...] = ()
+    """One a stream. `elapsed_s` is one that every record has: the seconds since the step before."""
+
+    def build(self, raw: Mapping[str, tuple[int, ...]]) -> "JoinedEncoder":
+        return JoinedEncoder(self, {name: raw[name] for name in self.streams})
+
+    def named(self, stream: str) -> "Joined":
+        """UserError where that stream, whose clock counts, is not among its parts, or one is read twice."""
+        names = [part.stream for part in self.parts]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice or not self.parts:
+            what = f"{twice[0]!r} is read twice" if twice else "parts is empty"
+            raise UserError(f"Joined: {what}; give it one part for each stream")
+        if stream not in [part.stream for part in self.parts if not part.once]:
+            raise UserError(
+                f"Joined reads {', '.join(names)}; set `inputs` to the one of them on whose clock the others are read, "
+                f"not to {stream!r}"
+            )
+        return self
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of what it reads."""
+        names = tuple(part.stream for part in self.parts)
+        timed = any(part.encoder.timed and not part.once for part in self.parts)
+        return (*names, ELAPSED) if timed and ELAPSED not in names else names
+
+
+class JoinedEncoder(Encoder):
+    """State: that of each part."""
+
+    def __init__(self, spec: Joined, raw: Mapping[str, tuple[int, ...]]):
+        super().__init__()
+        self.spec, self.raw = spec, dict(raw)
+        encoders = [part.encoder.build(raw[part.stream]) for part in spec.parts]
+        self.encoders = nn.ModuleList(encoders)
+        self.size = sum(encoder.size for encoder in encoders)
+
+    @property
+    def parts(self) -> Sequence[tuple[Part, Encoder]]:
+        return list(zip(self.spec.parts, self.encoders, strict=True))  # pyright: ignore[reportReturnType]
+
+    def prepare_named(self, name: str, raw: Tensor) -> Tensor:
+        """Raw steps of one stream as they are kept and fed to `forward`."""
+        found = next((encoder for part, encoder in self.parts if part.stream == name), None)
+        prepared = raw if found is None else found.prepare(raw)
+        return prepared.float() if prepared.is_floating_point() else prepared
+
+    def checked(self, frame: Any) -> dict[str, np.ndarray]:
+        """Raw values by name, each of its shape; a plain number will do for one."""
+        if not isinstance(frame, Mapping) or set(frame) != set(self.raw):
+            found = ", ".join(frame) if isinstance(frame, Mapping) else type(frame).__name__
+            raise UserError(f"this model takes a dict of {', '.join(self.raw)} a step, not of {found}")
+        read = {part.stream: encoder for part, encoder in self.parts}
+        given = {name: np.atleast_1d(np.asarray(value)) for name, value in frame.items()}
+        for name, value in given.items():
+            if name in read:
+                given[name] = read[name].checked(value)
+            elif value.shape != self.raw[name]:
+                raise UserError(f"{name}: this model takes shape {self.raw[name]}, not {value.shape}")
+        return given
+
+    def prepare_step(self, frame: Any, device: torch.device) -> Inputs:
+        once = {part.stream for part, _ in self.parts if part.once}
+        found = {
+            name: self.prepare_named(name, torch.as_tensor(value).unsqueeze(0).to(device))
+            for name, value in self.checked(frame).items()
+        }
+        streams = {name: found[name].unsqueeze(1) for name in self.raw if name not in once}
+        return Inputs(streams, {name: found[name] for name in once})
+
+    def fit(self, x: Inputs) -> None:
+        for part, encoder in self.parts:
+            values = (x.once if part.once else x.streams)[part.stream]
+            if part.encoder.timed:
+                elapsed = np.zeros((len(values), 1), np.float32) if part.once else x.streams[ELAPSED]
+                values = np.concatenate((values, elapsed), 1)
+            encoder.fit(values)
+
+    def initial(self, batch: int) -> State:
+        return tuple(() if part.once else encoder.initial(batch) for part, encoder in self.parts)
+
+    def forward(self, x: Inputs, state: State) -> tuple[Float[Tensor, "batch time feature"], State]:
+        (rows, time), features, after = x.shape, [], []
+        for (part, encoder), before in zip(self.parts, state, strict=True):
+            given = x.once[part.stream].unsqueeze(1) if part.once else x.streams[part.stream]
+            if part.encoder.timed:
+                elapsed = torch.zeros_like(given[..., :1]) if part.once else x.streams[ELAPSED]
+                given = torch.cat((given, elapsed), -1)
+            feature, now = encoder(given, encoder.initial(rows) if part.once else before)
+            features.append(feature.expand(-1, time, -1))
+            after.append(() if part.once else now)
+        return torch.cat(features, -1), tuple(after)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        return [parameter for _, encoder in self.parts for parameter in encoder.pretrained()]
+
+
 def prepare_batch(encoder: Any, raw: np.ndarray) -> np.ndarray:
     """`encoder.prepare` for NumPy."""
     with torch.inference_mode():
         return encoder.prepare(torch.as_tensor(raw)).numpy()
+
+
+def prepare_named(encoder: JoinedEncoder, name: str, raw: np.ndarray) -> np.ndarray:
+    """`encoder.prepare_named` for NumPy."""
+    with torch.inference_mode():
+        return encoder.prepare_named(name, torch.as_tensor(raw)).numpy()

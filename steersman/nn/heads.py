@@ -1,8 +1,9 @@
 """What turns a feature into a prediction, with its own loss and point estimate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,13 +14,18 @@ from torch.nn import functional as F
 from ..config import Spec
 from ..data.symbols import Symbols
 from ..errors import UserError
+from .decoding import PLAIN, Sampling
 
 
 class Head(nn.Module):
     """What every head offers; `forward` gives raw outputs that only the head itself interprets."""
 
     targets: tuple[str, ...]
-    """Names of the streams it learns, in the order of `point`."""
+    """Names of the numbers it says, in the order of `point`."""
+    streams: tuple[str, ...]
+    """Names of the streams it learns."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of each; none: 1 each, which is then its target."""
     classes: int = 0
     """How many classes it tells apart; 0: it says numbers."""
     symbols: Symbols | None = None
@@ -44,15 +50,21 @@ class Head(nn.Module):
         """A point estimate for people: classes and symbols by their names."""
         return dict(prediction)
 
+    def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A draw from what it says, in the units of the targets; of one that says no distribution, its estimate."""
+        return self.point(raw)
+
 
 class HeadSpec(Spec):
     """Spec of a head."""
 
     targets: tuple[str, ...]
     """Names of the streams it learns."""
+    vectors: ClassVar[bool] = False
+    """Whether a step of a target may be several numbers."""
 
-    def build(self, features: int) -> Head:
-        """The head on so many features."""
+    def build(self, features: int, sizes: Sequence[int] = ()) -> Head:
+        """The head on so many features; with vectors, for targets of so many numbers each (none given: 1 each)."""
         raise NotImplementedError(f"{type(self).__name__} builds nothing")
 
 
@@ -61,37 +73,43 @@ class Regression(HeadSpec):
     """Numbers, by the Huber loss on standardised targets (Huber 1964)."""
 
     targets: tuple[str, ...] = ("y",)
-    """Streams to learn; the first is the one that is scored."""
+    """Streams to learn, of a number or several a step; the first is the one that is scored."""
     weights: tuple[float, ...] = ()
-    """What each target counts in the loss; none given: 1 each."""
+    """What each target counts in the loss, all of its numbers together; none given: 1 each."""
     delta: float = 0.3
     """Where the loss turns from squared to absolute, in standard deviations of the target."""
     rate: float = 0.0
     """What the error of the change since the step before counts, beside that of the value."""
 
+    vectors: ClassVar[bool] = True
     BOUNDS = {"weights": (0, inf), "delta": (1e-6, inf), "rate": (0, inf)}
 
-    def build(self, features: int) -> "RegressionHead":
+    def build(self, features: int, sizes: Sequence[int] = ()) -> "RegressionHead":
         if self.weights and len(self.weights) != len(self.targets):
             raise UserError(
                 f"Regression: {len(self.weights)} weights for {len(self.targets)} targets; give one a target"
             )
-        return RegressionHead(self, features)
+        return RegressionHead(self, features, sizes)
 
 
 class RegressionHead(Head):
+    """It says no distribution: a sample is the estimate."""
+
     mean: Tensor
     deviation: Tensor
     weights: Tensor
 
-    def __init__(self, spec: Regression, features: int):
+    def __init__(self, spec: Regression, features: int, sizes: Sequence[int] = ()):
         super().__init__()
-        self.targets, self.delta, self.rate = spec.targets, spec.delta, spec.rate
-        size = len(spec.targets)
+        self.streams, self.delta, self.rate = spec.targets, spec.delta, spec.rate
+        self.sizes = tuple(sizes or [1] * len(spec.targets))
+        self.targets = tuple(name for each in map(numbers, spec.targets, self.sizes) for name in each)
+        size = len(self.targets)
         self.linear = nn.Linear(features, size)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
-        weights = torch.tensor(spec.weights or [1.0] * size)
+        counts = spec.weights or [1.0] * len(self.sizes)
+        weights = torch.tensor([c / n for c, n in zip(counts, self.sizes, strict=True) for _ in range(n)])
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
 
     def fit(self, y: np.ndarray) -> None:
@@ -125,6 +143,11 @@ class RegressionHead(Head):
         return raw.float() * self.deviation + self.mean
 
 
+def numbers(target: str, size: int) -> list[str]:
+    """Names of a target's numbers."""
+    return [target] if size == 1 else [f"{target}[{i}]" for i in range(size)]
+
+
 @dataclass(frozen=True)
 class Classification(HeadSpec):
     """One of several classes, by cross-entropy."""
@@ -137,7 +160,7 @@ class Classification(HeadSpec):
 
     BOUNDS = {"classes": (1, inf), "smoothing": (0, 1)}
 
-    def build(self, features: int) -> "ClassificationHead":
+    def build(self, features: int, sizes: Sequence[int] = ()) -> "ClassificationHead":
         return ClassificationHead(self, features)
 
 
@@ -147,7 +170,8 @@ class ClassificationHead(Head):
 
     def __init__(self, spec: Classification, features: int):
         super().__init__()
-        self.targets, self.classes, self.smoothing = spec.targets, spec.classes, spec.smoothing
+        self.targets = self.streams = spec.targets
+        self.classes, self.smoothing = spec.classes, spec.smoothing
         self.linear = nn.Linear(features, spec.classes)
         self.register_buffer("counts", torch.zeros(spec.classes))
 
@@ -183,6 +207,15 @@ class ClassificationHead(Head):
         """The likeliest class."""
         return raw.argmax(-1, keepdim=True)
 
+    def sample(
+        self,
+        raw: Float[Tensor, "*batch class_"],
+        generator: torch.Generator | None = None,
+        sampling: Sampling = PLAIN,
+    ) -> Int[Tensor, "*batch 1"]:
+        """A class drawn from what it thinks likely."""
+        return sampling.draw(raw.flatten(0, -2), generator).view(*raw.shape[:-1], 1)
+
 
 @dataclass(frozen=True)
 class NextSymbol(HeadSpec):
@@ -199,7 +232,7 @@ class NextSymbol(HeadSpec):
 
     BOUNDS = {"dropout": (0, 1), "smoothing": (0, 1)}
 
-    def build(self, features: int) -> "NextSymbolHead":
+    def build(self, features: int, sizes: Sequence[int] = ()) -> "NextSymbolHead":
         return NextSymbolHead(self, features)
 
 
@@ -232,3 +265,12 @@ class NextSymbolHead(ClassificationHead):
     def point(self, raw: Float[Tensor, "*batch class_"]) -> Int[Tensor, "*batch 1"]:
         """The code point, or the byte, of the likeliest class."""
         return self.table[super().point(raw)]
+
+    def sample(
+        self,
+        raw: Float[Tensor, "*batch class_"],
+        generator: torch.Generator | None = None,
+        sampling: Sampling = PLAIN,
+    ) -> Int[Tensor, "*batch 1"]:
+        """The code point, or the byte, of a class drawn from what it thinks likely."""
+        return self.table[super().sample(raw, generator, sampling)]

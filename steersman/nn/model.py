@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import Spec
 from ..data.batches import Batch
 from ..data.examples import Example
+from ..data.inputs import blank, tensors
 from ..errors import UserError
 from .cores import Core, CoreSpec, Memoryless, State, reset
 from .encoders import Encoder, EncoderSpec
@@ -38,8 +39,8 @@ class Network(Spec):
     feedback: bool = False
     """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
 
-    def build(self, raw: tuple[int, ...]) -> "Model":
-        """The model for raw steps of this shape."""
+    def build(self, raw: Any, sizes: Sequence[int] = ()) -> "Model":
+        """The model for raw steps of this shape (of several inputs, by name), and targets of so many numbers each."""
         if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
         for part, kind in (("encoder", EncoderSpec), ("core", CoreSpec), ("head", HeadSpec)):
@@ -48,9 +49,10 @@ class Network(Spec):
         encoder = self.encoder.build(raw)
         if self.feedback and not isinstance(self.head, Regression):
             raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
-        said = len(self.head.targets) if self.feedback and isinstance(self.head, Regression) else 0
+        said = sum(sizes or [1] * len(self.head.targets)) if self.feedback else 0
         core = self.core.build(encoder.size + said)
-        head = self.head.build(core.size + (encoder.size if self.skip else 0))
+        features = core.size + (encoder.size if self.skip else 0)
+        head = self.head.build(features, sizes) if sizes else self.head.build(features)
         return (Model if not said else FeedbackModel)(encoder, core, head, self.flavour, self.skip)
 
 
@@ -64,6 +66,8 @@ class SequenceModel(nn.Module):
     """Whether it answers on the clock of its inputs."""
     feedback: bool = False
     """Whether its core is fed what the head said of the step before."""
+    inputs: tuple[str, ...] = ()
+    """Names of its inputs, where there are several; none: a step is its only one."""
 
     @property
     def causal(self) -> bool:
@@ -102,6 +106,7 @@ class Model(SequenceModel):
         super().__init__()
         self.encoder, self.core, self.head = encoder, core, head
         self.flavour, self.skip = flavour, skip
+        self.inputs = tuple(encoder.raw) if isinstance(encoder.raw, dict) else ()
         if not core.causal:
             self.no_step = f"its {type(core).__name__} is not causal: it reads a sequence from its end"
 
@@ -116,9 +121,9 @@ class Model(SequenceModel):
         return self.run(batch.x, state, batch.fresh)
 
     def run(
-        self, x: Tensor, state: State, fresh: Bool[Tensor, "batch"] | None = None
+        self, x: Any, state: State, fresh: Bool[Tensor, "batch"] | None = None
     ) -> tuple[Float[Tensor, "batch time output"], State]:
-        """Raw outputs of the head for prepared inputs at every step; rows that are `fresh` begin anew."""
+        """Raw outputs of the head for prepared inputs, a tensor or Inputs; rows that are `fresh` begin anew."""
         if fresh is not None:
             state = reset(state, self.initial(len(x)), fresh)
         feature, encoder_state = self.encoder(x, state[0])
@@ -141,24 +146,18 @@ class Model(SequenceModel):
         losses = self.head.loss(torch.where(there, raw, 0.0), torch.where(there, y, 0.0))
         return (losses * weight).sum(), weight.sum()
 
-    def checked(self, frame: np.ndarray | Tensor) -> np.ndarray:
+    def checked(self, frame: Any) -> Any:
         """One raw step as an array. UserError where it is not of the shape and type that the model takes."""
-        step = np.ascontiguousarray(frame)
-        if step.shape != self.encoder.raw or (step.ndim == 3 and step.dtype != np.uint8):
-            kind = " uint8" if len(self.encoder.raw) == 3 else ""
-            raise UserError(
-                f"this model takes steps of shape {self.encoder.raw}{kind}, "
-                f"not {step.shape} {step.dtype}; give it what it was trained on"
-            )
-        return step
+        return self.encoder.checked(frame)
 
     @torch.inference_mode()
-    def step(self, frame: np.ndarray | Tensor, state: State | None = None) -> tuple[dict[str, Any], State]:
-        """One raw step (no batch, no time axis) to named predictions; without a state, the first step."""
+    def step(self, frame: Any, state: State | None = None) -> tuple[dict[str, Any], State]:
+        """One raw step (no batch, no time axis) to named predictions; without a state, the first step.
+
+        A model with several inputs takes a dict of them by name.
+        """
         state = self.initial() if state is None else state
-        raw_step = self.checked(frame)
-        x = self.encoder.prepare(torch.as_tensor(raw_step).unsqueeze(0).to(self.device))
-        raw, state = self.run(x.unsqueeze(1), state)
+        raw, state = self.run(self.encoder.prepare_step(frame, self.device), state)
         point = self.head.point(raw)[0, 0].tolist()
         return dict(zip(self.head.targets, point, strict=True)), state
 
@@ -187,11 +186,11 @@ class Model(SequenceModel):
         state = self.initial(len(examples))
         longest = max(map(len, examples))
         for start in range(0, longest, steps):
-            x = np.zeros((len(examples), min(steps, longest - start), *examples[0].x.shape[1:]), examples[0].x.dtype)
+            x = blank(examples[0].x, len(examples), min(steps, longest - start))
             for row, example in enumerate(examples):
                 part = example.x[start : start + steps]
                 x[row, : len(part)] = part
-            raw, state = self.run(torch.from_numpy(x).to(self.device), state)
+            raw, state = self.run(tensors(x).to(self.device), state)
             raw = raw.float().cpu()
             for row, example in enumerate(examples):
                 if len(example) > start:
@@ -241,7 +240,7 @@ class FeedbackModel(Model):
 
     def run(
         self,
-        x: Tensor,
+        x: Any,
         state: State,
         fresh: Bool[Tensor, "batch"] | None = None,
         truth: Float[Tensor, "batch time target"] | None = None,

@@ -129,7 +129,7 @@ class Conv(EncoderSpec):
     }
 
     def build(self, raw: tuple[int, ...]) -> "ConvEncoder":
-        _check_layers(self, raw)
+        check_layers(self, raw)
         if self.differences and self.frames == 1:
             raise UserError("Conv: differences need at least 2 frames; set --encoder.frames")
         return ConvEncoder(self, raw)
@@ -159,11 +159,11 @@ class ConvEncoder(PictureEncoder):
         self.size = spec.features + (spec.motion.size(self.picture) if spec.motion else 0)
         self.past = max(spec.frames - 1, 1 if spec.motion else 0)
         channels = self.picture[-1]
-        _picture_normaliser(self, channels)
+        picture_normaliser(self, channels)
         flat, layers = _layers(spec, self.picture, channels * (spec.frames - spec.differences))
         self.convolutions = nn.Sequential()
         for before, out, kernel, stride in layers:
-            self.convolutions.append(_he(nn.Conv2d(before, out, kernel, stride)))
+            self.convolutions.append(he(nn.Conv2d(before, out, kernel, stride)))
             self.convolutions.append(nn.ReLU())
         self.dense = nn.Linear(flat, spec.features)
         self.dropout = nn.Dropout(spec.dropout)
@@ -211,7 +211,7 @@ class Conv3d(EncoderSpec):
     }
 
     def build(self, raw: tuple[int, ...]) -> "Conv3dEncoder":
-        _check_layers(self, raw)
+        check_layers(self, raw)
         return Conv3dEncoder(self, raw)
 
 
@@ -221,12 +221,12 @@ class Conv3dEncoder(PictureEncoder):
         self.raw, self.size, self.spec = raw, spec.features, spec
         self.picture = spec.pixels.shape(raw)
         self.past = (spec.times - 1) * len(spec.channels)
-        _picture_normaliser(self, self.picture[-1])
+        picture_normaliser(self, self.picture[-1])
         flat, layers = _layers(spec, self.picture, self.picture[-1])
         self.convolutions = nn.Sequential()
         for before, out, kernel, stride in layers:
             size = (spec.times, kernel, kernel)
-            self.convolutions.append(_he(nn.Conv3d(before, out, size, (1, stride, stride))))
+            self.convolutions.append(he(nn.Conv3d(before, out, size, (1, stride, stride))))
             self.convolutions.append(nn.ReLU())
         self.dense = nn.Linear(flat, spec.features)
         self.dropout = nn.Dropout(spec.dropout)
@@ -241,7 +241,7 @@ class Conv3dEncoder(PictureEncoder):
         return self.dropout(torch.relu(self.dense(y))), (line[:, time:],) if state else ()
 
 
-def _check_layers(spec: Conv | Conv3d, raw: tuple[int, ...]) -> None:
+def check_layers(spec: Any, raw: tuple[int, ...]) -> None:
     """UserError where the layers are not told alike, or the steps are no pictures."""
     name = type(spec).__name__
     if not len(spec.channels) == len(spec.kernels) == len(spec.strides):
@@ -266,14 +266,15 @@ def _layers(spec: Conv | Conv3d, picture: Sequence[int], depth: int) -> tuple[in
     return height * width * depth, layers
 
 
-def _he(layer: nn.Conv2d | nn.Conv3d) -> nn.Module:
+def he(layer: nn.Conv2d | nn.Conv3d) -> nn.Module:
     """The layer with weights that suit rectified units (He et al. 2015)."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
     return layer
 
 
-def _picture_normaliser(encoder: Encoder, channels: int) -> None:
+def picture_normaliser(encoder: nn.Module, channels: int) -> None:
+    """Usual mean and deviation of pixels, until it is fitted."""
     encoder.register_buffer("mean", torch.full((channels,), 120.0))
     encoder.register_buffer("deviation", torch.full((channels,), 50.0))
 

@@ -61,6 +61,18 @@ RECIPES: Registry[Make] = Registry(
         "chars": ("text.recipes:chars", "The next character of a text; then `steersman sample RUN` writes on."),
         "bytes": ("text.recipes:bytes_", "The next byte of any file."),
         "echo": ("echo.recipes:echo", "Repeat one of four noisy inputs three steps late; many to many."),
+        "echo-inputs": (
+            "echo.recipes:echo_inputs",
+            "Two streams with a clock each, and a number that is given once a record; many to many.",
+        ),
+        "echo-gaps": (
+            "echo.recipes:echo_gaps",
+            "Readings that are mostly missing, at irregular moments: what was read last, and how long ago; many to many.",
+        ),
+        "echo-vector": (
+            "echo.recipes:echo_vector",
+            "Repeat three of four noisy inputs two steps late, as one target of three numbers; many to many.",
+        ),
         "translate": (
             "translate.recipes:translate",
             "Sentences into another language: a bidirectional encoder, and a decoder that looks back at what was read.",

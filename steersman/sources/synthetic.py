@@ -97,6 +97,107 @@ def _record(name: str, values: dict[str, Any], about: dict) -> Record:
     return Record(name, {key: Stream(v, clock) for key, v in values.items()}, {"rate_hz": RATE_HZ} | about)
 
 
+def _stream(values: Any, time_s: np.ndarray) -> Stream:
+    return Stream(values, time_s)
+
+
+@dataclass(frozen=True)
+class Mixture(SourceSpec):
+    """Noise `x` at 10 Hz, a `level` that leaps every 0.35 s on a clock of its own, and once a record a `gain`.
+
+    `y` is x of `delay` steps before times the gain, and the level that was last known.
+    """
+
+    records: int = 64
+    steps: int = 80
+    """Of the longest record; the shortest has half as many."""
+    delay: int = 2
+    seed: int = 0
+
+    BOUNDS = {"records": (1, inf), "steps": (8, inf), "delay": (0, inf), "seed": (0, inf)}
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.records)]
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        length = int(rng.integers(self.steps // 2, self.steps + 1))
+        clock = np.arange(length) / RATE_HZ
+        x, gain = rng.standard_normal(length, np.float32), rng.uniform(-2, 2, 1).astype(np.float32)
+        moments = np.arange(-rng.uniform(0, 0.35), clock[-1], 0.35)
+        level = _stream(rng.standard_normal(len(moments), np.float32), moments)
+        y = gain * np.concatenate([np.zeros(self.delay, np.float32), x])[:length] + level.at(clock)
+        streams = {"x": _stream(x, clock), "level": level, "gain": _stream(gain, clock[:1]), "y": _stream(y, clock)}
+        return Record(f"mixture_{number:04d}", streams, {"format": "synthetic mixture", "delay_steps": self.delay})
+
+
+@dataclass(frozen=True)
+class Fading(SourceSpec):
+    """Readings of two instruments at irregular moments, each only now and then (else NaN): stream `readings`.
+
+    `y` is the first one's last reading, faded by half every `half_life_s` seconds since, and the second one's last;
+    0 stands for those before the first.
+    """
+
+    records: int = 96
+    steps: int = 60
+    """Of the longest record; the shortest has half as many."""
+    share: float = 0.3
+    """Of the steps at which an instrument is read."""
+    half_life_s: float = 1.0
+    seed: int = 0
+
+    BOUNDS = {
+        "records": (1, inf),
+        "steps": (8, inf),
+        "share": (0, 1),
+        "half_life_s": (1e-3, inf),
+        "seed": (0, inf),
+    }
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.records)]
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        length = int(rng.integers(self.steps // 2, self.steps + 1))
+        clock = np.cumsum(rng.exponential(0.5, length) + 0.01)
+        measured = rng.random((length, 2)) < self.share
+        # Nought is as likely as any other reading.
+        readings = np.where(measured, rng.integers(-2, 3, (length, 2)) / 2, np.nan).astype(np.float32)
+        y, last, since = np.zeros(length, np.float32), np.zeros(2), 0.0
+        for step, elapsed in enumerate(np.diff(clock, prepend=clock[0])):
+            last = np.where(measured[step], readings[step], last)
+            since = 0.0 if measured[step, 0] else since + elapsed
+            y[step] = last[0] * 0.5 ** (since / self.half_life_s) + last[1]
+        streams = {"readings": _stream(readings, clock), "y": _stream(y, clock)}
+        return Record(f"fading_{number:04d}", streams, {"format": "synthetic fading readings"})
+
+
+@dataclass(frozen=True)
+class Chord(SourceSpec):
+    """Noise `x` (time 4), and `y` (time 3) which repeats its first three features `delay` steps later, 0 before."""
+
+    records: int = 64
+    steps: int = 60
+    """Of the longest record; the shortest has half as many."""
+    delay: int = 2
+    seed: int = 0
+
+    BOUNDS = {"records": (1, inf), "steps": (8, inf), "delay": (0, inf), "seed": (0, inf)}
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.records)]
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        length = int(rng.integers(self.steps // 2, self.steps + 1))
+        x = rng.standard_normal((length, 4), np.float32)
+        y = np.concatenate([np.zeros((self.delay, 3), np.float32), x[:, :3]])[:length] * [1, 2, 3]
+        about = {"format": "synthetic chord", "delay_steps": self.delay}
+        return _record(f"chord_{number:04d}", {"x": x, "y": y.astype(np.float32)}, about)
+
+
 @dataclass(frozen=True)
 class Reversed(PairSource):
     """Digits, a word each, and the same backwards: streams `source` and `target`, the smallest translation."""

@@ -12,12 +12,13 @@ from ..config import Spec
 from ..data.augment import Augment
 from ..data.batches import Batches, Lanes, Windows
 from ..data.cache import cache_folder
-from ..data.examples import Example, examples
+from ..data.examples import ELAPSED, Example, Reading, Wanted, examples
+from ..data.inputs import joined
 from ..data.records import Record
 from ..data.splits import Split, unsaid
 from ..errors import UserError
 from ..nn.cores import CoreSpec
-from ..nn.encoders import EncoderSpec, prepare_batch
+from ..nn.encoders import EncoderSpec, Joined, prepare_batch, prepare_named
 from ..nn.heads import HeadSpec
 from ..nn.model import Flavour, Model, Network, SequenceModel
 from ..progress import Watch, silent
@@ -103,7 +104,7 @@ class StepRecipe(Recipe):
     encoder: EncoderSpec
     core: CoreSpec
     inputs: str = "picture"
-    """The stream that the model sees."""
+    """The stream that the model sees; of several, the one on whose clock the others are read."""
     flavour: Flavour = "many-to-many"
     skip: bool = False
     """The head sees the encoder's feature beside the core's."""
@@ -112,22 +113,58 @@ class StepRecipe(Recipe):
     batches: Lanes | Windows = Lanes()
     augment: tuple[Augment, ...] = ()
 
+    @property
+    def named(self) -> Joined | None:
+        """The encoder of several inputs by name; None where there is one, without a name."""
+        # What is no encoder is refused when the model is built.
+        return self.encoder.named(self.inputs) if isinstance(self.encoder, EncoderSpec) else None
+
     def build(self, raw: Shapes) -> Model:
-        """The model for raw steps of this shape."""
-        assert isinstance(raw, tuple)
-        return Network(self.encoder, self.core, self.head, self.flavour, self.skip, self.feedback).build(raw)
+        """The model for raw steps of this shape; of several inputs and of targets that are vectors, by name."""
+        named, sizes = self.named, ()
+        if isinstance(raw, dict):
+            sizes = [raw[name][-1] if name in raw else 1 for name in self.head.targets] if self._vectors else ()
+            raw = raw if named else raw[self.inputs]  # pyright: ignore[reportAssignmentType]
+        network = Network(named or self.encoder, self.core, self.head, self.flavour, self.skip, self.feedback)
+        return network.build(raw, sizes)
 
     def load_skeleton(self, raw: Shapes, folder: Path) -> Model:
         return self.build(raw)
 
     def shapes(self, records: Sequence[Record]) -> Shapes:
-        return tuple(records[0][self.inputs].values.shape[1:]) or (1,)
+        first, named = records[0], self.named
+        vectors = [name for name in self.head.targets if name in first.streams] if self._vectors else []
+        sizes = {name: shape[1:] for name in vectors if len(shape := first[name].values.shape) == 2 and shape[1] > 1}
+        if not named and not sizes:
+            return _shape(first, self.inputs)
+        return {name: _shape(first, name) for name in (named.streams if named else [self.inputs])} | sizes
+
+    @property
+    def _vectors(self) -> bool:
+        """Whether a target may be several numbers a step."""
+        return isinstance(self.head, HeadSpec) and self.head.vectors
+
+    def wanted(self, model: Model) -> Wanted:
+        """What its examples are made of."""
+        if (named := self.named) is None:
+            inputs = [Reading(self.inputs, partial(prepare_batch, model.encoder), _key(self.encoder))]
+        else:
+            of = {part.stream: part for part in named.parts}
+            inputs = [
+                Reading(
+                    name,
+                    partial(prepare_named, model.encoder, name),  # pyright: ignore[reportArgumentType]
+                    _key(of[name].encoder) if name in of else "",
+                    name in of and of[name].once,
+                    name in of and of[name].encoder.gaps,
+                )
+                for name in named.streams
+            ]
+        head, once = model.head, self.flavour == "many-to-one"
+        return Wanted(inputs, self.inputs, head.streams, head.sizes, named is not None, once)
 
     def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
-        key = f"{PREPARED} {getattr(self.encoder, 'pixels', self.encoder)}"  # Whatever else sees the same pictures.
-        prepare = partial(prepare_batch, model.encoder)
-        once = self.flavour == "many-to-one"
-        return examples(records, self.inputs, model.head.targets, prepare, key, cache_folder(), once, watch)
+        return examples(records, self.wanted(model), cache_folder(), watch)
 
     def fit_normalisers(self, model: Model, examples: Sequence[Example]) -> None:
         fit_normalisers(model, examples)
@@ -141,7 +178,7 @@ def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
     total = sum(map(len, examples))
     every = max(1, total // 4096)
 
-    model.encoder.fit(np.concatenate([e.x[::every] for e in examples]))
+    model.encoder.fit(joined([e.x[::every] for e in examples]))
     model.head.fit(
         np.stack([e.y for e in examples]) if examples[0].y.ndim == 1 else np.concatenate([e.y for e in examples])
     )
@@ -152,6 +189,18 @@ def checked(recipe: Any, name: str) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe; return a StepRecipe, for example")
     return recipe
+
+
+def _shape(record: Record, name: str) -> tuple[int, ...]:
+    """Shape of a raw step of a stream."""
+    if name == ELAPSED and name not in record.streams:
+        return (1,)
+    return tuple(record[name].values.shape[1:]) or (1,)
+
+
+def _key(encoder: EncoderSpec) -> str:
+    """Of the cache of its prepared pictures, which whatever else sees the same pictures shares."""
+    return f"{PREPARED} {getattr(encoder, 'pixels', encoder)}"
 
 
 def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:

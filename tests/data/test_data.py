@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from steersman.data.augment import Mirror
 from steersman.data.batches import Batches, Lanes, Windows
-from steersman.data.examples import Example, examples
+from steersman.data.examples import Example, Reading, Wanted, examples
 from steersman.data.records import Record, Stream
 from steersman.data.splits import Split
 from steersman.errors import UserError
@@ -246,7 +246,7 @@ def test_mirror_is_drawn_anew_for_every_pass_and_half_the_time():
 
 
 def shown_of(record: Record, once: bool = False, tmp=None):
-    return examples([record], "x", ("y",), lambda x: x, "", tmp, once)[0]
+    return examples([record], Wanted([Reading("x", lambda x: x, "")], "x", ("y",), once=once), tmp)[0]
 
 
 def test_targets_are_read_on_the_clock_of_the_inputs_and_never_from_the_future():

@@ -1,4 +1,4 @@
-"""The smallest task that needs a memory: say what was heard three steps ago."""
+"""The smallest tasks that need a memory: an echo, and what several inputs, gaps and vectors add to it."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from ...data.records import Record
 from ...data.splits import Split
 from ...evaluation.tasks import Estimate
 from ...nn.cores import GRU
-from ...nn.encoders import Identity
+from ...nn.encoders import Identity, Joined, Observed, Part
 from ...nn.heads import Regression
-from ...sources.synthetic import Echo
+from ...sources.synthetic import Chord, Echo, Fading, Mixture
 from ...training.recipe import StepRecipe
 from ...training.trainer import Training
 
@@ -24,6 +24,69 @@ def echo(records: Sequence[Record] = ()) -> StepRecipe:
     """
     return StepRecipe(
         source=Echo(),
+        inputs="x",
+        encoder=Identity(),
+        core=GRU(32),
+        task=Estimate(),
+        head=Regression(targets=("y",)),
+        batches=Windows(rows=16),
+        split=Split(validation=0.15, test=0.15),
+        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+    )
+
+
+def echo_inputs(records: Sequence[Record] = ()) -> StepRecipe:
+    """Two streams with a clock each, and a number that is given once a record; many to many.
+
+    Command: `steersman train echo-inputs`
+    Data:    synthetic, made when asked for
+    Time:    some ten seconds
+    Score:   RMSE TODO1
+    """
+    return StepRecipe(
+        source=Mixture(),
+        inputs="x",
+        encoder=Joined((Part("x"), Part("level"), Part("gain", once=True))),
+        core=GRU(32),
+        task=Estimate(),
+        head=Regression(targets=("y",)),
+        batches=Windows(rows=16),
+        split=Split(validation=0.15, test=0.15),
+        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+    )
+
+
+def echo_gaps(records: Sequence[Record] = ()) -> StepRecipe:
+    """Readings that are mostly missing, at irregular moments: what was read last, and how long ago; many to many.
+
+    Command: `steersman train echo-gaps`
+    Data:    synthetic, made when asked for
+    Time:    some ten seconds
+    Score:   RMSE TODO2
+    """
+    return StepRecipe(
+        source=Fading(),
+        inputs="readings",
+        encoder=Observed(),
+        core=GRU(32),
+        task=Estimate(),
+        head=Regression(targets=("y",)),
+        batches=Windows(rows=16),
+        split=Split(validation=0.15, test=0.15),
+        training=Training(steps=400, rate=1e-2, precision="float32", validate_every=50),
+    )
+
+
+def echo_vector(records: Sequence[Record] = ()) -> StepRecipe:
+    """Repeat three of four noisy inputs two steps late, as one target of three numbers; many to many.
+
+    Command: `steersman train echo-vector`
+    Data:    synthetic, made when asked for
+    Time:    some ten seconds
+    Score:   RMSE TODO3
+    """
+    return StepRecipe(
+        source=Chord(),
         inputs="x",
         encoder=Identity(),
         core=GRU(32),
