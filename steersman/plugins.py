@@ -32,6 +32,7 @@ PARTS = (
     "nn.encoders",
     "nn.heads",
     "nn.model",
+    "nn.picture_sources",
     "nn.pictures",
     "nn.pretrained",
     "evaluation.tasks",

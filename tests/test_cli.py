@@ -166,7 +166,7 @@ BAD = [
     ("evaluate runs/echo --beside nowhere", "there is no run nowhere"),
     ("evaluate runs/echo --import nowhere.py", "there is no Python file nowhere.py"),
     ("drive nowhere", "there is no run nowhere"),
-    ("drive runs/echo", "can't drive: it doesn't predict pace and steer"),
+    ("drive runs/echo", "can't drive: it learned in no world"),
     ("drive expert --tracks 0", "--tracks must be at least 1"),
     ("drive expert --world.max-steps 0", "max_steps must be at least 1"),
     ("drive expert --world.blackouts 1", "blackouts must be from 0"),
@@ -374,7 +374,7 @@ COMPLETED = {
     "train steer-f": {"steer-frame", "steer-flow"},
     "train echo --core.": {"--core.hidden", "--core.reset"},
     "train echo --training.steps 5 --doctor": {"--doctor", "--doctor-every"},
-    "record ": {"car-racing"},
+    "record car": {"car-racing"},
     "challenge --j": {"--json"},
     "evaluate run": set(),  # bash goes on with files
 }

@@ -57,7 +57,7 @@ def echo_inputs(records: Sequence[Record] = ()) -> StepRecipe:
 
 
 def echo_gaps(records: Sequence[Record] = ()) -> StepRecipe:
-    """Readings that are mostly missing, at irregular moments: what was read last, and how long ago; many to many.
+    """Readings that are mostly missing, at irregular moments: the last one, and how long ago; many to many.
 
     Command: `steersman train echo-gaps`
     Data:    synthetic, made when asked for
