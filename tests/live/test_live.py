@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import small
 
-from steersman import __main__ as main
 from steersman.data.records import Stream
 from steersman.errors import UserError
 from steersman.nn.cores import GRU, LSTM, Bidirectional
@@ -41,7 +40,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from steersman.export.session import Stepping  # noqa: E402
-from steersman.live import api  # noqa: E402
+from steersman.live import api, command  # noqa: E402
 from steersman.live.app import Inbox  # noqa: E402
 from steersman.live.client import Client  # noqa: E402
 from steersman.live.guards import Guard, origin  # noqa: E402
@@ -741,7 +740,8 @@ def test_the_simulator_is_driven_and_a_reload_goes_on_where_it_is():
             told(page.recv())
             _, moments = watched(page, 60)
         last = moments[-1]
-        assert last["speed_mps"] > 5
+        assert last["speed_mps"] == last["facts"]["speed_mps"] > 5
+        assert last["lap"] is last["facts"]["lap"] is False
         assert last["driven"]["steer"] == pytest.approx(np.clip(last["prediction"]["steer"], -1, 1))
         assert set(last["truth"]) == set(last["prediction"])
         with ws(live, "/api/stage") as page:
@@ -1171,7 +1171,7 @@ def test_a_port_that_is_taken_is_said_before_any_record_is_read(live, run, monke
 
     monkeypatch.setattr("steersman.live.command.staged", never)
     with pytest.raises(UserError, match=f"port {live.guard.port} is taken"):
-        main.live([str(run.folder), "--port", str(live.guard.port)])
+        command.live([str(run.folder), "--port", str(live.guard.port)])
 
 
 def test_a_browser_is_opened_without_the_token_and_the_addresses_are_printed(run, tmp_path):

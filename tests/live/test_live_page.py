@@ -370,6 +370,7 @@ OF_A_CAR = {"wheels", "hands", "driving", "inputs", "controls"}
 
 def test_a_text_is_answered_as_it_is_typed_with_where_the_model_looked(translator, opened):
     page = opened(translator)
+    expect(page.locator("#text")).to_be_visible()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "text"

@@ -6,7 +6,7 @@ import { $, element } from "./page.mjs";
 
 /** As the ends of names say them, with the places that are read. */
 const UNITS = {
-  mps: ["m/s", 1], m: ["m", 1], s: ["s", 1], rad: ["rad", 2], radps: ["rad/s", 2], deg: ["\u00b0", 1], hz: ["Hz", 1], n: ["N", 1],
+  mps: ["m/s", 1], m: ["m", 1], s: ["s", 1], rad: ["rad", 2], radps: ["rad/s", 2], deg: ["\u00b0", 1], hz: ["Hz", 1], n: ["N", 1], nm: ["N m", 2],
 };
 
 /** @param {string} name @returns {{ label: string, unit: string, places?: number }} */
