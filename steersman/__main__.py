@@ -28,7 +28,7 @@ COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
             "show how gradients flow: in a formula, a run, or the lecture's pictures",
         ),
         "doctor": ("doctor.command:doctor", "say what went wrong in training"),
-        "drive": ("worlds.command:drive", "let a model drive tracks it never saw"),
+        "drive": ("worlds.command:drive", "let a model act in its world, closed loop, and score it"),
         "sample": ("recipes.text.command:sample", "let a text model write"),
         "translate": ("recipes.translate.command:translate", "translate standard input"),
         "export": ("export.command:export_run", "write one step of a model in ONNX"),
