@@ -145,6 +145,7 @@ def test_a_world_comes_back_from_json_and_names_its_drives(spec):
     assert spec.name.startswith(f"{spec.called}-")
 
 
+@pytest.mark.filterwarnings("ignore:.*Box (action|observation) space")  # Advice on ranges, which are the world's own.
 def test_a_world_keeps_gymnasiums_rules(spec):
     from gymnasium.utils.env_checker import check_env
 

@@ -45,6 +45,6 @@ def pendulum_frame(records: Sequence[Record] = ()) -> StepRecipe:
     Command: `steersman train pendulum-frame`
     Data:    as for `pendulum`
     Time:    as for `pendulum`
-    Score:   -1275, -1283 and -1274.8, upright in none
+    Score:   -1275, -1283 and -1275, upright in none
     """
     return replace(pendulum(records), core=Memoryless(), skip=False)
