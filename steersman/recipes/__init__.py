@@ -67,7 +67,7 @@ RECIPES: Registry[Make] = Registry(
         ),
         "echo-gaps": (
             "echo.recipes:echo_gaps",
-            "Readings that are mostly missing, at irregular moments: the last one, and how long ago; many to many.",
+            "Readings of which most are missing, at irregular moments: what was read last, and when; many to many.",
         ),
         "echo-vector": (
             "echo.recipes:echo_vector",

@@ -337,7 +337,7 @@ def test_export_and_explain_say_why_they_do_not_take_several_inputs(name, tmp_pa
     run = tmp_path / "run"
     short = "--training.steps 2 --training.warmup 1 --training.validate-every 1"
     main(["train", name, "--run", str(run), *short.split()])
-    for command in (["export", str(run)], ["explain", str(run)], ["live", str(run)]):
+    for command in (["export", str(run)], ["explain", str(run)], ["live", str(run), "--port", "0"]):
         with pytest.raises(SystemExit) as stop:
             main(command)
         assert stop.value.code == 2

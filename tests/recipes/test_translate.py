@@ -324,7 +324,8 @@ def test_bleu_carries_its_signature_and_its_case():
 
 SHORT = (
     "--vocabularies.pieces words --encoder.embedding 8 --encoder.core.core.hidden 8 --decoder.embedding 8 "
-    "--training.ema-decay 0 --decoder.core.hidden 8 --decoder.upper.hidden 8 --training.steps 80 --training.learning-rate 1e-2 "
+    "--training.ema-decay 0 --decoder.core.hidden 8 --decoder.upper.hidden 8 --training.steps 80 "
+    "--training.learning-rate 1e-2 "
     "--training.validate-every 40 --task.max-length 12 --split.validation 0.1 --split.test 0.1"
 )
 

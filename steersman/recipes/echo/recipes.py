@@ -41,7 +41,7 @@ def echo_inputs(records: Sequence[Record] = ()) -> StepRecipe:
     Command: `steersman train echo-inputs`
     Data:    synthetic, made when asked for
     Time:    some ten seconds
-    Score:   RMSE TODO1
+    Score:   RMSE 0.12 (saying the mean: 1.54)
     """
     return StepRecipe(
         source=Mixture(),
@@ -57,12 +57,12 @@ def echo_inputs(records: Sequence[Record] = ()) -> StepRecipe:
 
 
 def echo_gaps(records: Sequence[Record] = ()) -> StepRecipe:
-    """Readings that are mostly missing, at irregular moments: the last one, and how long ago; many to many.
+    """Readings of which most are missing, at irregular moments: what was read last, and when; many to many.
 
     Command: `steersman train echo-gaps`
     Data:    synthetic, made when asked for
     Time:    some ten seconds
-    Score:   RMSE TODO2
+    Score:   RMSE 0.025 (with zeros for what is missing, and no clock: 0.39 to 0.42; saying the mean: 0.86)
     """
     return StepRecipe(
         source=Fading(),
@@ -83,7 +83,7 @@ def echo_vector(records: Sequence[Record] = ()) -> StepRecipe:
     Command: `steersman train echo-vector`
     Data:    synthetic, made when asked for
     Time:    some ten seconds
-    Score:   RMSE TODO3
+    Score:   RMSE 0.11 over all three (saying the mean: 2.16)
     """
     return StepRecipe(
         source=Chord(),

@@ -71,7 +71,7 @@ def bytes_(records: Sequence[Record] = ()) -> StepRecipe:
         batches=Lanes(batch_size=32, window=64, restart_weight=1.0, shift=True),
         split=Split(by="time", validation=0.005, test=0.1, gap_s=0.0),
         training=Training(
-            steps=9_000, learning_rate=3e-3, final_learning_rate=6e-5, constant_share=0.7, weight_decay=0.02, betas=(0.9, 0.99), ema_decay=0.998,
-            validate_every=500, checkpoint_every=500,
+            steps=9_000, learning_rate=3e-3, final_learning_rate=6e-5, constant_share=0.7, weight_decay=0.02,
+            betas=(0.9, 0.99), ema_decay=0.998, validate_every=500, checkpoint_every=500,
         ),
     )  # fmt: skip
