@@ -107,8 +107,9 @@ def test_curvature_is_that_of_the_full_hessian(core):
     def loss(flat: torch.Tensor) -> torch.Tensor:
         parts = flat.split([s.numel() for s in shapes])
         weights = {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
-        raw, _ = torch.func.functional_call(model, weights, (held.x, model.initial(2)))
-        total, weight = model.loss(Batch(held.x, held.y, held.mask, torch.ones(2, dtype=torch.bool)), raw)
+        batch = Batch(held.x, held.y, held.mask, torch.ones(2, dtype=torch.bool))
+        raw, _ = torch.func.functional_call(model, weights, (batch, model.initial(2)))
+        total, weight = model.loss(batch, raw)
         return total / weight
 
     flat = torch.cat([p.detach().flatten() for p in model.parameters()])
