@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of recording and of training: what is gone on with must equal what was never cut.
+"""`kill -9` at random moments of recording and of training: what is resumed must equal what was never cut.
 
     python benchmarks/kill.py --kills 20
 

@@ -25,7 +25,7 @@ class Mirror(Augment):
     negate: tuple[str, ...] = ("steer",)
     """Targets that change their sign."""
     share: float = 0.5
-    """Of the passes."""
+    """Share of the passes that are changed."""
 
     BOUNDS = {"share": (0, 1)}
 
@@ -76,7 +76,7 @@ class Shadow(Augment):
     darkest: float = 0.6
     """Largest share of the light that is taken away."""
     share: float = 0.5
-    """Of the passes."""
+    """Share of the passes that are changed."""
 
     BOUNDS = {"darkest": (0, 1), "share": (0, 1)}
 

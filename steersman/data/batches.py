@@ -1,4 +1,4 @@
-"""From examples to batches: lanes or windows, the order a pure function of (seed, epoch)."""
+"""Batches of examples: lanes or windows, the order a pure function of (seed, epoch)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ class Ragged:
 
     @property
     def mask(self) -> Bool[Tensor, "batch step"]:
-        """Which steps are no padding."""
+        """Mask of the steps that are not padding."""
         return mask_of(self.lengths, self.values.shape[1])
 
     def to(self, device: torch.device) -> "Ragged":
@@ -117,16 +117,16 @@ class Lanes(Spec):
     batch_size: int = 32
     """Lanes side by side: the batch size."""
     window: int = 32
-    """Steps back in time that a gradient goes."""
+    """Steps of a window: as far back in time as a gradient goes."""
     restart_weight: float = 0.2
-    """What a window counts that begins inside a record, where the state is not known."""
+    """Weight in the loss of a window that begins inside a record, where the state is not known."""
     shift: bool = False
-    """In each pass lanes begin and cut elsewhere, and up to `window` of a record's first steps (an eighth at most) are
+    """Whether in each pass lanes begin and cut elsewhere, up to `window` of a record's first steps (an eighth at most)
     left out: for few long records, whose steps would stand beside the same others every time."""
 
     BOUNDS = {"batch_size": (1, inf), "window": (1, inf), "restart_weight": (0, inf)}
     carry: ClassVar[bool] = True
-    """State goes on from batch to batch."""
+    """Whether state goes on from batch to batch."""
 
     def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
         line: list[Piece] = []
@@ -162,7 +162,7 @@ class Windows(Spec):
 
     BOUNDS = {"batch_size": (1, inf), "window": (0, inf), "stride": (0, inf)}
     carry: ClassVar[bool] = False
-    """State goes on from batch to batch."""
+    """Whether state goes on from batch to batch."""
 
     def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
         windows: list[Piece | None] = []
@@ -212,5 +212,5 @@ class Batches:
 
 
 def mask_of(lengths: Int[Tensor, "batch"], longest: int) -> Bool[Tensor, "batch source"]:
-    """Which steps of ragged rows are no padding."""
+    """Mask of the steps of ragged rows that are not padding."""
     return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)

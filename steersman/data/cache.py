@@ -34,7 +34,7 @@ FLUSHED = 16 * CHUNK
 
 
 MOST_BYTES = 2**34
-"""Of all prepared frames that are kept: 16 GiB, six hours at 20 Hz and 66x200."""
+"""Size of all prepared frames that are kept: 16 GiB, six hours at 20 Hz and 66x200."""
 
 
 def cached(
@@ -47,7 +47,7 @@ def cached(
     """`prepare` of every frame, done once and read from then on as a memory-mapped array.
 
     `prepare` takes uint8 (n height width 3) and gives uint8 (n ...); `key` says which preparation it is.
-    `progress` is told (frames done, frames in all). A cache half written is never used, but gone on with. What was
+    `progress` is told (frames done, frames in all). A cache half written is never used, but resumed. What was
     not used for longest is deleted before the folder grows over MOST_BYTES.
     """
     identity = getattr(values, "fingerprint", None) or _digest(values)

@@ -208,7 +208,7 @@ def _sized(wanted: Wanted) -> list[tuple[str, int]]:
 
 
 def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndarray:
-    """Its numbers (time number)."""
+    """Numbers of the target (time number)."""
     shape = record[name].values.shape
     if size == 1 and len(shape) != 1 and shape[1:] != (1,):
         raise UserError(f"record {record.name!r}: target {name!r} has shape {shape}; give a stream a number")

@@ -13,7 +13,7 @@ from ..errors import UserError
 from .records import Values
 
 MOST_PIXELS = 2**25
-"""Of one picture (8192x4096); a larger one is refused before it is decoded."""
+"""Pixels of one picture (8192x4096); a larger one is refused before it is decoded."""
 
 
 class Frames:
@@ -101,7 +101,7 @@ class Chosen:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the whole and of which are chosen."""
+        """Fingerprint of the whole and of which frames are chosen."""
         whole = getattr(self.values, "fingerprint", None) or _digest(self.values)
         return hashlib.sha256(whole.encode() + np.asarray(self.rows, np.int64).tobytes()).hexdigest()
 

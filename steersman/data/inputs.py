@@ -16,7 +16,7 @@ class Inputs:
 
     def __init__(self, streams: Mapping[str, Any], once: Mapping[str, Any] | None = None):
         self.streams, self.once = dict(streams), dict(once or {})
-        """By name; the first stream's clock is that of all."""
+        """Streams by name; the first stream's clock is that of all."""
 
     def __len__(self) -> int:
         return len(self._first)

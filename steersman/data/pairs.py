@@ -20,11 +20,11 @@ class Pair:
 
     name: str
     sources: Mapping[str, np.ndarray]
-    """By name; steps first: tokens, pictures or other numbers."""
+    """Sources by name; steps first: tokens, pictures or other numbers."""
     target: np.ndarray
     """Tokens, from the begin mark to the end mark."""
     texts: Mapping[str, str] = field(default_factory=dict)
-    """As they were written, the target among them."""
+    """Texts as they were written, the target among them."""
 
     def __len__(self) -> int:
         return len(self.target) - 1
@@ -47,7 +47,7 @@ class ByLength(Spec):
 
     BOUNDS = {"batch_size": (1, inf), "max_steps": (1, inf), "pool": (1, inf)}
     carry: ClassVar[bool] = False
-    """State goes on from batch to batch."""
+    """Whether state goes on from batch to batch."""
 
     def cut(self, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Indices of each batch's pairs; `lengths` is (pair, side)."""
@@ -59,7 +59,7 @@ class ByLength(Spec):
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def full(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """In this order, as many to a batch as may be; there is at least one."""
+        """Batches in this order, as many pairs to a batch as may be; there is at least one."""
         batches, begin, longest = [], 0, 0
         for i, longer in enumerate(lengths[order].max(1)):
             widest = max(longest, int(longer))
@@ -102,7 +102,7 @@ class PairBatches:
         return PairEpoch(cut, self, number)
 
     def pair(self, index: int, epoch: int) -> Pair:
-        """As it is shown in an epoch, whichever process shows it."""
+        """The pair as it is shown in an epoch, whichever process shows it."""
         pair = self.pairs[index]
         return self.drawn(pair, random.Random(f"{self.seed} {epoch} {index}")) if self.drawn else pair
 

@@ -15,7 +15,7 @@ from .records import Record, Stream
 
 
 def unsaid(line: str) -> None:
-    """Tells nobody."""
+    """Reporter that drops every line."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Split(Spec):
     gap_s: float = 2.0
     """Seconds dropped between the parts of a record."""
     seed: int = 0
-    """Which records fall where."""
+    """Seed of the draw of which records fall where."""
     apart: tuple[str, ...] = ()
     """Names of streams, or of what a record tells about itself (a speaker, a patient), that no two parts share: of
     records that share one, those of the part that is held out stay, the others are left out."""

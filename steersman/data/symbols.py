@@ -25,7 +25,7 @@ class Symbols:
         return len(self._codes) + 1 if self.characters else 256
 
     def classes(self, codes: np.ndarray) -> np.ndarray:
-        """Of code points, or of bytes."""
+        """Classes of code points, or of bytes."""
         codes = np.asarray(codes).astype(np.int32)
         if not self.characters:
             return codes
@@ -56,7 +56,7 @@ class Symbols:
 
 
 def common_characters(texts: Iterable[str], least: int) -> str:
-    """Those that occur at least so often, in order. UserError where none does."""
+    """Characters that occur at least so often, in order. UserError where none does."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)

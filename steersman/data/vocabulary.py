@@ -71,7 +71,7 @@ class Text(Spec):
     min_count: int = 2
     """How often the training text must hold a piece (of subwords: a pair that is merged)."""
     lower: bool = False
-    """Lower-case everything first."""
+    """Whether all is made lower-case first."""
 
     BOUNDS = {"size": (5, inf), "min_count": (1, inf)}
 
@@ -80,7 +80,7 @@ class Text(Spec):
         raise AssertionError(f"{type(self).__name__} learns nothing")
 
     def restored(self, data: Any) -> Vocabulary:
-        """From what `Vocabulary.data` gave."""
+        """The vocabulary made of what `Vocabulary.data` gave."""
         raise AssertionError(f"{type(self).__name__} can't be restored")
 
 
@@ -90,7 +90,7 @@ def vocabulary_from_json(data: Any, where: str = "vocabulary") -> Vocabulary:
         raise UserError(f"{where}: expected an object with `spec` and `data`; it is damaged")
     spec = from_json(data["spec"], where)
     if not isinstance(spec, Text):
-        raise UserError(f"{where}: {type(spec).__name__} is no vocabulary")
+        raise UserError(f"{where}: {type(spec).__name__} is not a vocabulary")
     try:
         return spec.restored(data["data"])
     except UserError:
@@ -221,9 +221,9 @@ class Merged(Vocabulary):
         return json.loads(self.tokenizer.to_str())
 
     def encode_dropped(self, text: str, dropout: float, chance: random.Random) -> list[int]:
-        """As `encode`, but each merge is left out by that chance: BPE-dropout (Provilkov et al. 2020, section 3).
+        """Numbers as of `encode`, each merge left out by that chance: BPE-dropout (Provilkov et al. 2020, section 3).
 
-        The library's own has no seed, and a training that is gone on with has to see what it would have seen.
+        The library's own has no seed, and a resumed training has to see what it would have seen.
         """
         words = self.tokenizer.pre_tokenizer.pre_tokenize_str(self.prepared(text))
         return [len(MARKS) + n for word, _ in words for n in self._merged(word, dropout, chance)]

@@ -23,9 +23,9 @@ class Doctor:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ""
     """The folder of a run."""
     selftest: bool = False
-    """Instead: train small models with planted faults, and healthy ones, and count what is found."""
+    """Instead of a run: train small models with planted faults, and healthy ones, and count what is found."""
     seed: int = 0
-    """Of the self-test: another one draws other faults."""
+    """Seed of the self-test; another one draws other faults."""
     json: bool = False
     """Print one JSON object and nothing else."""
 

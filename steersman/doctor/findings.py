@@ -63,7 +63,7 @@ def above(kind: str, figure: float, threshold: float, evidence: str, curve: Curv
 
 
 def below(kind: str, figure: float, threshold: float, evidence: str, curve: Curve | None = None) -> list[Finding]:
-    """A finding where the figure is below its threshold; the worst is nought."""
+    """A finding where the figure is below its threshold; the worst is zero."""
     if not figure < threshold:
         return []
     severity = 1 - max(figure, 0) / threshold if threshold > 0 else 1.0
@@ -82,16 +82,16 @@ class Patient:
     """How training cut its examples."""
     log: Sequence[Mapping[str, float]] = ()
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By weight matrix: an update at the full rate beside the weights, as it is and as it is at most."""
+    """Sizes of an update at the full rate beside the weights, as it is and at most, by weight matrix."""
 
     def sequence_model(self) -> Model:
-        """Skipped for an encoder-decoder."""
+        """Model with a target a step; Skipped for an encoder-decoder."""
         if not self.model.aligned:
             raise Skipped("an encoder-decoder has no target a step on the clock of its input")
         return self.model
 
     def recurrent(self) -> Model:
-        """Skipped where there is no time to look along."""
+        """Model with a memory; Skipped where there is no time to look along."""
         model = self.sequence_model()
         if not model.core.remembers:
             raise Skipped("the model has no memory: every step stands alone")
@@ -192,7 +192,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "saddle": (
         "The gradient is next to nothing, but there are directions in which the loss falls: a saddle, no minimum.",
-        "Break the symmetry: do not begin with weights of nought; raise the rate.",
+        "Break the symmetry: do not begin with weights of zero; raise the rate.",
     ),
     "rate-too-high": (
         "An update changes the weights by a large share of themselves: training leaps about.",

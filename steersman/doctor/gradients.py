@@ -56,7 +56,7 @@ def gradient_by_lag(
 
 
 def _norm(parts: Sequence[Tensor | None]) -> float:
-    """Of all parts together; of none, nought."""
+    """Norm of all parts together; of none, zero."""
     return sum(float(p.double().square().sum()) for p in parts if p is not None) ** 0.5
 
 

@@ -15,7 +15,7 @@ from .surface import update_findings, update_sizes
 from .units import unit_findings
 
 ROWS, STEPS, LAGS = 4, 32, 16
-"""Of the batch that was just trained on."""
+"""Sequences, steps and lags looked at in the batch that was just trained on."""
 COST = 0.03
 """Share of the training's time that looking may take: when it took more, the next look is put off."""
 

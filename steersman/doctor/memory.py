@@ -17,7 +17,7 @@ REACHES = (1, 2, 4, 8, 16, 32)
 def loss_by_reach(model: Model, held: Stretch, replace: bool, reaches=REACHES) -> list[tuple[int, float]]:
     """The loss where only the last `reach` inputs are known, by reach; the last entry is that of the whole past.
 
-    Older inputs are left out (the state begins at nought), or with `replace` those of other moments, at random.
+    Older inputs are left out (the state begins at zero), or with `replace` those of other moments, at random.
     """
     most = held.steps - 1
     rows = [(k, _mean(model, held, k, replace)) for k in reaches if k <= most]
@@ -26,7 +26,7 @@ def loss_by_reach(model: Model, held: Stretch, replace: bool, reaches=REACHES) -
 
 @torch.no_grad()
 def _mean(model: Model, held: Stretch, reach: int, replace: bool) -> float:
-    """Over the same steps whatever the reach: those with the longest past there is to compare."""
+    """Mean loss over the same steps whatever the reach: those with the longest past there is to compare."""
     feature, rows, steps = held.feature, *held.mask.shape
     once = model.flavour == "many-to-one"
     first = min(steps - 1, max(k for k in REACHES if k <= max(1, steps // 2)))
@@ -59,7 +59,7 @@ def examine_memory(patient: Patient) -> list[Finding]:
     alone, whole = rows[0][1], rows[-1][1]
     curve = Curve([k for k, _ in rows], [loss for _, loss in rows], "inputs known, up to the last", "loss")
     noisy = loss_by_reach(model, held, replace=True, reaches=REACHES[:1])[0][1]
-    # A state of nought may never have been seen, so that forgetting hurts whatever is kept in it; noise has been.
+    # A state of zero may never have been seen, so that forgetting hurts whatever is kept in it; noise has been.
     cost = (min(alone, noisy) - whole) / max(blank_loss(model, held), 1e-12)
     evidence = (
         f"forgetting all but the last input changes the loss from {whole:.4g} to {alone:.4g}; "

@@ -36,7 +36,7 @@ from .surface import checkpoint_updates
 from .visit import examine
 
 TUNED_SEEDS = (900_000, 900_001, 900_002)
-"""Thresholds were chosen on these, with severities `tuned`."""
+"""Seeds that thresholds were chosen on, with severities `tuned`."""
 REPEATS = 3
 """Seeds a self-test; `--seed N` takes the N-th three from 0 on, all below TUNED_SEEDS."""
 SYMBOLS = "abcdefghijkl"
@@ -51,9 +51,9 @@ class Case:
     records: dict[str, list[Record]]
     rng: np.random.Generator
     on_shown: list[Callable[[dict[str, list[Example]]], None]] = field(default_factory=list)
-    """Done to the examples before the normalisers are taken."""
+    """Changes to the examples before the normalisers are taken."""
     on_model: list[Callable[[Any], None]] = field(default_factory=list)
-    """Done to the model before training."""
+    """Changes to the model before training."""
 
     def change(self, **changes: Any) -> None:
         self.recipe = replace(self.recipe, **changes)
@@ -158,7 +158,7 @@ class Fault:
     tuned: tuple[float, ...]
     """Severities that thresholds were chosen on."""
     tested: tuple[float, ...]
-    """Those of the self-test."""
+    """Severities of the self-test."""
 
 
 def _core(case: Case, spec: Any, rate: float) -> None:
@@ -448,7 +448,7 @@ FAULTS: dict[str, Fault] = {
     "initial-loss": Fault(_head, ALL, (20, 100), (30, 60)),
     "overfit": Fault(_memorise, ALL, (0.5, 1), (0.7, 0.9)),
 }
-"""By the kind that must be found."""
+"""Faults by the kind that must be found."""
 
 
 def data_options(kind: str, severity: float, recipe: str) -> dict[str, Any]:
@@ -480,7 +480,7 @@ def healthy(number: int, seed: int) -> Case:
 
 
 def seeds_of(seed: int) -> tuple[int, ...]:
-    """UserError where they would be those of the tuning."""
+    """Seeds of the self-test; UserError where they would be those of the tuning."""
     if not 0 <= seed < TUNED_SEEDS[0] // REPEATS:
         raise UserError(f"--seed {seed}: choose one from 0 to {TUNED_SEEDS[0] // REPEATS - 1}")
     return tuple(range(seed * REPEATS, (seed + 1) * REPEATS))
@@ -516,7 +516,7 @@ def selftest(seed: int = 0, watch: Watch = silent, kinds: Sequence[str] = (), tu
 
 
 def scored(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of `visits`."""
+    """Scores of `visits`."""
     ill, well = [r for r in rows if r["planted"]], [r for r in rows if not r["planted"]]
     by_kind = []
     for kind in dict.fromkeys(r["planted"] for r in ill):

@@ -11,7 +11,7 @@ from .findings import Curve, Finding, Patient, Stretch, above
 DRIFTED = 3.0
 """Times the state's norm at the end of a training window."""
 MOST_NORM = 1e12
-"""Beyond it nothing is to be learned from going on."""
+"""Norm of the state beyond which nothing is to be learned from going on."""
 LONGER = 16
 """Windows that the stream goes on for."""
 

@@ -46,7 +46,7 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, iterations: int)
 
 
 def mean_loss(model: Model, held: Stretch) -> Tensor:
-    """With its graph, from the raw inputs on."""
+    """Mean loss with its graph, from the raw inputs on."""
     raw, _ = model.run(held.x, model.initial(len(held.x)))
     fresh = torch.ones(len(held.x), dtype=torch.bool)
     total, weight = model.loss(Batch(held.x, held.y, held.mask, fresh), raw)
@@ -99,7 +99,7 @@ def examine_surface(patient: Patient) -> list[Finding]:
 
 
 def blank_loss(model: Model, held: Stretch, informed: bool = False) -> float:
-    """Of a model that says the same whatever comes: the mean; of classes, that all are as likely.
+    """Loss of a model that says the same whatever comes: the mean; of classes, that all are as likely.
 
     An `informed` one knows how common each class is.
     """
@@ -123,7 +123,7 @@ def examine_rate(patient: Patient) -> list[Finding]:
 
 
 def update_findings(updates: Mapping[str, tuple[float, float]]) -> list[Finding]:
-    """Of `update_sizes`; of none, none."""
+    """Findings on `update_sizes`; of none, none."""
     if not updates:
         return []
     size, most = (float(np.median(part)) for part in zip(*updates.values(), strict=True))
@@ -145,7 +145,7 @@ def checkpoint_updates(
 
 
 def update_sizes(trainer: Trainer) -> dict[str, tuple[float, float]]:
-    """AdamW's step at the full rate beside the weight, in norm, by matrix (biases begin at nought).
+    """AdamW's step at the full rate beside the weight, in norm, by matrix (biases begin at zero).
 
     And the most it can be, where all gradients of a weight are alike: the rate.
     """
@@ -159,7 +159,7 @@ def _sizes(
     sizes = {}
     for name, weight, known in zip(names, weights, moments, strict=True):
         norm = float(weight.detach().norm())
-        # Beside weights of nought, or without any gradient so far, a size says nothing.
+        # Beside weights of zero, or without any gradient so far, a size says nothing.
         if weight.ndim < 2 or "exp_avg" not in known or norm < 1e-6 or not known["exp_avg_sq"].any():
             continue
         step = float(known["step"])

@@ -23,7 +23,7 @@ STUCK = 0.4
 
 
 def layers(model: Model, feature: Tensor) -> Iterator[tuple[str, Core, Tensor]]:
-    """Every simple core with what it is given."""
+    """Every simple core with its name and what it is given."""
 
     def walk(name: str, core: Core, x: Tensor) -> Iterator[tuple[str, Core, Tensor]]:
         inside = core.layers(core.initial(len(x)))
@@ -75,7 +75,7 @@ def examine_units(patient: Patient) -> list[Finding]:
 
 @torch.no_grad()
 def unit_findings(model: Model, held: Stretch) -> list[Finding]:
-    """Of every layer of ReLUs, tanh and gates that is known."""
+    """Findings on every layer of ReLUs, tanh and gates that is known."""
     found = []
     rows = silent_relus(model, held)
     if rows:
@@ -116,7 +116,7 @@ def _always(true: Tensor) -> float:
 
 
 def _gate(where: str, gate: str, value: Tensor) -> list[Finding]:
-    """Of one gate's values (step unit)."""
+    """Findings on one gate's values (step unit)."""
     bound = float(((value < LOW) | (value > HIGH)).float().mean())
     text = f"{bound:.0%} of the values of the {gate} gate of {where} are below 0.05 or above 0.95"
     return above("saturated-gates", bound, SATURATED_GATE, text)

@@ -61,7 +61,7 @@ class Diagnosis:
 
 
 def examine(patient: Patient, watch: Watch = silent) -> Diagnosis:
-    """Every group that applies. Inputs that are not finite are found first: what follows from them is not looked at."""
+    """Findings of every group that applies; where inputs are not finite, what follows from them is not looked at."""
     found: list[Finding] = []
     skipped: dict[str, str] = {}
     order = sorted(GROUPS, key=lambda name: name != "inputs")
@@ -92,7 +92,7 @@ def patient_of(run: Run, watch: Watch = silent) -> Patient:
     if not (run.folder / "model.safetensors").exists():
         raise UserError(
             f"{run.folder} has no weights yet: training was stopped before its first look at the validation records; "
-            "go on with it, or set --training.validate-every lower"
+            "resume it, or set --training.validate-every lower"
         )
     extra = read_records(run.recipe, run.extra, watch) if run.extra else []
     made = prepare(run.recipe, run.records(watch), extra, model=run.model(), watch=watch)

@@ -104,7 +104,7 @@ def quantile_edges(truth: np.ndarray, bins: int = 5) -> tuple[float, ...]:
 
 
 def smoothed(prediction: np.ndarray, newest: float) -> np.ndarray:
-    """Its exponential mean, in which the newest value counts `newest`; it starts at the first value."""
+    """Exponential mean of the prediction, in which the newest value counts `newest`; it starts at the first value."""
     out = np.array(prediction, float)
     for step in range(1, len(out)):
         out[step] = newest * out[step] + (1 - newest) * out[step - 1]

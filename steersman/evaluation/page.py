@@ -108,7 +108,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Coloured:
-    """A text, each character shaded by a number: above nought in one colour, below in another, -1 and 1 the deepest."""
+    """A text, each character shaded by a number: above zero in one colour, below in another, -1 and 1 the deepest."""
 
     characters: Sequence[str]
     values: Sequence[float]

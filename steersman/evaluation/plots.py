@@ -112,7 +112,7 @@ def _svg(paint: Callable[[Figure, bool], None], width: int, height: int, is_wide
 
 
 def _inline(svg: str, width: int, height: int) -> str:
-    """Only what a page needs of matplotlib's file: page colours, two decimals, ids no other plot has."""
+    """The part of matplotlib's file that a page needs: page colours, two decimals, ids no other plot has."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|\n", " ", svg, flags=re.DOTALL)
     svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width} {height}">', svg, count=1)
@@ -146,7 +146,7 @@ def smoothed(y: np.ndarray, share: float = 0.02) -> np.ndarray:
 
 
 def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
-    """Of log rows {step, loss, rate, gradient_norm, validation?}; of a step logged twice the last counts."""
+    """Curves of log rows {step, loss, rate, gradient_norm, validation?}; of a step logged twice the last counts."""
     rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
     step = np.array([row["step"] for row in rows])
     looks = [(row["step"], row["validation"]) for row in rows if row.get("validation") is not None]

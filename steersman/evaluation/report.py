@@ -1,4 +1,4 @@
-"""From a run to its scores and its page."""
+"""Scores and page of a run."""
 
 from collections.abc import Sequence
 from datetime import timedelta

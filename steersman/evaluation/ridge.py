@@ -11,9 +11,9 @@ from ..data.inputs import Inputs
 HEIGHT, WIDTH = 24, 48
 """Pictures are averaged down to at most this, in grey."""
 STEPS = 20_000
-"""Of training at most, evenly taken."""
+"""Steps of training at most, evenly taken."""
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Times the inputs' mean variance; the one with the lowest error on the validation records is kept."""
+"""Penalties in times the inputs' mean variance; the one with the lowest error on the validation records is kept."""
 
 
 def ridge(

@@ -41,7 +41,7 @@ class Estimate(TaskSpec):
     quantity: str = ""
     """What is estimated, in words; empty: the target's name."""
     unit: str = ""
-    """Unit of it, in words; empty: as in the data."""
+    """Unit of the quantity, in words; empty: as in the data."""
 
     measure: ClassVar[str] = "rmse"
     heads = (Regression,)

@@ -26,7 +26,7 @@ def weighted(
     values: Float[Tensor, "batch source feature"],
     there: Bool[Tensor, "batch source"],
 ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch time source"]]:
-    """The values' mean by the softmax of the scores, and its weights; a row without any source gets nought.
+    """The values' mean by the softmax of the scores, and its weights; a row without any source gets zero.
 
     Padding gets no weight, whatever its scores; its values must be finite.
     """
@@ -43,7 +43,7 @@ class Attention(nn.Module):
 
     def memory(self, values: Float[Tensor, "batch source feature"], there: Bool[Tensor, "batch source"]) -> Keyed:
         """Makes the keys, once a source."""
-        # Padding may hold anything: nought times NaN would still be NaN.
+        # Padding may hold anything: zero times NaN would still be NaN.
         values = torch.where(there.unsqueeze(2), values, 0.0)
         return Keyed(values, self.key(values), there)
 

@@ -33,7 +33,7 @@ from .cores import GRU, LSTM, Core, LSTMCore, MinGRU, to_torch
 from .stepper import Stepper
 
 Shape = tuple[int, int, int, int]
-"""Batch, time, input, hidden."""
+"""Sizes of batch, time, input and hidden state."""
 SHAPES: dict[str, Shape] = {
     "A": (32, 100, 128, 128),
     "B": (64, 50, 256, 256),
@@ -51,7 +51,7 @@ class Task:
 
     core: Core
     x: Tensor
-    """(batch time feature)"""
+    """Input (batch time feature)."""
     dy: Tensor
     """The gradient that comes from above."""
     precision: torch.dtype = torch.float32
@@ -504,7 +504,7 @@ def _cpu_s(run: Run, calls: int) -> float:
 
 
 def core_table(rows: Sequence[Row]) -> Table:
-    """For the terminal; a ratio below what it must be stands in red, its quartiles in brackets."""
+    """Table for the terminal; a ratio below what it must be stands in red, its quartiles in brackets."""
     table = Table("what", "shape", "peer", box=None, caption="shape: batch, time, input, hidden; us: CPU microseconds")
     for title in ("ours, us", "peer, us", "ratio", "must"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""From a step to a sequence: greedy, sampled and beam search, many rows at once.
+"""Sequences decoded step by step: greedy, sampled and beam search, many rows at once.
 
 All of it works over any `step(token, state) -> (logits, state)`, where `token` is (row,), `logits` are
 (row, vocabulary) and the state is a tensor with the rows first, or a nested tuple of them; the searches write into the
@@ -20,7 +20,7 @@ from ..data.vocabulary import BEGIN, END, PAD, UNKNOWN
 from .cores import State, map_state
 
 Step = Callable[..., tuple[Float[Tensor, "row vocabulary"], State]]
-"""Of tokens (row), a state and, where something is given, that."""
+"""Step of tokens (row), a state and, where something is given, that."""
 Choose = Callable[[Float[Tensor, "row vocabulary"]], Int[Tensor, "row"]]
 _NEVER = (PAD, BEGIN, UNKNOWN)
 """Marks that are never said."""
@@ -35,11 +35,11 @@ class Sampling(Spec):
     """How a token is drawn from what the model thinks likely."""
 
     temperature: float = 1.0
-    """Below 1 the likely becomes likelier; 0: always the likeliest."""
+    """Temperature of the draw: below 1 the likely becomes likelier; 0: always the likeliest."""
     top_k: int = 0
-    """Only the so many likeliest; 0: all."""
+    """Number of tokens, the likeliest, that are drawn from; 0: all."""
     top_p: float = 1.0
-    """Only the likeliest that hold this share of the probability together (Holtzman et al. 2020)."""
+    """Share of the probability that the likeliest, which are drawn from, hold together (Holtzman et al. 2020)."""
 
     BOUNDS = {"temperature": (0, inf), "top_k": (0, inf), "top_p": (1e-9, 1)}
 
@@ -65,7 +65,7 @@ class Sampling(Spec):
 
 
 PLAIN = Sampling()
-"""As likely as the model thinks."""
+"""Sampling of each token as likely as the model thinks."""
 
 
 @dataclass(frozen=True)

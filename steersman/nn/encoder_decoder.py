@@ -44,7 +44,7 @@ class SourceEncoder(nn.Module):
     sources: tuple[str, ...]
     """Names of the streams that it reads."""
     texts: tuple[str, ...] = ()
-    """Those of them that are texts: they are read as the numbers of a vocabulary's pieces."""
+    """Names of the streams that are texts: they are read as the numbers of a vocabulary's pieces."""
     size: int
     """Features of a step."""
     summary: int
@@ -75,7 +75,7 @@ class SourceEncoderSpec(Spec):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Those of them that are texts."""
+        """Names of the streams that are texts."""
         return ()
 
 
@@ -129,7 +129,7 @@ class Together(SourceEncoderSpec):
     """Several sources, each with its own encoder: a picture and a question about it."""
 
     encoders: tuple[SourceEncoderSpec, ...] = ()
-    """One a source; the decoder looks at the steps of all."""
+    """Encoders, one a source; the decoder looks at the steps of all."""
 
     def build(self, shapes: Mapping[str, tuple[int, ...]]) -> "TogetherEncoder":
         twice = [name for name in self.sources if self.sources.count(name) > 1]
@@ -188,17 +188,17 @@ class Decoder(Spec):
     embedding: int = 256
     """Features of a token."""
     core: CoreSpec = GRU(256)
-    """Reads what has been said; its output asks."""
+    """Core that reads what has been said; its output asks."""
     attention: Multiplicative | Additive | None = Multiplicative()
-    """None: all that is known of the source is the state it begins with (Sutskever et al. 2014)."""
+    """Attention to the source; None: all it knows of the source is its first state (Sutskever et al. 2014)."""
     upper: CoreSpec = GRU(256)
-    """Reads the first core's output beside what it looked at; Memoryless: hands them on."""
+    """Core that reads the first one's output beside what it looked at; Memoryless: hands them on."""
     dropout: float = 0.3
     """Share of features dropped while training."""
     scheduled_sampling: float = 0.0
     """Share of tokens that the model itself draws while training, in place of the true ones (Bengio et al. 2015)."""
     sampling_ramp: int = 2000
-    """Updates over which that share rises from nought."""
+    """Updates over which that share rises from zero."""
 
     BOUNDS = {"embedding": (1, inf), "dropout": (0, 1), "scheduled_sampling": (0, 1), "sampling_ramp": (0, inf)}
 
@@ -224,7 +224,7 @@ class TokenDecoder(nn.Module):
         self.dropout = Dropout(spec.dropout)
 
     def initial(self, batch: int) -> State:
-        """As if there were nothing to look at."""
+        """First state, as if there were nothing to look at."""
         zeros, keys = self.bridge.weight.new_zeros, self.look.key.out_features if self.look is not None else 0
         memory = (zeros(batch, 0, self.source_size), zeros(batch, 0, keys), zeros(batch, 0).bool())
         return (memory, *self._zeros(batch))
@@ -278,7 +278,7 @@ class Readout(HeadSpec):
     smoothing: float = 0.1
     """Share of the probability spread over the whole vocabulary in the target (Szegedy et al. 2016)."""
     tied: bool = True
-    """The product with the decoder's own embedding (Press & Wolf 2017), else weights of its own."""
+    """Whether it shares the decoder's embedding (Press & Wolf 2017), else it has weights of its own."""
     dropout: float = 0.3
     """Share of features dropped while training."""
 
@@ -335,7 +335,7 @@ class EncoderDecoder(SequenceModel):
     aligned = False
     encoder: SourceEncoder
     vocabularies: Mapping[str, Vocabulary]
-    """By name: of each source that is a text, and of `target`."""
+    """Vocabularies by name: of each source that is a text, and of `target`."""
     passes: Tensor
     """Batches trained on, for the ramp of the sampled tokens."""
 

@@ -26,7 +26,7 @@ class Encoder(nn.Module):
     """What every encoder offers, beside the contract of a core."""
 
     size: int
-    """Features it gives for a step."""
+    """Features of a step."""
     raw: Any
     """Shape of one raw step; of several inputs, by name."""
     mean: Tensor
@@ -115,9 +115,9 @@ class Embedding(EncoderSpec):
     """A vector for each character, learned."""
 
     symbols: str = ""
-    """The characters that are known; none: the 256 bytes."""
+    """Characters that are known; none: the 256 bytes."""
     features: int = 64
-    """Of a vector."""
+    """Features of each vector."""
     dropout: float = 0.1
     """Share of its numbers dropped while training."""
 
@@ -143,7 +143,7 @@ class EmbeddingEncoder(Encoder):
         return torch.from_numpy(self.symbols.classes(raw.cpu().numpy()).astype(np.int32)).to(raw.device)
 
     def fit(self, x: np.ndarray) -> None:
-        """There is no normaliser."""
+        """Nothing to fit: there is no normaliser."""
 
     def forward(
         self, x: Int[Tensor, "batch time 1"], state: State
@@ -177,7 +177,7 @@ class ObservedEncoder(Encoder):
     period_s: Tensor
     """Mean seconds from step to step."""
     START = -2.0
-    """Of the rates: a mean step takes about an eighth of a filled number away."""
+    """First value of the rates: a mean step takes about an eighth of a filled number away."""
 
     def __init__(self, spec: Observed, raw: tuple[int, ...]):
         super().__init__()
@@ -229,7 +229,7 @@ class Part(Spec):
     stream: str
     encoder: EncoderSpec = Identity()
     once: bool = False
-    """It is given once a record (an age, a picture): encoded once, and seen at every step."""
+    """Whether it is given once a record (an age, a picture): encoded once, and seen at every step."""
 
 
 @dataclass(frozen=True)
@@ -237,13 +237,13 @@ class Joined(EncoderSpec):
     """Several streams, each with an encoder of its own; their features side by side."""
 
     parts: tuple[Part, ...] = ()
-    """One a stream. `elapsed_s` is one that every record has: the seconds since the step before."""
+    """Parts, one a stream. `elapsed_s` is one that every record has: the seconds since the step before."""
 
     def build(self, raw: Mapping[str, tuple[int, ...]]) -> "JoinedEncoder":
         return JoinedEncoder(self, {name: raw[name] for name in self.streams})
 
     def named(self, stream: str) -> "Joined":
-        """UserError where that stream, whose clock counts, is not among its parts, or one is read twice."""
+        """Itself; UserError where that stream, whose clock counts, is not among its parts, or one is read twice."""
         names = [part.stream for part in self.parts]
         twice = [name for name in names if names.count(name) > 1]
         if twice or not self.parts:

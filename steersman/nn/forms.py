@@ -71,11 +71,11 @@ def overridden(kind: type, above: type) -> list[str]:
 _METHODS = (property, classmethod, staticmethod)
 
 onnx_form = Forms("form in ONNX", "can't be exported")
-"""Of cores: `(graph, core, input, state) -> (output, state)`; of encoders: `(graph, encoder, raw step, state) ->
+"""Forms of cores: `(graph, core, input, state) -> (output, state)`; of encoders: `(graph, encoder, raw step, state) ->
 (feature, state)`; of pixels: `(graph, encoder, raw step) -> picture`; of heads: `(graph, head, feature) -> outputs as
 (name, type, shape)`."""
 native_form = Forms("compiled form", "can't be compiled")
-"""Of cores: `(core, whether its weights are halves) -> a layer of kernels.native`."""
+"""Forms of cores: `(core, whether its weights are halves) -> a layer of kernels.native`."""
 
 
 class Graph:

@@ -25,7 +25,7 @@ class Head(nn.Module):
     streams: tuple[str, ...]
     """Names of the streams it learns."""
     sizes: tuple[int, ...] = ()
-    """Numbers of each; none: 1 each, which is then its target."""
+    """Numbers a step of each stream; none: 1 each, which is then its target."""
     classes: int = 0
     """How many classes it tells apart; 0: it says numbers."""
     symbols: Symbols | None = None
@@ -43,7 +43,7 @@ class Head(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no point estimate")
 
     def usual(self) -> dict[str, tuple[float, float]]:
-        """From where to where each target that is a quantity usually goes."""
+        """Bounds between which each target that is a quantity usually lies."""
         return {}
 
     def said(self, prediction: Mapping[str, float]) -> dict[str, float | str]:
@@ -75,11 +75,11 @@ class Regression(HeadSpec):
     targets: tuple[str, ...] = ("y",)
     """Streams to learn, of a number or several a step; the first is the one that is scored."""
     weights: tuple[float, ...] = ()
-    """What each target counts in the loss, all of its numbers together; none given: 1 each."""
+    """Weight of each target in the loss, all of its numbers together; none given: 1 each."""
     delta: float = 0.3
-    """Where the loss turns from squared to absolute, in standard deviations of the target."""
+    """Error at which the loss turns from squared to absolute, in standard deviations of the target."""
     rate: float = 0.0
-    """What the error of the change since the step before counts, beside that of the value."""
+    """Weight of the error of the change since the step before, beside that of the value."""
 
     vectors: ClassVar[bool] = True
     BOUNDS = {"weights": (0, inf), "delta": (1e-6, inf), "rate": (0, inf)}
@@ -93,7 +93,7 @@ class Regression(HeadSpec):
 
 
 class RegressionHead(Head):
-    """It says no distribution: a sample is the estimate."""
+    """Estimates without a distribution: a sample is the estimate."""
 
     mean: Tensor
     deviation: Tensor
@@ -153,7 +153,7 @@ class Classification(HeadSpec):
     """One of several classes, by cross-entropy."""
 
     targets: tuple[str] = ("label",)
-    """The stream that holds the number of the class."""
+    """Stream that holds the number of the class."""
     classes: int = 10
     smoothing: float = 0.0
     """Share of the probability spread over all classes in the training target (Szegedy et al. 2016)."""
@@ -180,7 +180,7 @@ class ClassificationHead(Head):
         return y.astype(np.int64)
 
     def names(self) -> list[str] | None:
-        """Of the classes, for people; None: their numbers."""
+        """Names of the classes, for people; None: their numbers."""
         return None
 
     def said(self, prediction: Mapping[str, float]) -> dict[str, float | str]:
@@ -222,9 +222,9 @@ class NextSymbol(HeadSpec):
     """The character that comes next, by cross-entropy."""
 
     targets: tuple[str] = ("next_character",)
-    """The stream that holds it."""
+    """Stream that holds the next character."""
     symbols: str = ""
-    """The characters that are known; none: the 256 bytes."""
+    """Characters that are known; none: the 256 bytes."""
     dropout: float = 0.3
     """Share of the feature dropped while training."""
     smoothing: float = 0.0

@@ -35,9 +35,9 @@ class Network(Spec):
     head: HeadSpec
     flavour: Flavour = "many-to-many"
     skip: bool = False
-    """The head sees the encoder's feature beside the core's."""
+    """Whether the head sees the encoder's feature beside the core's."""
     feedback: bool = False
-    """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
+    """Whether the core is fed the head's answer of the step before; in training every other row gets the truth."""
 
     def build(self, raw: Any, sizes: Sequence[int] = ()) -> "Model":
         """The model for raw steps of this shape (of several inputs, by name), and targets of so many numbers each."""
@@ -45,7 +45,7 @@ class Network(Spec):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
         for part, kind in (("encoder", EncoderSpec), ("core", CoreSpec), ("head", HeadSpec)):
             if not isinstance(spec := getattr(self, part), kind):  # A recipe in Python is checked by nobody before.
-                raise UserError(f"{part}: {type(spec).__name__} is no {part}")
+                raise UserError(f"{part}: {type(spec).__name__} is not one of the {part}s")
         encoder = self.encoder.build(raw)
         if self.feedback and not isinstance(self.head, Regression):
             raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
@@ -141,7 +141,7 @@ class Model(SequenceModel):
             last = (weight > 0).sum(1).clamp_min(1) - 1
             rows = torch.arange(len(last), device=last.device)
             raw, weight = raw[rows, last], weight[rows, last]
-        # Padding may hold anything: it is taken out first, for nought times NaN would still be NaN.
+        # Padding may hold anything: it is taken out first, for zero times NaN would still be NaN.
         there = (weight > 0).unsqueeze(-1)
         losses = self.head.loss(torch.where(there, raw, 0.0), torch.where(there, y, 0.0))
         return (losses * weight).sum(), weight.sum()
@@ -235,7 +235,7 @@ class FeedbackModel(Model):
         return (*super().initial(batch), said)
 
     def forward(self, batch: Batch, state: State) -> tuple[Float[Tensor, "batch time output"], State]:
-        """In training every other row is fed the truth (teacher forcing)."""
+        """Outputs and state; while training, every other row is fed the truth (teacher forcing)."""
         return self.run(batch.x, state, batch.fresh, batch.y if self.training else None)
 
     def run(
@@ -245,7 +245,7 @@ class FeedbackModel(Model):
         fresh: Bool[Tensor, "batch"] | None = None,
         truth: Float[Tensor, "batch time target"] | None = None,
     ) -> tuple[Float[Tensor, "batch time output"], State]:
-        """As a model's; where the truth is told, every other row is fed that instead (Williams & Zipser 1989)."""
+        """Outputs and state; where the truth is told, every other row is fed that instead (Williams & Zipser 1989)."""
         if fresh is not None:
             state = reset(state, self.initial(len(x)), fresh)
         feature, encoder_state = self.encoder(x, state[0])

@@ -27,7 +27,7 @@ class Grid(SourceEncoderSpec):
     kernels: tuple[int, ...] = (5, 3, 3)
     strides: tuple[int, ...] = (2, 2, 2)
     pixels: Picture = Picture(56, 56)
-    """What is done to a picture before the first convolution."""
+    """Preparation of a picture before the first convolution."""
 
     BOUNDS = dict.fromkeys(("channels", "kernels", "strides"), (1, inf))
 

@@ -69,9 +69,9 @@ class Motion(Spec):
     """
 
     furthest: int = 10
-    """Shift looked for, in pixels of the prepared picture."""
+    """Furthest shift that is looked for, in pixels of the prepared picture."""
     rows: int = 5
-    """Of the picture, in a band."""
+    """Rows of the picture in a band."""
     sharpness: float = 8.0
     """How much likelier the better shift is."""
 
@@ -117,11 +117,11 @@ class Conv(EncoderSpec):
     dropout: float = 0.0
     """Share of the dense layer's units dropped while training."""
     pixels: Picture | RoadTexture = Picture()
-    """What is done to a picture before the first convolution."""
+    """Preparation of a picture before the first convolution."""
     differences: bool = False
-    """Of the stacked pictures only what changes from each to the next is seen: the flow, not the scene."""
+    """Whether only what changes from each stacked picture to the next is seen: the flow, not the scene."""
     motion: Motion | None = None
-    """Also how far the scene moved, beside what the dense layer gives."""
+    """Motion of the scene as further features, beside those of the dense layer; None: without."""
 
     BOUNDS = {
         **dict.fromkeys(("channels", "kernels", "strides", "features", "frames"), (1, inf)),
@@ -203,7 +203,7 @@ class Conv3d(EncoderSpec):
     dropout: float = 0.0
     """Share of the dense layer's units dropped while training."""
     pixels: Picture | RoadTexture = Picture()
-    """What is done to a picture before the first convolution."""
+    """Preparation of a picture before the first convolution."""
 
     BOUNDS = {
         **dict.fromkeys(("channels", "kernels", "strides", "times", "features"), (1, inf)),
@@ -242,7 +242,7 @@ class Conv3dEncoder(PictureEncoder):
 
 
 def check_layers(spec: Any, raw: tuple[int, ...]) -> None:
-    """UserError where the layers are not told alike, or the steps are no pictures."""
+    """Raises UserError where the layers are not told alike, or the steps are not pictures."""
     name = type(spec).__name__
     if not len(spec.channels) == len(spec.kernels) == len(spec.strides):
         raise UserError(

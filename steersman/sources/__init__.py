@@ -26,7 +26,7 @@ READERS: Registry[ModuleType] = Registry(
     },
     room="sources",
 )
-"""Each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
+"""Readers: each has `detect(path) -> bool` and `read(path) -> list[Record]` and `LAYOUT`, what it looks for.
 
 One whose logs need naming has `OPTIONS`, the names that it knows, and `read(path, given)`; what is found only
 by them it tells by `named(path, given)`.

@@ -34,11 +34,11 @@ class Catalogues(PairSource):
     language: str = ""
     """Code of the language, such as de; empty: the first of German, French, Spanish... that is found."""
     into_english: bool = True
-    """False: from English."""
+    """Whether English is the language translated into; else it is translated from."""
     longest: int = 200
-    """Characters of a message; longer ones, and those of several lines, are left out."""
+    """Most characters of a message; longer ones, and those of several lines, are left out."""
     most: int = 40000
-    """Messages taken."""
+    """Most messages taken."""
 
     BOUNDS = {"longest": (1, inf), "most": (1, inf)}
 
@@ -86,7 +86,7 @@ def files(language: str) -> list[Path]:
 
 
 def read(path: Path) -> Iterator[tuple[str, str]]:
-    """Messages and their translations; a catalogue that is damaged or no UTF-8 gives none.
+    """Messages and their translations; a catalogue that is damaged or not UTF-8 gives none.
 
     Only plain messages: those of one context (a \\x04 in them) or with plurals (a \\0) are left out.
     """
@@ -108,7 +108,7 @@ def _string(data: bytes, order: str, place: int) -> str:
 
 
 def _languages() -> list[str]:
-    """Those of which there is any catalogue, the preferred ones first, then those with most bytes."""
+    """Languages of which there is any catalogue, the preferred ones first, then those with most bytes."""
     sizes: dict[str, int] = defaultdict(int)
     for path in files("*"):
         sizes[path.parent.parent.name] += path.stat().st_size

@@ -25,7 +25,7 @@ LAYOUT = "comma.ai 2016: camera/*.h5 and log/*.h5"
 RAD_PER_UNIT = -np.radians(0.1)
 NUMBERS = {"speed": "speed_mps", "gas": "gas", "brake": "brake"}
 MOST_SAMPLES = 2**26
-"""Of a log: a week at 100 Hz."""
+"""Samples of a log at most: a week at 100 Hz."""
 MOST_CHUNK = 2**30
 """Bytes that HDF5 unpacks at once."""
 

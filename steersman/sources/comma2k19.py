@@ -38,7 +38,7 @@ def detect(path: Path) -> bool:
 def read(path: Path) -> list[Record]:
     """A segment, cut where its pictures (without them, its angles) pause for over a second.
 
-    UserError where an array can't be read or over 5 % of its samples are no numbers.
+    UserError where an array can't be read or over 5 % of its samples are not numbers.
     """
     faults = Faults(path)
     streams = {}

@@ -21,9 +21,9 @@ from .drives import Faults, number, rate_hz, records
 from .safety import damage, own, own_folder
 
 RATE_HZ = 20.0
-"""Of donkeycar's loop, unless its owner changed it."""
+"""Rate of donkeycar's loop, unless its owner changed it."""
 MOST_HZ = 100.0
-"""Time stamps faster than this were not made while driving (a conversion writes some)."""
+"""Fastest time stamps: faster ones were not made while driving (a conversion writes some)."""
 LAYOUT = "donkeycar tub: catalog_0.catalog and images/, or of version 1 record_1.json and its JPEG"
 PICTURE, STEER = "cam/image_array", "user/angle"
 NAMES = {"user/throttle": "throttle", "pilot/angle": "pilot_steer"}

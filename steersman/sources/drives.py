@@ -17,14 +17,14 @@ from ..errors import UserError
 from .safety import own, strays
 
 GAP_S = 1.0
-"""A longer pause ends a record, so that no window crosses it."""
+"""Pause beyond which a record ends, so that no window crosses it."""
 FAULTS_SHOWN = 20
 FAULTS_SHARE = 0.05
-"""Of the frames; a log with more is refused."""
+"""Share of faulty frames; a log with more is refused."""
 
 
 WHEEL_RANGE_RAD = math.radians(540)
-"""Of the steering wheel of a passenger car, to either side: one and a half turns, more than their locks allow."""
+"""Range of a passenger car's steering wheel to either side: one and a half turns, more than their locks allow."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Faults:
         self.found.append(f"{where}: {what}")
 
     def check(self, num_good: int) -> None:
-        """UserError where no frame is left or more than 5 % are lost."""
+        """Raises UserError where no frame is left or more than 5 % are lost."""
         if num_good and len(self.found) <= FAULTS_SHARE * (num_good + len(self.found)):
             return
         first = f", the first: {self.found[0]}" if self.found else ""

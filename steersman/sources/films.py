@@ -16,16 +16,16 @@ from .lerobot_layout import reading
 from .safety import own
 
 REORDERED = 16
-"""Frames, the most by which the order in a file differs from that in which they are shown (H.264 and H.265)."""
+"""Frames by which, at most, the order in a file differs from that in which they are shown (H.264 and H.265)."""
 DEMUXERS = {".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".mp4": "mov", ".mov": "mov", ".hevc": "hevc"}
-"""A film is opened as what its name says: guessing would let a playlist fetch other files."""
+"""Demuxers by a film's suffix: guessing one would let a playlist fetch other files."""
 
 
 class Film:
     """All pictures of a video file: (time height width 3) uint8 RGB, in the order in which they are shown.
 
     A file cut short has the pictures that are left. One without time stamps of its pictures (.hevc, some .avi) can't
-    be sought in: it is decoded from its start. UserError where it is no video or one over MOST_PIXELS.
+    be sought in: it is decoded from its start. UserError where it is not a video or one over MOST_PIXELS.
     """
 
     def __init__(self, path: Path):
@@ -124,7 +124,7 @@ class Film:
 
 
 def _without_loose_end(pts: np.ndarray) -> np.ndarray:
-    """Of a file cut short the frames before the first one lost, for those after it can't be numbered."""
+    """The frames of a file cut short before the first one lost, for those after it can't be numbered."""
     step = np.diff(pts)
     gaps = np.flatnonzero(step > 1.5 * np.median(step)) + 1 if len(step) else step
     gaps = gaps[gaps > len(pts) - REORDERED]

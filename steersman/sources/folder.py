@@ -38,7 +38,7 @@ BESIDE = ("throttle", "brake", "speed_mps")
 """Columns that are read as they stand where they hold numbers."""
 ENDINGS_S = {"_s": 1.0, "_ms": 1e-3, "_us": 1e-6, "_micro": 1e-6, "_ns": 1e-9}
 SLOWEST_S, FASTEST_S = 1.0, 1 / 200
-"""Of the usual step of a clock whose column doesn't name its unit."""
+"""Bounds of the usual step of a clock whose column doesn't name its unit."""
 FRACTION, DEGREES = 1.0, 25.0
 """The largest fraction of full lock, and the angle above which a number must be degrees."""
 UNITS = {"fraction": None, "rad": 1.0, "deg": math.radians(1)}
@@ -92,7 +92,7 @@ def _fits(log: Path, given: Mapping[str, str]) -> bool:
 
 
 def _found(log: Path, given: Mapping[str, str]) -> Columns:
-    """UserError where a column is named that isn't there."""
+    """Columns of a table by what they hold; UserError where one is named that isn't there."""
     columns = header(log)
     low = {column.lower(): column for column in reversed(columns)}
     found = {}
@@ -100,7 +100,7 @@ def _found(log: Path, given: Mapping[str, str]) -> Columns:
         if what in given:
             if given[what] not in columns:
                 there = ", ".join(columns)[:200] or "none"
-                raise UserError(f"{log}: {what}={given[what]} is no column; there are {there}")
+                raise UserError(f"{log}: {what}={given[what]} is not a column; there are {there}")
             found[what] = given[what]
         else:
             found[what] = next((low[name] for name in names if name in low), "")
@@ -184,7 +184,7 @@ def _number(cell: str) -> float:
 
 def _whole(cell: str) -> int:
     if not (value := number(float(cell), 0, 2**40)).is_integer():
-        raise ValueError(f"{cell[:40]!r} is no number of a frame")
+        raise ValueError(f"{cell[:40]!r} is not the number of a frame")
     return int(value)
 
 

@@ -42,7 +42,7 @@ INDEXES = dict.fromkeys(("frame_index", "episode_index", "index", "task_index"),
 INDEXES = {"timestamp": "float32", **INDEXES}
 
 Kind = tuple[str, tuple[int, ...]]
-"""Of a stream's values: dtype, and shape without time: () or (feature,) or (height, width, 3)."""
+"""Kind of a stream's values: dtype, and shape without time: () or (feature,) or (height, width, 3)."""
 
 
 def kinds(streams: Mapping[str, Values]) -> dict[str, Kind]:
@@ -51,7 +51,7 @@ def kinds(streams: Mapping[str, Values]) -> dict[str, Kind]:
 
 
 def feature_streams(streams: Mapping[str, Kind]) -> dict[str, list[str]]:
-    """For each feature the streams it holds."""
+    """Streams that each feature holds."""
     found: dict[str, list[str]] = {}
     for name, (dtype, shape) in streams.items():
         if dtype == "uint8" and len(shape) == 3 and shape[2] == 3:
@@ -118,7 +118,7 @@ def _feature(feature: str, names: list[str], kind: Kind) -> dict[str, Any]:
 
 
 def stream_names(features: Mapping[str, dict]) -> dict[str, list[str]]:
-    """For each feature of info.json but the indexes the streams it holds."""
+    """Streams that each feature of info.json, but for the indexes, holds."""
     cameras = [feature for feature, spec in features.items() if spec["dtype"] in ("image", "video")]
     front = FRONT if FRONT in cameras else next(iter(cameras), None)
     found: dict[str, list[str]] = {}
@@ -149,7 +149,7 @@ def _controls(spec: dict) -> list[str]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """UserError naming the file in place of whatever goes wrong in it."""
+    """Raises a UserError naming the file in place of whatever goes wrong in it."""
     try:
         yield
     except UserError:

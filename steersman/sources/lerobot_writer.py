@@ -21,14 +21,14 @@ from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 PNG_LEVEL = 3
-"""Of zlib: the quickest here, and smaller than 1."""
+"""Compression level of zlib: the quickest here, and smaller than 1."""
 FILM = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0"}
-"""Of H.264: hardly any loss; a key frame every second picture, so that any is quickly found."""
+"""Settings of H.264: hardly any loss; a key frame every second picture, so that any is quickly found."""
 FILMED = 64
 """Pictures encoded at a time."""
 
 Statistics = dict[str, dict[str, np.ndarray]]
-"""By feature, then by statistic."""
+"""Statistics by feature, then by name."""
 
 
 class Writer:
@@ -113,11 +113,11 @@ class Writer:
         if other:
             raise UserError(
                 f"{self.folder} was begun with another {' and another '.join(other)}; "
-                "go on with the same settings, or record into another folder"
+                "resume with the same settings, or record into another folder"
             )
 
     def _check(self, episode: Mapping[str, Values]) -> int:
-        """Its length; UserError where the streams are not those announced."""
+        """Length of the episode; UserError where the streams are not those announced."""
         found = layout.kinds(episode)
         if found != self.kinds:
             raise UserError(f"the episode has streams {found}, the recording {self.kinds}; make them the same")
@@ -264,7 +264,7 @@ def statistics(values: Values) -> dict[str, np.ndarray]:
 
 
 def _picture_statistics(pictures: Values) -> dict[str, np.ndarray]:
-    """Of some 100 pictures or more, as lerobot samples them; large ones thinned out."""
+    """Statistics of some 100 pictures or more, as lerobot samples them; large ones thinned out."""
     num = max(min(len(pictures), 100), min(int(len(pictures) ** 0.75), 10_000))
     thin = max(1, max(pictures.shape[1:3]) // 150)
     sample = np.asarray(pictures[np.linspace(0, len(pictures) - 1, num).round().astype(int)])[:, ::thin, ::thin]

@@ -24,7 +24,7 @@ LAYOUT = "MCAP: *.mcap, read as LOG.mcap?steer=/TOPIC.FIELD"
 ROS = (("ros1", "ros1msg"), ("cdr", "ros2msg"))
 """Encodings of messages and of their definitions."""
 MOST_BYTES = 2**30
-"""Of one record of a file; a larger one is taken for damage."""
+"""Bytes of one record of a file; a larger one is taken for damage."""
 
 
 def detect(path: Path) -> bool:

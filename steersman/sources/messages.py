@@ -30,12 +30,12 @@ PIXELS = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2, 3], "bgra8": 
 STAMPS = (("sec", "nanosec"), ("sec", "nsec"), ("seconds", "nanos"))
 """Fields of a time stamp: of ROS, of JSON, of Protobuf."""
 MOST_LATE_S = 5.0
-"""A time stamp in a message that differs from the time of recording by more is damaged or of a clock never set."""
+"""Seconds from the time of recording beyond which a message's own time stamp is damaged or of a clock never set."""
 
 Message = tuple[str, int, Callable[[], Any]]
 """Topic, nanoseconds at which it was recorded, and how to decode it."""
 Walk = Callable[[Path, Sequence[str], int], Iterator[Message]]
-"""From a log, topics and a time in nanoseconds to the messages of these topics from then on, by time."""
+"""Walk from a log, topics and a time in nanoseconds to the messages of these topics from then on, by time."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def recordings(log: Path, walk: Walk, chosen: Topics, types: Mapping[str, str], 
 
 
 def _heard(log: Path, walk: Walk, fields: Mapping[str, list[str]], cameras: set[str]) -> dict[str, Heard]:
-    """By topic what it said."""
+    """What each topic said."""
     heard = {topic: Heard(Faults(log)) for topic in fields}
     with reading(log):
         for topic, log_ns, decode in walk(log, list(fields), 0):

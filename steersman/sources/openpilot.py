@@ -28,7 +28,7 @@ LAYOUT = "openpilot: rlog or qlog (.bz2, .zst)"
 OPTIONS = ("schema",)
 NAME = r"(.*--)?(rlog|qlog)(\.bz2|\.zst)?"
 MOST_BYTES = 2**31
-"""Of a log when unpacked; a segment of a minute has a hundredth of it."""
+"""Bytes of a log when unpacked; a segment of a minute has a hundredth of it."""
 NUMBERS = {"steeringAngleDeg": "angle_rad", "vEgo": "speed_mps", "steeringTorque": "torque"}
 
 

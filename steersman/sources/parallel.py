@@ -42,7 +42,7 @@ def is_table(path: Path) -> bool:
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file, plain, gz or xz. UserError names the byte that is no UTF-8."""
+    """The lines of a text file, plain, gz or xz. UserError names the byte that is not UTF-8."""
     text = decoded(_bytes(path), str(path))
     if not text:
         raise UserError(f"{path} is empty")
@@ -56,7 +56,7 @@ def decoded(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{name} is no UTF-8: byte {error.start}, in line {line}, is wrong; convert it, for example with iconv"
+            f"{name} is not UTF-8: byte {error.start}, in line {line}, is wrong; convert it, for example with iconv"
         ) from None
 
 

@@ -16,7 +16,7 @@ class SourceSpec(Spec):
     """Whether its records have to be made, by a simulator perhaps, before they can be read."""
 
     def read(self, watch: Watch = silent) -> list[Record]:
-        """Its own records."""
+        """Records of its own."""
         raise NotImplementedError(f"{type(self).__name__} reads nothing")
 
     def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:

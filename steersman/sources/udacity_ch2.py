@@ -115,7 +115,7 @@ def _parse(cells: dict[str, str], columns: list[str], folders: dict[str, Path | 
     evaluation = "timestamp" not in columns
     camera = "center" if evaluation else cells.get("frame_id", "center_camera").removesuffix("_camera")
     if camera not in CAMERAS:
-        raise ValueError(f"frame_id {camera[:40]!r} is no camera")
+        raise ValueError(f"frame_id {camera[:40]!r} is not a camera")
     time_ns = cells["frame_id" if evaluation else "timestamp"]
     angle = number(float(cells["steering_angle" if evaluation else "angle"]), -WHEEL_RANGE_RAD, WHEEL_RANGE_RAD)
     folder = folders[camera]

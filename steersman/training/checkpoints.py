@@ -21,7 +21,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """UserError where the file is missing or damaged."""
+    """What a JSON file holds; UserError where the file is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -35,7 +35,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """UserError where the file is missing or damaged."""
+    """Tensors of a file by name; UserError where the file is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ class Checkpoints:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Its state, flat: `number of the parameter . name of the moment`."""
+    """State of the optimiser, flat: `number of the parameter . name of the moment`."""
     state = optimiser.state_dict()["state"]
     return {f"{i}.{name}": value for i, moments in state.items() for name, value in moments.items()}
 

@@ -21,16 +21,16 @@ class Prepared:
     """What training, doctor, comparison and live learning begin with."""
 
     recipe: Recipe
-    """As it was adapted to the records."""
+    """Recipe as it was adapted to the records."""
     raw: Shapes
     model: SequenceModel
     records: Parts
-    """As they were divided; what is only trained on is not among them."""
+    """Records as they were divided; what is only trained on is not among them."""
     examples: dict[str, list[Any]]
-    """Of `train` and `validation`, as they are learned from."""
+    """Examples of `train` and `validation`, as they are learned from."""
     batches: Any
     validate: Callable[[Any], float] | None
-    """A score on the validation examples, the lower the better; None without any."""
+    """Score on the validation examples, the lower the better; None without any."""
 
 
 def divide(

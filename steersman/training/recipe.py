@@ -106,12 +106,12 @@ class StepRecipe(Recipe):
     encoder: EncoderSpec
     core: CoreSpec
     inputs: str = "picture"
-    """The stream that the model sees; of several, the one on whose clock the others are read."""
+    """Stream that the model sees; of several, the one on whose clock the others are read."""
     flavour: Flavour = "many-to-many"
     skip: bool = False
-    """The head sees the encoder's feature beside the core's."""
+    """Whether the head sees the encoder's feature beside the core's."""
     feedback: bool = False
-    """The core is fed what the head said of the step before; in training every other row is told the truth instead."""
+    """Whether the core is fed the head's answer of the step before; in training every other row gets the truth."""
     batches: Lanes | Windows = Lanes()
     augment: tuple[Augment, ...] = ()
 
@@ -201,7 +201,7 @@ def _shape(record: Record, name: str) -> tuple[int, ...]:
 
 
 def _key(encoder: EncoderSpec) -> str:
-    """Of the cache of its prepared pictures, which whatever else sees the same pictures shares."""
+    """Key of the cache of its prepared pictures, which whatever else sees the same pictures shares."""
     return f"{PREPARED} {getattr(encoder, 'pixels', encoder)}"
 
 

@@ -30,13 +30,13 @@ class Run:
     rounds: int = 0
     """Rounds of DAgger behind it."""
     command: str = ""
-    """What makes it again, where a command made it."""
+    """Command that makes it again, where a command made it."""
     created: str = ""
-    """When it was begun, in ISO 8601."""
+    """Time at which it was begun, in ISO 8601."""
     version: str = __version__
     """Version that began it."""
     parts: Parts | None = field(default=None, compare=False, repr=False)
-    """Its records, where they were read already."""
+    """Records of the run, where they were read already."""
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """UserError where the folder is no run, a half-written one, or one of a newer version."""
+        """The run in a folder; UserError where it is not a run, a half-written one, or one of a newer version."""
         if not folder.is_dir():
             raise UserError(f"there is no run {folder}; `steersman train` makes one")
         where = folder / "config.json"
@@ -139,7 +139,7 @@ def check_same_run(run: Run) -> Run:
     if (old.recipe, old.data) != (run.recipe, run.data):
         what = "recipe" if old.recipe != run.recipe else "data"
         raise UserError(
-            f"{run.folder} holds a run with another {what}; leave the options out to go on with it, "
+            f"{run.folder} holds a run with another {what}; leave the options out to resume it, "
             "or name a new folder with --run"
         )
     return replace(run, command=old.command or run.command, created=old.created, version=old.version)

@@ -50,7 +50,7 @@ class Vocabularies(Spec):
     min_count: int = 2
     """How often the training text must hold a piece."""
     lower: bool = False
-    """Lower-case all."""
+    """Whether all is made lower-case first."""
     dropout: float = 0.0
     """BPE-dropout: share of merges of subwords left out by chance while training (Provilkov et al. 2020)."""
 
@@ -104,7 +104,7 @@ class SequenceToSequence(Recipe):
         return super().divide(records, say)
 
     def shapes(self, records: Sequence[Record]) -> Shapes:
-        """Shapes of a step of the sources that are no texts."""
+        """Shapes of a step of the sources that are not texts."""
         given = (name for name in self.encoder.sources if name not in self.encoder.texts)
         return {name: tuple(records[0][name].values.shape[1:]) or (1,) for name in given}
 
@@ -158,7 +158,7 @@ class SequenceToSequence(Recipe):
         ]
 
     def _prepared(self, model: EncoderDecoder, name: str, record: Record) -> np.ndarray:
-        """A source that is no text: pictures prepared once and kept, other numbers as they are."""
+        """A source that is not a text: pictures prepared once and kept, other numbers as they are."""
         values = record[name].values
 
         def prepare(raw: np.ndarray) -> np.ndarray:

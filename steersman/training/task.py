@@ -56,10 +56,10 @@ class TaskSpec(Spec):
     heads: ClassVar[tuple[type[HeadSpec], ...]] = ()
     """Heads whose predictions it can score."""
     usual: ClassVar[bool] = False
-    """Taken for a recipe with such a head that names no task."""
+    """Whether it is the task of a recipe with such a head that names none."""
 
     def check(self, recipe: "Recipe") -> None:
-        """UserError where the recipe predicts nothing that this task can score."""
+        """Raises UserError where the recipe predicts nothing that this task can score."""
         if not isinstance(recipe.head, self.heads):
             able = " or ".join(head.__name__ for head in self.heads)
             raise UserError(

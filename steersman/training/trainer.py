@@ -37,7 +37,7 @@ class Training(Spec):
     final_learning_rate: float = 2e-5
     """Learning rate at the end."""
     warmup: int = 50
-    """Steps over which the rate rises from nought."""
+    """Steps over which the rate rises from zero."""
     constant_share: float = 0.0
     """Share of the steps after the warm-up at the full rate, before the cosine."""
     weight_decay: float = 0.01
@@ -45,23 +45,23 @@ class Training(Spec):
     betas: tuple[float, float] = (0.9, 0.999)
     """How slowly AdamW forgets gradients, and their squares."""
     ema_decay: float = 0.0
-    """How slowly a running mean of the weights forgets; it is what is kept (Polyak & Juditsky 1992). 0: none."""
+    """How slowly a running mean of the weights forgets; the mean is what is kept (Polyak & Juditsky 1992). 0: none."""
     frozen: float = 0.0
     """Share of the steps, from the first, in which weights that came pretrained stand still."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 runs the network under autocast; auto measures both at the start and takes the faster."""
+    """Precision of the network: bfloat16 is by autocast; auto measures both at the start and takes the faster."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     validate_every: int = 200
     """Steps between looks at the validation records."""
     patience: int = 0
-    """Stop after so many looks without improvement; 0: never."""
+    """Looks without improvement after which training stops; 0: never."""
     seed: int = 0
-    """Of the weights, the order of the data, dropout and augmentation."""
+    """Seed of the weights, the order of the data, dropout and augmentation."""
     tensorboard: bool = False
-    """Also write TensorBoard events."""
+    """Whether to write TensorBoard events, too."""
 
     BOUNDS = {
         **dict.fromkeys(("steps", "checkpoint_every", "validate_every"), (1, math.inf)),
@@ -361,7 +361,7 @@ class Trainer:
 
 
 Look = Callable[[Trainer, Batch], dict[str, float]]
-"""Called after a step with its batch; what it gives stands in the log's row of that step."""
+"""Look at a trainer after a step, with its batch; what it gives stands in the log's row of that step."""
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

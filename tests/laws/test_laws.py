@@ -81,7 +81,7 @@ def test_1_config_goes_to_json_and_back_unchanged(name, log):
 def test_2_one_small_batch_overfits(recipe):
     if is_told_too_little(recipe):
         pytest.skip("sees too little of a step to tell one from another")
-    if not hasattr(recipe, "core"):  # With smoothed targets no loss comes near nought.
+    if not hasattr(recipe, "core"):  # With smoothed targets no loss comes near zero.
         recipe = replace(recipe, batches=ByLength(batch_size=3), head=replace(recipe.head, smoothing=0.0))
     else:
         recipe = replace(

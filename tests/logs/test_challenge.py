@@ -73,7 +73,7 @@ def test_what_cannot_be_scored_is_named(tmp_path, submission, message):
         score_submission(*files(tmp_path, submission))
 
 
-def test_the_public_mark_is_one_or_nought(tmp_path):
+def test_the_public_mark_is_one_or_zero(tmp_path):
     truth, said = files(tmp_path, HEADER + "0,0\n", "frame_id,steering_angle,public\n0,0,2\n")
     with pytest.raises(UserError, match="frame 0 has public 2"):
         score_submission(truth, said)

@@ -63,7 +63,7 @@ def test_padding_gets_no_attention_whatever_it_holds(kind, lengths, extra):
         torch.testing.assert_close(alone[0], context[part])
 
 
-def test_where_there_is_nothing_to_look_at_the_context_is_nought():
+def test_where_there_is_nothing_to_look_at_the_context_is_zero():
     nothing = Keyed(torch.zeros(2, 0, 3), torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool))
     look = Multiplicative().build(4, 3)
     assert look(torch.randn(2, 1, 4), nothing)[0].tolist() == [[[0.0] * 3]] * 2

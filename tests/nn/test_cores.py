@@ -532,7 +532,7 @@ def test_zoneout_lets_nan_through_as_every_core_does():
 
 
 @pytest.mark.parametrize("spec", CELLS, ids=brief)
-def test_recurrent_weights_start_orthogonal_and_biases_at_nought(spec):
+def test_recurrent_weights_start_orthogonal_and_biases_at_zero(spec):
     core = built(spec)
     for block in core.weight_hh.split(5):
         rows, columns = block.shape

@@ -103,7 +103,7 @@ class Other(LSTMCore):
 
 
 class Begun(LSTMCore):
-    """One whose first state is not nought."""
+    """One whose first state is not zero."""
 
     def initial(self, batch):
         return tuple(t + 0.5 for t in super().initial(batch))

@@ -135,7 +135,7 @@ def test_motion_measures_how_far_a_scene_shifted(shift):
     torch.testing.assert_close(found, torch.full((1, 7, 2), float(shift)), atol=0.2, rtol=0)
 
 
-def test_motion_is_negated_by_a_mirror_and_nought_after_the_black_picture_before_the_first():
+def test_motion_is_negated_by_a_mirror_and_zero_after_the_black_picture_before_the_first():
     line = shifting(3)
     torch.testing.assert_close(Motion().shifts(line.flip(3), 7), -Motion().shifts(line, 7), atol=1e-3, rtol=1e-3)
     encoder = Conv((4,), (3,), (2,), features=5, pixels=Picture(10, 80), motion=Motion()).build((10, 80, 3))
@@ -212,7 +212,7 @@ def test_feedback_tells_the_truth_to_every_other_row_only():
         Network(recipe.encoder, recipe.core, small("digits").head, feedback=True).build((24, 32, 3))
 
 
-def test_the_loss_on_the_rate_is_nought_where_only_the_level_is_wrong():
+def test_the_loss_on_the_rate_is_zero_where_only_the_level_is_wrong():
     plain, rated = (Regression(rate=rate).build(4) for rate in (0.0, 2.0))
     y = torch.randn(3, 7, 1)
     torch.testing.assert_close(rated.loss(y + 0.2, y), plain.loss(y + 0.2, y))

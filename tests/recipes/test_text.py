@@ -123,7 +123,7 @@ def test_what_the_speaker_hears_is_what_the_model_says(core):
         speaker.reset()
 
 
-def test_the_same_seed_writes_the_same_and_temperature_nought_the_likeliest():
+def test_the_same_seed_writes_the_same_and_temperature_zero_the_likeliest():
     speaker = Speaker(model_of())
     a, b, c = (list(speaker.speak("the", 30, Sampling(), seed)) for seed in (1, 1, 2))
     assert a == b != c

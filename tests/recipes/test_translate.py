@@ -233,8 +233,8 @@ def test_several_pairs_of_files_are_one_text(tmp_path):
     ("files", "said"),
     [
         ({"a": "1\n2\n3\n", "b": "1\n2\n"}, "a has 3 lines but .*b has 2"),
-        ({"a": "ok\n", "b": b"ok \xff\n"}, r"b is no UTF-8: byte 3, in line 1, is wrong"),
-        ({"a": b"ok\n\xc3(\n", "b": "1\n2\n"}, r"a is no UTF-8: byte 3, in line 2, is wrong"),
+        ({"a": "ok\n", "b": b"ok \xff\n"}, r"b is not UTF-8: byte 3, in line 1, is wrong"),
+        ({"a": b"ok\n\xc3(\n", "b": "1\n2\n"}, r"a is not UTF-8: byte 3, in line 2, is wrong"),
         ({"a": "\n \n", "b": "1\n2\n"}, "every line is empty on a side"),
         ({"a": "", "b": "1\n"}, "a is empty"),
         ({"a": "1\n", "missing": None}, "there is no file .*missing"),
@@ -409,7 +409,7 @@ def test_attention_is_pictured(place, monkeypatch, capsys, kind, tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        (b"ok\n\xff\n", (), "standard input is no UTF-8: byte 3, in line 2"),
+        (b"ok\n\xff\n", (), "standard input is not UTF-8: byte 3, in line 2"),
         (b"1\n", ("--beam-width", "0"), "--beam-width must be at least 1"),
         (b"1 2\n", ("--attention", "looks.gif"), "written as .html or .png"),
     ],

@@ -111,7 +111,7 @@ def test_columns_can_be_named(tmp_path):
 def test_what_is_named_wrongly_is_explained(tmp_path):
     drive(tmp_path)
     for wrong, why in {
-        "steer=wheels": r"drive\.csv: steer=wheels is no column; there are image, steering, time_s",
+        "steer=wheels": r"drive\.csv: steer=wheels is not a column; there are image, steering, time_s",
         "unit=turns": "unit=turns is none of fraction, rad, deg",
         "sign=up": "sign=up is none of left, right",
         "range_deg=x": "range_deg=x",

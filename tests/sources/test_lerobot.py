@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert files(tmp_path) == before
 
 
-# What can't be gone on with
+# What can't be resumed
 
 
 def test_other_settings_are_refused(tmp_path):

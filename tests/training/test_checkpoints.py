@@ -233,7 +233,7 @@ def config(run) -> dict:
         (lambda c: c | {"raw": [84, 96, 3]}, "doesn't fit"),
         (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Conv"}}}, "core: Conv"),
         (lambda c: c | {"recipe": c["recipe"] | {"encoder": {"kind": "LSTM"}}}, "encoder: LSTM"),
-        (lambda c: c | {"recipe": c["recipe"] | {"head": {"kind": "GRU"}}}, "head: GRU is no head"),
+        (lambda c: c | {"recipe": c["recipe"] | {"head": {"kind": "GRU"}}}, "head: GRU is not one of the heads"),
         (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Split"}}}, "core: Split"),
     ],
 )

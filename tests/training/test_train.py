@@ -174,7 +174,7 @@ def test_one_hard_example_late_in_training_is_no_explosion(tmp_path):
     assert said == []
 
 
-def test_losses_below_nought_are_no_explosion(tmp_path):
+def test_losses_below_zero_are_no_explosion(tmp_path):
     made = trainer(small("steer"), tmp_path, **SHORT)
     made.at.first, made.at.smooth, made.at.step = 1.0, -3.0, 1000
     made._check(-2.0, 1.0)

@@ -21,14 +21,14 @@ from .gated import LSTM
 
 @dataclass(frozen=True)
 class Zoneout(CoreSpec):
-    """While training some units keep the state of the step before, at random (Krueger et al. 2017).
+    """A core of which, while training, random units keep the state of the step before (Krueger et al. 2017).
 
-    Around a core whose output is the first tensor of its state: RNN, GRU, LSTM, MinGRU, MinLSTM, CfC.
+    It is around a core whose output is the first tensor of its state: RNN, GRU, LSTM, MinGRU, MinLSTM, CfC.
     """
 
     core: CoreSpec = LSTM()
     share: tuple[float, ...] = (0.05, 0.5)
-    """Of units kept, for each tensor of the state; of an LSTM: output, cell."""
+    """Share of units kept, for each tensor of the state; of an LSTM: output, cell."""
 
     BOUNDS = {"share": (0, 1)}
 
@@ -103,9 +103,9 @@ class Window(CoreSpec):
     """A core that remembers the last steps only: it runs over them anew, from its first state, at every step."""
 
     core: CoreSpec = LSTM()
-    """What runs over them."""
+    """Core that runs over them."""
     steps: int = 10
-    """How many, the present one among them."""
+    """Steps of the window, the present one among them."""
 
     BOUNDS = {"steps": (1, inf)}
 
@@ -151,13 +151,13 @@ class Stack(CoreSpec):
     """A deep core: each layer with its own weights, on what the one below gives out."""
 
     layers: tuple[CoreSpec, ...] = (LSTM(), LSTM())
-    """The cores, lowest first."""
+    """Cores, lowest first."""
     dropout: float = 0.0
     """Share of values dropped between layers while training."""
     locked: bool = False
-    """The same values at all steps of a window (Gal & Ghahramani 2016)."""
+    """Whether dropout takes the same values at all steps of a window (Gal & Ghahramani 2016)."""
     residual: bool = False
-    """A layer adds to what it is given, where it is as wide (Wu et al. 2016)."""
+    """Whether a layer adds its output to its input, where it is as wide (Wu et al. 2016)."""
 
     BOUNDS = {"dropout": (0, 1)}
 
@@ -205,7 +205,7 @@ class StackCore(Core):
         return [Part(core, own, self.residual and core.features == core.size) for core, own in rows]
 
     def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
-        """Those of all layers: `layer 1 forget`."""
+        """Gates of all layers: `layer 1 forget`."""
         found = enumerate(layer.core.gates(given, layer.state) for layer, given in self.fed(x, state))
         return {f"layer {i + 1} {name}": value for i, gates in found for name, value in gates.items()}
 
@@ -270,7 +270,7 @@ class BidirectionalCore(Core):
         return [Part(self.forwards, state[0]), Part(self.backwards, state[1], backwards=True)]
 
     def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
-        """Those of both directions: `forwards forget`."""
+        """Gates of both directions: `forwards forget`."""
         ahead, back = self.forwards.gates(x, state[0]), self.backwards.gates(x.flip(1), state[1])
         return {f"forwards {name}": value for name, value in ahead.items()} | {
             f"backwards {name}": value.flip(1) for name, value in back.items()

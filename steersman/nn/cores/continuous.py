@@ -24,7 +24,7 @@ class CfC(CoreSpec):
     backbone: int = 128
     """Units of the layer that input and state share."""
     elapsed: bool = False
-    """The last feature of the input is the time since the sample before; otherwise each step takes 1."""
+    """Whether the last feature of the input is the time since the sample before; otherwise each step takes 1."""
 
     BOUNDS = {"hidden": (1, inf), "backbone": (1, inf)}
 

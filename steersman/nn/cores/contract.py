@@ -30,7 +30,7 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
 
 
 def state_tensors(state: State) -> list[Tensor]:
-    """Its tensors in order."""
+    """Tensors of the state in order."""
     return [state] if isinstance(state, Tensor) else [t for part in state for t in state_tensors(part)]
 
 
@@ -54,9 +54,9 @@ class Part(NamedTuple):
     core: "Core"
     state: State
     adds: bool = False
-    """What it is given is added to what it gives out."""
+    """Whether its input is added to its output."""
     backwards: bool = False
-    """It reads from the end."""
+    """Whether it reads from the end."""
 
 
 class Core(nn.Module):
@@ -131,7 +131,7 @@ class Core(nn.Module):
         return {}
 
     def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """Of `memory`, which is kept * memory + written * candidate: what is kept and what is written; None if not so.
+        """Shares kept and written where `memory` is kept * memory + written * candidate; None where it is not.
 
         Gates that say one of the two are named `forget`, `input` or `update`.
         """
@@ -216,7 +216,7 @@ def _rows(state: State) -> Any:
 
 
 _ROWS: WeakKeyDictionary[Core, Any] = WeakKeyDictionary()
-"""By core, for to make a first state at every call would take long beside a step."""
+"""First state's rows by core, for to make a first state at every call would take long beside a step."""
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -240,7 +240,7 @@ def _check_state(state: State, rows: Any, batch: int, dtype: torch.dtype, where:
 
 
 def there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
-    """Which steps are no padding."""
+    """Mask of the steps that are not padding."""
     return (torch.arange(time, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
 
 

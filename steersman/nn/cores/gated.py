@@ -200,11 +200,11 @@ class LSTM(CoreSpec):
     hidden: int = 128
     """Units of the cell."""
     forget_bias: float = 1.0
-    """What the forget gate's bias starts at: above zero it remembers at first (Jozefowicz et al. 2015)."""
+    """First value of the forget gate's bias: above zero it remembers at first (Jozefowicz et al. 2015)."""
     peepholes: bool = False
-    """The gates see the cell (Gers & Schmidhuber 2000)."""
+    """Whether the gates see the cell (Gers & Schmidhuber 2000)."""
     layer_norm: bool = False
-    """Gates and cell are normalised over the units (Ba et al. 2016, equations 20 to 22)."""
+    """Whether gates and cell are normalised over the units (Ba et al. 2016, equations 20 to 22)."""
     projection: int = 0
     """Units of the output, where it is narrower than the cell (Sak et al. 2014); 0: as wide."""
     longest: int = 0

@@ -81,7 +81,7 @@ class MinLSTM(CoreSpec):
     hidden: int = 128
     """Units of the state."""
     forget_bias: float = 1.0
-    """What the forget gate's bias starts at."""
+    """First value of the forget gate's bias."""
 
     BOUNDS = {"hidden": (1, inf)}
 
@@ -112,7 +112,7 @@ class MinLSTMCore(MinCore):
 
 
 def _share(forget: Tensor, take: Tensor) -> Tensor:
-    """f / (f + i) of two sigmoids, without dividing nought by nought."""
+    """f / (f + i) of two sigmoids, without dividing zero by zero."""
     return torch.sigmoid(F.softplus(-take) - F.softplus(-forget))
 
 

@@ -206,14 +206,14 @@ def rotate(
 
 
 Tensors = Sequence[Any]
-"""Tensors, and None where there is none."""
+"""Tensors; None where there is none."""
 
 
 class _Operation(ABC):
     """A kernel, its way back, and the same in PyTorch; each is given the tensors that it was called with."""
 
     keeps_output = True
-    """The way back needs the outputs."""
+    """Whether the way back needs the outputs."""
 
     @abstractmethod
     def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
@@ -280,12 +280,12 @@ def _rows(array: Any) -> Any:
 
 
 def _scratch(*shape: int) -> Tensor:
-    """In memory that the kernels keep for the next call once the tensor is gone."""
+    """A tensor in memory that the kernels keep for the next call once the tensor is gone."""
     return torch.from_numpy(native.scratch(shape))
 
 
 def _memory(trains: bool, x: Tensor, numbers: int) -> Any:
-    """For what each step keeps for the way back, where there will be one."""
+    """Memory for what each step keeps for the way back, where there will be one."""
     return native.scratch((*x.shape[:2], numbers)) if trains else None
 
 
@@ -294,7 +294,7 @@ def _empty_like(t: Tensor, needed: bool = True) -> Any:
 
 
 def _zeros_like(*tensors: Tensor | None) -> list[Any]:
-    """Where the kernels add up gradients."""
+    """Zeros to which the kernels add gradients."""
     return [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in tensors]
 
 

@@ -81,7 +81,7 @@ def min_gru(gate: Tensor, candidate: Tensor, h: Tensor, lengths: Tensor) -> tupl
 
 
 def positive(x: Tensor) -> Tensor:
-    """g of Feng et al. 2024: x + 1/2 above nought, sigmoid(x) below, so that its logarithm exists."""
+    """g of Feng et al. 2024: x + 1/2 above zero, sigmoid(x) below, so that its logarithm exists."""
     return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
 
 
