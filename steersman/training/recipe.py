@@ -118,7 +118,7 @@ class StepRecipe(Recipe):
     @property
     def named(self) -> Joined | None:
         """The encoder of several inputs by name; None where there is one, without a name."""
-        # What is no encoder is refused when the model is built.
+        # What is not an encoder is refused when the model is built.
         return self.encoder.named(self.inputs) if isinstance(self.encoder, EncoderSpec) else None
 
     def build(self, raw: Shapes) -> Model:
