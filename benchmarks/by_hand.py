@@ -45,8 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="steer")
     parser.add_argument("--speed", type=float, default=25.0, help="metres a second that the person keeps to")
-    parser.add_argument("--seed", type=int, default=300_000, help="of the track that the person drives")
-    parser.add_argument("--tracks", type=int, default=5, help="that the model drives before and after")
+    parser.add_argument("--seed", type=int, default=300_000, help="seed of the track that the person drives")
+    parser.add_argument("--tracks", type=int, default=5, help="tracks that the model drives before and after")
     options = parser.parse_args()
     torch.set_num_threads(1)
     run, cpu = Run.open(find(options.run)), []

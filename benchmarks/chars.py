@@ -111,7 +111,7 @@ def transformer_nats(model: Transformer, text: Tensor, block: int) -> float:
 
 
 def protocols(model: Model, codes: np.ndarray) -> dict[str, float]:
-    """Of a run of ours, on a text."""
+    """Scores of a run of ours, on a text."""
     model.eval()
     return {"carried": nats_in_blocks(model, codes, len(codes) - 1)} | {
         f"blocks of {block}": nats_in_blocks(model, codes, block) for block in BLOCKS

@@ -31,7 +31,7 @@ def without(base: Steering, *kinds: type) -> Steering:
 
 
 def variants(base: Steering) -> dict[str, Steering]:
-    """By name; each differs from the first in one thing."""
+    """Recipes by name; each differs from the first in one thing."""
     return {
         "as it is": base,
         "not mirrored": without(base, Mirror),
@@ -63,7 +63,7 @@ def error(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", nargs="+", required=True, help="recordings to train on")
-    parser.add_argument("--steps", type=int, default=240, help="of each training")
+    parser.add_argument("--steps", type=int, default=240, help="steps of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", default="", help="variants with this in their name")

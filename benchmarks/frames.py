@@ -22,7 +22,7 @@ from steersman.errors import exit_with_message
 from steersman.nn.pictures import Picture
 
 SIZE = (160, 120)
-"""Of the pictures of a donkeycar."""
+"""Width and height of a donkeycar's pictures."""
 
 
 def road(rng: np.random.Generator) -> Image.Image:

@@ -82,8 +82,8 @@ def killed(what: str, command: str, below: Path, whole: Path, life_s: float, kil
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="of recording, and as many of training")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=20, help="kills of recording, and as many of training")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     options = parser.parse_args()
     random.seed(options.seed)
     say("work", "after", "was there", "outcome")

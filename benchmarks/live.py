@@ -42,10 +42,10 @@ from steersman.live.pictures import png
 from steersman.worlds import CarRacing
 
 STEPS = 150
-"""Of a drive, which is streamed over and over."""
+"""Steps of a drive, which is streamed over and over."""
 AGREES = 1e-4
 LATE_MS = 50
-"""Of a round trip, at the 99th percentile."""
+"""Milliseconds of a round trip, at the 99th percentile."""
 
 
 class Served:
@@ -106,7 +106,7 @@ def drives(number: int, steps: int = STEPS) -> tuple[list[tuple[list[bytes], lis
 
 
 def added(frames: int) -> None:
-    """In turn: a step in process, the same picture through the server."""
+    """What a server adds: in turn a step in process, and the same picture through the server."""
     ((pictures, _),), _ = drives(1)
     from steersman.live.pictures import decode
 
@@ -357,7 +357,7 @@ async def hostile(server: Served, messages: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("added", "same", "sessions", "hostile"))
-    parser.add_argument("run", nargs="?", default="", help="of `same`: a run of pictures")
+    parser.add_argument("run", nargs="?", default="", help="run of pictures, for `same`")
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--rate", type=float, default=20.0)

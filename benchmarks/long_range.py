@@ -38,13 +38,13 @@ class Task:
     outputs: int
     """1: a number; more: a class."""
     batch: Callable[[int, np.random.Generator, bool], Batch]
-    """So many rows, drawn anew; of the test where the last argument is True."""
+    """Batch of so many rows, drawn anew; of the test where the last argument is True."""
     guess: float
     """The score of guessing."""
     longest: int
     """Steps a core has to remember."""
     steps: int
-    """Of training."""
+    """Steps of training."""
     hidden: int = 64
     rows: int = 32
 
@@ -121,7 +121,7 @@ def orthogonal_rnn(task: Task) -> Core:
 
 KINDS = {"LSTM": lstm, "tanh RNN": rnn, "tanh RNN, orthogonal": orthogonal_rnn}
 RATES = {lstm: (1e-2,), rnn: (3e-4, 1e-3, 3e-3), orthogonal_rnn: (3e-4, 1e-3, 3e-3)}
-"""Of Adam."""
+"""Learning rates of Adam."""
 Kind = Callable[[Task], Core]
 
 

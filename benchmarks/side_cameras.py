@@ -79,9 +79,9 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=15, help="drives to train on")
     parser.add_argument("--beside", type=float, default=2.0, help="metres from the middle camera to the others")
     parser.add_argument("--shifts", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.4], help="0: the middle alone")
-    parser.add_argument("--steps", type=int, default=600, help="of each training")
+    parser.add_argument("--steps", type=int, default=600, help="steps of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--tracks", type=int, default=10, help="driven for a score")
+    parser.add_argument("--tracks", type=int, default=10, help="tracks driven for a score")
     parser.add_argument("--folder", type=Path, default=Path("runs/side-cameras"), help="a new one, for drives and runs")
     options = parser.parse_args()
     if options.folder.exists():

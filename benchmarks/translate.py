@@ -32,7 +32,7 @@ def pairs(data) -> list[tuple[str, str]]:
 
 
 def variants(base: SequenceToSequence) -> dict[str, SequenceToSequence]:
-    """By name; each differs from the first in one thing."""
+    """Recipes by name; each differs from the first in one thing."""
     decoder, encoder = base.decoder, base.encoder
     return {
         "attention, both ways, subwords": base,
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", required=True, help="training texts, source before target")
     parser.add_argument("--test", nargs=2, required=True, help="texts to score on")
-    parser.add_argument("--steps", type=int, default=1200, help="of each training")
+    parser.add_argument("--steps", type=int, default=1200, help="steps of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", default="", help="variants with this in their name")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="the same in all rows")

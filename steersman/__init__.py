@@ -48,7 +48,7 @@ _ROOMS = {
     "load": "training.run",
     "read": "sources",
 }
-"""Where each name stands; its module is imported when it is first asked for."""
+"""The module of each name; its module is imported when it is first asked for."""
 
 
 def __getattr__(name: str) -> Any:

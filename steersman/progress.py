@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Watch(Protocol):
-    """Called with what is being done, how much of it is done, how much there is, and perhaps a note."""
+    """A function called with what is being done, how much of it is done, how much there is, and perhaps a note."""
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None: ...
 

@@ -335,7 +335,7 @@ def test_ctrl_c_leaves_a_run_to_go_on_with_and_says_how(place, steersman):
     code, _, err = finished(running)
     assert code == 130
     assert "Traceback" not in err
-    said = re.search(r"stopped at step (\d+) of 90; go on with: steersman (.*)", err)
+    said = re.search(r"stopped at step (\d+) of 90; resume with: steersman (.*)", err)
     assert said, err
     assert 10 <= int(said[1]) < 90
     assert steersman(said[2])[0] == 0
@@ -414,7 +414,7 @@ def test_ctrl_c_while_recording_says_how_to_go_on(tmp_path, moment):
     code, _, err = finished(running)
     assert code == 130
     assert "Traceback" not in err
-    assert f"go on with: steersman {line} --workers 2" in err
+    assert f"resume with: steersman {line} --workers 2" in err
 
 
 def test_processes_of_torchrun_share_one_run(tmp_path):

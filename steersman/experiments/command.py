@@ -21,20 +21,20 @@ from .quickstart import Quickstart
 
 @dataclass(frozen=True)
 class Compare:
-    """Trains recipes on one split and prints their scores side by side; goes on where it was stopped."""
+    """Trains recipes on one split and prints their scores side by side; resumes where it was stopped."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
-    """Names, or patterns such as 'steer-*'."""
+    """Names of recipes, or patterns such as 'steer-*'."""
     data: tuple[str, ...] = ()
     """Data that all of them learn from; none: the recipes' own source."""
     seeds: int = 3
     """Trainings of each recipe, with the seeds from 0 on."""
     steps: int = 0
-    """Of each training; 0: as each recipe has it."""
+    """Steps of each training; 0: as each recipe has it."""
     minutes: float = 0.0
     """CPU minutes of each training, instead of steps."""
     folder: str = ""
-    """Where the runs and the table go; empty: below `runs`, named after the data."""
+    """Folder of the runs and the table; empty: below `runs`, named after the data."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -46,7 +46,7 @@ class BenchCores:
     only: str = ""
     """Rows with this text in what they measure, their shape or their peer; empty: all."""
     quick: bool = False
-    """Fewer repeats: a first look, with more spread."""
+    """Repeat less: a first look, with more spread."""
     json: bool = False
     """Print one JSON list of rows and nothing else."""
 
@@ -68,7 +68,7 @@ def compare(arguments: list[str]) -> None:
             found = comparison.go(say, watch)
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(["steersman", "compare", *arguments])
-        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: {again}") from None
+        raise Interrupted(f"{str(stop) or 'stopped'}; resume with: {again}") from None
     if options.json:
         print(json.dumps(found))
     elif found["recipes"]:
@@ -87,7 +87,7 @@ def quickstart(arguments: list[str]) -> None:
             table, places = options.go(say, watch)
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(["steersman", "quickstart", *arguments])
-        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: {again}") from None
+        raise Interrupted(f"{str(stop) or 'stopped'}; resume with: {again}") from None
     OUT.print(table)
     for what, where in places.items():
         OUT.print(f"{what}: {where}")

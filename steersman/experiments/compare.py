@@ -34,7 +34,7 @@ Make = Callable[[Sequence[Record]], Recipe]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which recipes are compared, on what, how often and how long."""
+    """A comparison: which recipes, on what data, how often and how long."""
 
     recipes: Mapping[str, Recipe]
     data: tuple[str, ...]
@@ -45,7 +45,7 @@ class Comparison:
     minutes: float = 0.0
     """CPU minutes of each training's steps; 0: as many steps as said."""
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
-    """What was read of the data, by recipe."""
+    """Records that were read of the data, by recipe."""
     failed: dict[str, str] = field(default_factory=dict)
 
     def go(self, say: Callable[[str], None], watch: Watch = silent) -> dict[str, Any]:

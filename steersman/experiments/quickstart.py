@@ -38,7 +38,7 @@ class Quickstart(Spec):
     """Records drives of the expert, trains a driver with a memory and one without, and lets both drive."""
 
     folder: str = "runs/quickstart"
-    """Where all of it goes; one cut short is gone on with."""
+    """Folder of all results; one cut short is resumed."""
     episodes: int = 60
     """Drives to record."""
     steps: int = 3500
@@ -46,7 +46,7 @@ class Quickstart(Spec):
     tracks: int = 10
     """New tracks to drive."""
     seed: int = 2000
-    """Of the first of them."""
+    """Seed of the first track; the rest count up from it."""
 
     BOUNDS = {"episodes": (3, math.inf), "steps": (1, math.inf), "tracks": (1, math.inf), "seed": (0, math.inf)}
 

@@ -76,12 +76,12 @@ class Wire:
     name: str
     inputs: list["Wire"] = field(default_factory=list)
     at: int = 0
-    """Where it stands in the formula."""
+    """Place in the formula."""
     tensor: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     value: float = 0.0
     gradient: float = 0.0
     back: list[float] = field(default_factory=list)
-    """What it gives back to each of its inputs."""
+    """Gradient that it gives back to each of its inputs."""
 
 
 @dataclass
@@ -263,7 +263,7 @@ class _Parser:
 
 
 def values(given: Sequence[str]) -> dict[str, float]:
-    """Of arguments such as `x=-2`. UserError where one is not of that form."""
+    """Numbers by name from arguments such as `x=-2`. UserError where one is not of that form."""
     found: dict[str, float] = {}
     for one in given:
         name, _, number = one.partition("=")

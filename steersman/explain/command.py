@@ -23,12 +23,12 @@ class Explain:
     """A formula, and a number for each of its names: steersman explain "(x + y) * z" x=-2 y=5 z=-4."""
 
     formula: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMULA")]
-    """Of + - * / ^, brackets, max, min, exp, log, sigmoid, tanh, relu, power. Statements are divided by `;`, and
-    `name = ...` names a wire; the sum of those without a name is differentiated."""
+    """Formula of + - * / ^, brackets, max, min, exp, log, sigmoid, tanh, relu, power. Statements are divided by `;`,
+    and `name = ...` names a wire; the sum of those without a name is differentiated."""
     given: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME=NUMBER")] = ()
     """A number for each name."""
     out: str = ""
-    """Draws the circuit into OUT.svg and OUT.png."""
+    """Files of the circuit's picture: OUT.svg and OUT.png; empty: none."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -40,15 +40,15 @@ class ExplainRun:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run, or the name of a model that ships with the package."""
     sample: int = 0
-    """Which of the run's test records, or of --data."""
+    """Index of the record among the run's test records, or those of --data; 0: the first."""
     data: tuple[str, ...] = ()
     """Recordings to take the record from instead."""
     at: int = -1
     """The step whose prediction is explained; -1: an early one of a long record, the last of a short one."""
     steps: int = 0
-    """Steps shown up to it; 0: 8 unrolled, 60 of gates, 24 of saliency."""
+    """Steps shown, up to that one; 0: 8 unrolled, 60 of gates, 24 of saliency."""
     saliency: bool = False
-    """Integrated gradients instead: which inputs moved the prediction; of a drive also an mp4."""
+    """Show integrated gradients instead: which inputs moved the prediction; for a drive also an mp4."""
     out: str = ""
     """Folder of the pictures; empty: below `explain`, named after the run."""
 
@@ -66,9 +66,9 @@ class ExplainGallery:
     """Draws every kind of picture, with the driver that ships with the package on a drive that is recorded for it."""
 
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Where they go."""
+    """Folder of the pictures."""
     text: str = ""
-    """A run of a model of text to picture, too."""
+    """Run of a text model that is pictured, too; empty: none."""
 
 
 def explain(arguments: list[str]) -> None:

@@ -34,9 +34,9 @@ STANDALONE: dict[Any, Any] = {name: _FIXED.get(value, value) for name, value in 
     "legend.fontsize": 10.5,
 }
 SHARE = LinearSegmentedColormap.from_list("share", [PAPER, MODEL, "#062a5c"])
-"""From nothing to all."""
+"""Colours of a share, from nothing to all."""
 SIGNED = LinearSegmentedColormap.from_list("signed", [TRUTH, PAPER, MODEL])
-"""Below and above nought."""
+"""Colours of a signed number, below and above zero."""
 
 
 def picture(path: Path, paint: Callable[[Figure], None], caption: str, height: int) -> Path:

@@ -36,7 +36,7 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """By how much the attributions miss the difference that they should sum to."""
+        """The amount by which the attributions miss the difference that they should sum to."""
         return float(self.values.sum()) - (self.prediction - self.plain)
 
     @property
@@ -45,7 +45,7 @@ class Attribution:
 
 
 def integrated_gradients(function: Callable[[Tensor], Tensor], x: Tensor, plain: Tensor, points: int) -> Attribution:
-    """Of `function` (batch time ...) -> (batch), along the straight line from `plain` to `x` (time ...).
+    """Attribution of `function` (batch time ...) -> (batch), on the straight line from `plain` to `x` (time ...).
 
     By Gauss and Legendre's rule (Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks").
     """
@@ -71,7 +71,7 @@ class Window:
     function: Callable[[Tensor], Tensor]
     steps: range
     answer: str
-    """What the prediction is of."""
+    """Name of what is predicted."""
 
 
 def window(sample: Sample, at: int, steps: int, states: State | None = None) -> Window:
@@ -104,7 +104,7 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
 
 @torch.no_grad()
 def read_on(sample: Sample, start: int, stop: int, state: State) -> State:
-    """Of encoder and core, from before one step to before another; a core that is not causal begins there anew."""
+    """The state of encoder and core, read on to before `stop`; a core that is not causal begins there anew."""
     for first in range(start, stop if sample.model.causal else start, 64):
         _, state = sample.model.run(sample.x(first, min(stop, first + 64)), state)
     return state
@@ -126,7 +126,7 @@ MOST_POINTS, WANTED_GAP = 1024, 0.01
 
 
 def attributed(part: Window, points: int = 32) -> tuple[Attribution, int]:
-    """With as many points as it takes; how many that were."""
+    """The attribution with as many points as it takes, and how many those were."""
     while True:
         found = integrated_gradients(part.function, part.x, part.plain, points)
         if abs(found.gap) <= WANTED_GAP * abs(found.prediction - found.plain) or points >= MOST_POINTS:

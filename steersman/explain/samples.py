@@ -22,7 +22,7 @@ class Sample:
     """A test record of a run, or a record of other data."""
 
     name: str
-    """Of the run."""
+    """Name of the run."""
     model: Model
     record: Record
     inputs: str

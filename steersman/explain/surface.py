@@ -155,7 +155,7 @@ def curvatures(loss: Callable[[Tensor, Tensor], Tensor], at: tuple[float, float]
 
 
 def draw_saddle(path: Path) -> Path:
-    """Two weights of a real network, a saddle at nought, and how four optimisers leave it."""
+    """Two weights of a real network, a saddle at zero, and how four optimisers leave it."""
     walks = saddle_walks()
     ends = np.linspace(-1.6, 1.6, 200)
     error = on_grid(two_weights, ends, ends)
@@ -177,7 +177,7 @@ def draw_saddle(path: Path) -> Path:
     low, high = curvatures(two_weights, (0.0, 0.0))
     caption = (
         "A network of two layers of one linear unit each, y = u v x, learns y = x. At u = v = 0 the "
-        "gradient is nought, yet it is "
+        "gradient is zero, yet it is "
         f"no minimum: the curvature there is {low:+.2f} one way and {high:+.2f} the other. From "
         f"{SADDLE_START} all are drawn to "
         "the saddle first; the flat stretch of a curve is the time spent near it, where the loss does "
@@ -188,7 +188,7 @@ def draw_saddle(path: Path) -> Path:
 
 
 def _left(one: Walk) -> str:
-    """When the error fell below a tenth of its value at the saddle."""
+    """A note on when the error fell below a tenth of its value at the saddle."""
     below = np.flatnonzero(one.loss < 0.1 * float(two_weights(torch.zeros(()).double(), torch.zeros(()).double())))
     return f"away after {below[0]} steps" if len(below) else f"not away after {len(one.loss) - 1}"
 
@@ -199,14 +199,13 @@ RATES, RELU_STEPS, RELU_UNITS = (0.1, 1.0, 3.0), 300, 64
 
 @dataclass(frozen=True)
 class Dying:
-    """A training with one rate: at each step the share of hidden units that fire for no digit at "
-    "all, and the loss."""
+    """A training with one rate: at each step the share of hidden units that fire for no digit at all, and the loss."""
 
     rate: float
     dead: np.ndarray
     loss: np.ndarray
     accuracy: float
-    """On the digits it learned from, at the end."""
+    """Accuracy on the digits it learned from, at the end."""
 
 
 def train_relu(rate: float, steps: int = RELU_STEPS, seed: int = 0) -> Dying:
@@ -263,9 +262,9 @@ def draw_relu(path: Path) -> Path:
     caption = (
         f"Three trainings of one network (two layers of {RELU_UNITS} rectified units) on handwritten "
         f"digits, alike but for the rate. "
-        "A step that is too long can push a unit's bias so low that no input lifts it over nought; "
+        "A step that is too long can push a unit's bias so low that no input lifts it over zero; "
         "from then on its gradient "
-        f"is nought, too, and it comes back only if the layer below moves. With rate {worst.rate:g} "
+        f"is zero, too, and it comes back only if the layer below moves. With rate {worst.rate:g} "
         f"{worst.dead[-1]:.0%} of the units end dead. "
         "What to see: the share rises by leaps and hardly ever falls."
     )

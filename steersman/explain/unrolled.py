@@ -24,15 +24,15 @@ Kind = Literal["in", "time", "out", "skip"]
 
 @dataclass(frozen=True)
 class Edge:
-    """Of a value on its way into a cell, or out to the head: the norm of the loss's gradient there."""
+    """A value's way into a cell, or out to the head, with the norm of the loss's gradient there."""
 
     kind: Kind
     layer: int
-    """Counted over the rows of the picture: a bidirectional layer has two."""
+    """Row of the picture: a bidirectional layer has two."""
     step: int
     """The step it leads into."""
     part: int
-    """Of the state: an LSTM has h and c."""
+    """Part of the state: an LSTM has h and c."""
     gradient: float
 
 
@@ -56,7 +56,7 @@ class Unrolled:
     """The step whose loss is sent back."""
     loss: float
     raw: Tensor
-    """What the head said at that step."""
+    """The head's output at that step."""
 
     def through_time(self, step: int) -> float:
         """What reaches all states on their way into a step."""
@@ -115,7 +115,7 @@ def unroll_sample(sample: Sample, at: int, steps: int) -> tuple[Unrolled, range]
 
 COLOURS = (MODEL, THIRD, FOURTH, TRUTH)
 HALF_WIDTH, HALF_HEIGHT = 0.17, 0.19
-"""Of a cell, in steps and rows."""
+"""Half of a cell's size, in steps and rows."""
 
 
 def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path, Unrolled]:

@@ -19,11 +19,11 @@ class Export:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run, or the name of a model that ships with the package."""
     out: str = ""
-    """Folder to write; an export that is there is replaced. Empty: `export` in the run's folder."""
+    """Folder to write; an export that exists is replaced. Empty: `export` in the run's folder."""
     data: tuple[str, ...] = ()
     """Recordings to check, calibrate and score on instead of the run's own."""
     int8: bool = False
-    """Also a file in int8, calibrated on training records, with what it loses on held-out ones."""
+    """Also write a file in int8, calibrated on training records, with what it loses on held-out ones."""
 
 
 def export_run(arguments: list[str]) -> None:

@@ -25,19 +25,19 @@ from .quantise import _quantised
 from .runtime import BATCHES, MODEL, QUANTISED, RUNNER, TOLERANCE, Carried, raw_steps, runtime, session
 
 FORMAT = 1
-"""Of the metadata in the file."""
+"""Version of the metadata in the file."""
 
 
 @dataclass(frozen=True)
 class Exported:
     folder: Path
     disagreement: float
-    """The greatest in any number over the steps it was checked on, as a share of the number where that exceeds 1."""
+    """The greatest difference in any number over the steps checked, as a share of the number where that exceeds 1."""
     error: float | None = None
-    """In float32 on held-out records; None without int8."""
+    """Error in float32 on held-out records; None without int8."""
     int8_error: float | None = None
     measure: str = ""
-    """What that error is."""
+    """Name of that error's measure."""
     floats: tuple[str, ...] = ()
     """The parts that stayed in float32."""
 
@@ -50,7 +50,7 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
     """
     runtime()
     if folder.exists() and not (folder / MODEL).is_file():
-        raise UserError(f"{folder} is there already and is no export; name another folder with --out")
+        raise UserError(f"{folder} exists already and is not an export; name another folder with --out")
     model = run.model()
     check_steps(model)
     records = divided(run, data, watch)
@@ -111,7 +111,7 @@ UNITS = {
 
 
 def unit(name: str) -> str:
-    """Of a stream, as its name tells."""
+    """The unit of a stream, as its name tells."""
     if name.endswith("steer"):
         return "fraction of full lock from -1 to 1, positive to the left"
     return next((what for ending, what in UNITS.items() if name.endswith(ending)), "as in the data")

@@ -73,7 +73,7 @@ def quantise(made: bytes, run: Run, model: Model, records: Sequence[Record], flo
             per_channel=True, activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
         )  # fmt: skip
         small = onnx.load(file)
-    del small.metadata_props[:]  # The quantiser adds a line of its own, which is no JSON.
+    del small.metadata_props[:]  # The quantiser adds a line of its own, which is not JSON.
     small.metadata_props.extend(whole.metadata_props)
     return small.SerializeToString()
 

@@ -61,7 +61,7 @@ class Session:
 
     @property
     def state(self) -> list[np.ndarray]:
-        """To be kept and put back: of this model, or of one of the same form with other weights."""
+        """State to keep and put back: this model's, or that of one of the same form with other weights."""
         return [array.copy() for array in self._states[self._now]]
 
     @state.setter

@@ -31,16 +31,16 @@ def listed(items: Schema, length: int | None = None) -> Schema:
 
 
 RANGES: Schema = {"type": "object", "additionalProperties": listed(NUMBER, 2)}
-"""From where to where, by name."""
+"""Lowest and highest value, by name."""
 
 
 def maybe(schema: Schema) -> Schema:
-    """Or null."""
+    """The schema, or null."""
     return schema | {"type": [schema["type"], "null"]}
 
 
 def old(schema: Schema) -> Schema:
-    """As the first protocol had it: kept for its clients."""
+    """A schema of the first protocol: kept for its clients."""
     return schema | {"deprecated": True}
 
 
@@ -65,7 +65,7 @@ FAULT = record(error=TEXT, do=TEXT)
 GOODBYE = record(why=TEXT)
 PREDICTION = record(n=COUNT, prediction=NAMED, latency_ms=NUMBER, dropped=COUNT)
 PROTOCOL = 2
-"""Of the page's socket. The first named a car's controls and facts; what it had is still sent and taken."""
+"""Version of the page's socket. The first named a car's controls and facts; what it had is still sent and taken."""
 FIRST: dict[str, Any] = {"speed_mps": None, "score": None, "lap": False}
 """Facts that stood in a moment by themselves in the first protocol, with what stands there where there is none."""
 
@@ -151,7 +151,7 @@ FROM_STEP = {
 MOST_TEXT = 10_000
 """Characters of a text that something is to be said about, whatever the limit is set to."""
 MOST_WEIGHTS = 10_000
-"""Of attention; where there are more the picture of it is left out."""
+"""Weights of attention; where there are more the picture of it is left out."""
 LONG: Schema = {"type": "string", "maxLength": MOST_TEXT}
 TO_SAY = record(text=LONG)
 """What `/api/say` takes."""
@@ -271,7 +271,7 @@ class Operation:
     name: str
     about: str
     answer: Schema | str
-    """Of JSON its schema, else the type of what comes."""
+    """Schema of the JSON, else the type of what comes."""
     body: Mapping[str, Schema] = field(default_factory=dict)
     """What it takes: schemas by the type of what is sent."""
 

@@ -17,7 +17,7 @@ from ..errors import UserError
 
 SCHEMES = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
 CLOSED_S = 2.0
-"""In which a server has to answer a goodbye."""
+"""Seconds in which a server has to answer a goodbye."""
 
 
 class Client:
@@ -33,7 +33,9 @@ class Client:
         parts = urlsplit(address)
         scheme = SCHEMES.get(parts.scheme)
         if scheme is None or not parts.netloc:
-            raise UserError(f"{parts.scheme}://{parts.netloc} is no address of a live server; give http://HOST:PORT")
+            raise UserError(
+                f"{parts.scheme}://{parts.netloc} is not the address of a live server; give http://HOST:PORT"
+            )
         token = token or parse_qs(parts.query).get("token", [""])[0]
         self._timeout_s, self._open = timeout_s, ExitStack()
         try:
@@ -103,7 +105,7 @@ class Client:
 
 
 def _json(body: bytes | bytearray) -> dict[str, Any]:
-    """Of a refusal; empty where it comes from something else on the way."""
+    """The JSON of a refusal; empty where it comes from something else on the way."""
     try:
         found = json.loads(body or b"{}")
     except ValueError:

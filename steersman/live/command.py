@@ -29,13 +29,13 @@ class Serve:
     host: str = "127.0.0.1"
     """Address to listen on; any but this machine's own lets others in who know the token."""
     port: int = 8765
-    """0: any that is free."""
+    """Port to listen on; 0: any that is free."""
     origin: tuple[str, ...] = ()
-    """Addresses by which it is reached through a proxy or a tunnel, such as https://car.example."""
+    """Addresses by which the server is reached through a proxy or a tunnel, such as https://car.example."""
     open: bool = True
     """Open the page in a browser."""
     recordings: str = ""
-    """Where a person's drives in the simulator are kept; empty: below `drives`, named after the simulator."""
+    """Folder of a person's drives in the simulator; empty: below `drives`, named after the simulator."""
     limits: Limits = Limits()
 
 

@@ -30,7 +30,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Of every answer: nothing is loaded from elsewhere, nobody frames the page, its address leaks nowhere."""
+"""Headers of every answer: nothing is loaded from elsewhere, nobody frames the page, its address leaks nowhere."""
 
 
 def origin(address: str) -> str:
@@ -41,7 +41,7 @@ def origin(address: str) -> str:
     except ValueError:
         parts, port = urlsplit(""), None
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
-        raise UserError(f"{address!r} is no origin; give what browsers open, such as https://car.example:8443")
+        raise UserError(f"{address!r} is not an origin; give what browsers open, such as https://car.example:8443")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, PORTS[parts.scheme]) else "")
 
@@ -54,7 +54,7 @@ class Guard:
     port: int
     token: str
     origins: tuple[str, ...] = ()
-    """By which it is also reached, through a proxy or a tunnel; as `origin` gives them."""
+    """Addresses by which it is also reached, through a proxy or a tunnel; as `origin` gives them."""
     _tickets: set[str] = field(default_factory=set)
 
     @property

@@ -12,9 +12,9 @@ from ..nn.model import Model
 from ..nn.pictures import PictureEncoder
 
 MOST_UNITS = 64
-"""Shown of a layer, evenly chosen."""
+"""Units shown of a layer, evenly chosen."""
 POINTS = 4
-"""Of the path from a picture that says nothing to the one that is seen."""
+"""Points of the path from a picture that says nothing to the one that is seen."""
 
 
 class Insight:
@@ -45,7 +45,7 @@ class Step:
         self._state: State = map_state(lambda _: torch.from_numpy(next(arrays)), self._model.initial(1))
 
     def gates(self) -> list[list[list[float]]]:
-        """By layer and gate, a number from 0 to 1 a unit."""
+        """Gates by layer and name, a number from 0 to 1 a unit."""
         return [
             [np.round(belt.gates[name][0, _chosen(belt)], 2).tolist() for name in _names(belt)] for belt in self.belts
         ]
@@ -78,7 +78,7 @@ class Step:
         return self._whole((np.clip(moved / high, 0, 1) ** 0.7 * 255).astype(np.uint8))
 
     def _whole(self, seen: np.ndarray) -> np.ndarray:
-        """With what was cut away of the picture above and below, where nothing was looked at."""
+        """The whole picture, with what was cut away above and below, where nothing was looked at."""
         pixels = self._model.encoder.spec.pixels  # pyright: ignore[reportAttributeAccessIssue]
         top, bottom = getattr(pixels, "top", 0.0), getattr(pixels, "bottom", 0.0)
         rows = len(seen) / (1 - top - bottom)

@@ -19,9 +19,9 @@ from ..sources.lerobot import Kind
 
 SUFFIX = ".journal"
 FRAME = struct.Struct("<II")
-"""Before each payload: how many bytes it has, and their CRC-32."""
+"""Header of each payload: how many bytes it has, and their CRC-32."""
 LEVEL = 1
-"""Of zlib: a picture of the simulator shrinks to a tenth, in a third of a millisecond."""
+"""Level of zlib: a picture of the simulator shrinks to a tenth, in a third of a millisecond."""
 
 
 class Journal:
@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], int]:
     try:
         kinds = _kinds(json.loads(first or b""))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is no journal of a drive, or damaged from its beginning; move it away") from error
+        raise UserError(f"{path} is not a journal of a drive, or damaged from its beginning; move it away") from error
     widths = [dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values()]
     rows: list[bytes] = []
     while True:

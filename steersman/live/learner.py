@@ -34,9 +34,9 @@ from .limits import Refused
 from .recorder import Tell
 
 TOLD_S = 0.5
-"""Between two words of how far the training is."""
+"""Seconds between two words of how far the training is."""
 ENDED_S = 5.0
-"""In which a process that learns has to end once it was asked to; then it is killed."""
+"""Seconds in which a process that learns has to end once it was asked to; then it is killed."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Learning(Spec):
     """How a run is trained on with a person's drives: beside all that it learned from, so that it forgets nothing."""
 
     steps: int = 300
-    """Updates."""
+    """Updates of the weights."""
     rate: float = 0.25
-    """Of the recipe's own learning rate."""
+    """Factor on the recipe's own learning rate."""
     share: float = 0.25
-    """Of the steps that are learned from, how many are to be the person's."""
+    """Share of the steps learned from that are to be the person's."""
     most: int = 10
-    """How often a person's step may come for each time that one of the others does; few of them get a smaller share."""
+    """Most times that a person's step comes for each time that another does; few of them get a smaller share."""
     nice: int = 10
     """How far the process stands back behind others, up to 19."""
 

@@ -21,35 +21,35 @@ class Refused(Exception):
 
 
 def finite(prediction: Mapping[str, float]) -> None:
-    """Refused where a model says what is no number, as one does whose training failed; JSON has no word for it."""
+    """Refused where a model says what is not a number, as one does whose training failed; JSON has no word for it."""
     if wrong := [name for name, value in prediction.items() if not isfinite(value)]:
-        raise Refused(f"the model's {wrong[0]} is no finite number", "look at its training, or begin anew", 500)
+        raise Refused(f"the model's {wrong[0]} is not a finite number", "look at its training, or begin anew", 500)
 
 
 @dataclass(frozen=True)
 class Limits(Spec):
-    """Of a live server; who goes over one is told which."""
+    """Limits of a live server; who goes over one is told which."""
 
     sessions: int = 64
-    """Sequences of other programs at once."""
+    """Sequences of other programs open at once."""
     viewers: int = 16
     """Pages that watch at once."""
     connections: int = 256
     """Connections at once, whatever they are for."""
     frame_bytes: int = 4 * 2**20
-    """Of one message or body."""
+    """Bytes of one message or body."""
     pixels: int = 2**22
-    """Of one picture, read in its header before it is decoded."""
+    """Pixels of one picture, read in its header before it is decoded."""
     rate_hz: float = 200.0
     """Messages a second of one session or page, in the mean over a second or two; on a WebSocket more of them wait."""
     characters: int = 2000
-    """Of a text that something is to be said about."""
+    """Characters of a text that something is to be said about."""
     say_s: float = 20.0
-    """In which that has to be said."""
+    """Seconds in which that has to be said."""
     idle_s: float = 120.0
-    """Without a step, after which a session is dropped."""
+    """Seconds without a step after which a session is dropped."""
     arrival_s: float = 10.0
-    """In which the head of a request has to be there, and after that its body."""
+    """Seconds in which the head of a request has to be there, and after that its body."""
 
     BOUNDS = {
         **dict.fromkeys(("sessions", "viewers", "connections", "frame_bytes", "pixels"), (1, inf)),
@@ -69,14 +69,14 @@ class Bucket:
 
     @property
     def due_s(self) -> float:
-        """Until the next may pass."""
+        """Seconds until the next may pass."""
         now = self._clock()
         self._tokens = min(self._most, self._tokens + (now - self._seen) * self._rate)
         self._seen = now
         return max(0.0, (1 - self._tokens) / self._rate)
 
     async def wait(self) -> None:
-        """Until the next may pass, which it then does."""
+        """Waits until the next may pass, which it then does."""
         while due_s := self.due_s:
             await asyncio.sleep(due_s)
         self._tokens -= 1

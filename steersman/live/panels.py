@@ -37,7 +37,7 @@ def main_target(head: Head) -> str | None:
 
 
 def usual(head: Head) -> dict[str, list[float]]:
-    """From where to where each target goes; steering by its definition."""
+    """The usual range of each target; steering by its definition."""
     by_definition = {name: (-1.0, 1.0) for name in head.targets if name.endswith("steer")}
     found = head.usual() | by_definition
     return {name: [round(end, 3) for end in found[name]] for name in head.targets if name in found}

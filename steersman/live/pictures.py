@@ -24,7 +24,7 @@ def decode(data: bytes, most_pixels: int) -> np.ndarray:
     except Image.DecompressionBombError:
         raise Refused(f"a picture of over {most_pixels} pixels", "send smaller ones", 413) from None
     except Exception:  # Pillow raises anything from SyntaxError to struct.error here.
-        raise Refused("this is no whole picture", "send a JPEG or PNG as it is in its file") from None
+        raise Refused("this is not a whole picture", "send a JPEG or PNG as it is in its file") from None
 
 
 def cut(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -46,7 +46,7 @@ def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def jpeg(picture: np.ndarray) -> bytes:
-    """For people: no larger than SHOWN."""
+    """A picture for people: no larger than SHOWN."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
     return _encoded(image, "JPEG", quality=80)

@@ -51,7 +51,7 @@ def check_protocols(private: Mapping[type, Sequence[str]] = PRIVATE) -> None:
 check_protocols()
 HERE = "127.0.0.1"
 FAREWELL_S = 2.0
-"""In which clients have to be gone once they were told."""
+"""Seconds in which clients have to be gone once they were told."""
 
 
 class Server(uvicorn.Server):
@@ -161,13 +161,13 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def address(guard: Guard, token: str = "") -> str:
-    """Where a browser on this machine finds the page, with the server's token, or another in its place."""
+    """The address where a browser on this machine finds the page, with the server's token, or another in its place."""
     host = "127.0.0.1" if guard.host in EVERYWHERE else f"[{guard.host}]" if ":" in guard.host else guard.host
     return f"http://{host}:{guard.port}/?token={token or guard.token}"
 
 
 def guarding(listening: socket.socket, host: str = HERE, origins: Sequence[str] = ()) -> Guard:
-    """Of a server on a socket; the token is drawn anew every time."""
+    """The guard of a server on a socket; the token is drawn anew every time."""
     found = tuple(origin(one) for one in origins)
     return Guard(host, listening.getsockname()[1], secrets.token_urlsafe(24), found)
 

@@ -19,7 +19,7 @@ from .limits import Bucket, Limits, Refused, finite
 from .pictures import decode, fitted
 
 MOST_BYTES = 1000
-"""Of a JSON step, for each of its numbers."""
+"""Bytes of a JSON step, for each of its numbers."""
 REMEMBERED = 1000
 """Sessions that ended, of which it is still known why."""
 
@@ -78,9 +78,9 @@ def parsed(data: bytes | str, most: int) -> dict[str, Any]:
     try:
         found = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise Refused("this is no JSON", "send a JSON object, or a picture to a model that takes pictures") from None
+        raise Refused("this is not JSON", "send a JSON object, or a picture to a model that takes pictures") from None
     if not isinstance(found, dict):
-        raise Refused("this JSON is no object", 'send an object, such as {"type": "reset"}')
+        raise Refused("this JSON is not an object", 'send an object, such as {"type": "reset"}')
     return found
 
 
@@ -114,10 +114,10 @@ def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
 
 
 class Sessions:
-    """All of them: as many as the limit allows; one that nobody used for long is dropped, and it is known why."""
+    """The open sessions: as many as the limit allows; one that nobody used for long is dropped, and it is known why."""
 
     def __init__(self, stepping: Stepping | None, limits: Limits, threads: int, no_step: str = ""):
-        """Without a stepping there are none, and it is said why."""
+        """No session can be opened without a stepping, and `no_step` says why."""
         self._stepping, self._limits, self._no_step = stepping, limits, no_step
         self._pool = ThreadPoolExecutor(threads, "step")
         self._open: dict[str, Session] = {}

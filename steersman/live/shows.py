@@ -27,17 +27,17 @@ class Shot:
     """One step of a show, before the model has seen it."""
 
     raw: np.ndarray
-    """As the model takes it."""
+    """The step as the model takes it."""
     scene: np.ndarray | None
-    """As people see it, in the same proportions (height width 3); None: there is nothing to see."""
+    """The step as people see it, in the same proportions (height width 3); None: there is nothing to see."""
     record: str
     time_s: float
     first: bool
-    """The state starts anew."""
+    """Whether the state starts anew."""
     truth: dict[str, float | None] | None = None
-    """Of each target that is known, what it should be; None where the record has no number at this step."""
+    """True value of each target that is known; None where the record has no number at this step."""
     facts: tuple[tuple[str, FactValue], ...] = ()
-    """What the world says of itself, by name."""
+    """Facts that the world tells of itself, by name."""
 
 
 class Show:
@@ -103,7 +103,7 @@ class Simulated(Show):
         )
 
     def _truth(self) -> dict[str, float | None] | None:
-        """None where the world has no expert."""
+        """The expert's labels; None where the world has no expert."""
         if self._expert is None:
             return None
         labels = self._expert.act(self.world)
@@ -218,7 +218,7 @@ class Sent(Show):
 
     source = "webcam"
     rate_hz = 25.0
-    """At most that many are looked at."""
+    """Pictures a second that are looked at, at most."""
 
     def __init__(self, raw: tuple[int, ...], limits: Limits):
         self._raw, self._limits = raw, limits

@@ -31,11 +31,11 @@ from .viewers import Audience, Moment, Texts, Viewer
 from .words import speaker_of
 
 GATES_HZ, LOOK_HZ = 10.0, 5.0
-"""How often it is looked into the model."""
+"""Times a second that the model is looked into."""
 LATENCIES = 500
 """Steps over which median and 99th percentile are taken."""
 MOST_COMMANDS = 500
-"""That wait for the next step."""
+"""Commands that wait for the next step."""
 BEHIND_S = 0.25
 """A show that is later than this does not catch up."""
 

@@ -15,7 +15,7 @@ from .limits import Refused
 from .shows import Show
 
 MOST_EVENTS = 500
-"""That wait for one viewer; who takes none of them for so long is gone."""
+"""Events that wait for one viewer; who takes none of them for so long is gone."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Audience:
         """Begins what is shown."""
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends what is shown."""
 
     @property
     def panels(self) -> tuple[str, ...]:

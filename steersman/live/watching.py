@@ -37,7 +37,7 @@ from .stage import Stage
 
 NICE = 19
 LAP_S = 60.0
-"""From one set of weights that drives to the next."""
+"""Seconds from one set of weights that drives to the next."""
 POLL_S = 0.5
 PAST = 200
 """Steps of the log that a page which comes later is told of."""
@@ -200,7 +200,7 @@ class Follower:
         stage.past = self.past
 
     def follow(self) -> None:
-        """For ever, in a thread of its own."""
+        """Follows the training for ever, in a thread of its own."""
         told = ""
         while True:
             time.sleep(POLL_S)

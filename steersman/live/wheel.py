@@ -15,7 +15,7 @@ from .recorder import Recorder
 HELD_S = 1.0
 """The model drives again this long after the last word of the hands."""
 SURE_S = 0.3
-"""Until then a word is taken for what the hands do now; what is held for longer is driven, but not learned from."""
+"""Seconds that a word counts as what the hands do now; what is held longer is driven, but not learned from."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Wheel:
         self._last: Hands | None = None
 
     def take(self, command: Mapping[str, Any]) -> None:
-        """The page's `wheel`. Refused where a value is no finite number; beyond its range it is cut off."""
+        """The page's `wheel`. Refused where a value is not a finite number; beyond its range it is cut off."""
         given = {name: command.get(name, 0.0) for name in self.controls}
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:

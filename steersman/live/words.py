@@ -15,7 +15,7 @@ from .api import MOST_WEIGHTS
 from .limits import Bucket, Limits, Refused, finite
 
 PLACES = 3
-"""Of a weight."""
+"""Decimal places of a weight."""
 
 
 def speaker_of(run: Run) -> Speaker | None:

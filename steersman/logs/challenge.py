@@ -71,7 +71,7 @@ def _check_frames(true: Mapping[int, object], said: Mapping[int, object], truth:
 
 
 def _table(path: Path, columns: Sequence[str]) -> dict[int, list[float]]:
-    """For each frame the other columns, in the order of the file. UserError names the line that can't be used."""
+    """The other columns by frame, in the order of the file. UserError names the line that can't be used."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
         rows = list(csv.reader(lines))

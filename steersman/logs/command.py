@@ -27,14 +27,14 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Convert:
-    """Writes a log of any format as a LeRobotDataset v3; one that was cut short is gone on with."""
+    """Writes a log of any format as a LeRobotDataset v3; one that was cut short is resumed."""
 
     log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
     """A recording, or a folder of recordings."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write; it must not exist, and appears when it is whole."""
     task: str = "drive"
-    """What is being done in it, in words, as LeRobot wants it said."""
+    """Task of the recording in words, which LeRobot asks for."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def convert_(arguments: list[str]) -> None:
         with bars() as watch:
             done = convert(options.log, options.out, options.task, watch)
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped; go on with: steersman convert {shlex.join(arguments)}") from None
+        raise Interrupted(f"stopped; resume with: steersman convert {shlex.join(arguments)}") from None
     for name, why in done.dropped.items():
         say(f"stream {name} was left out: {why}")
     if done.uneven:

@@ -20,7 +20,7 @@ LABELS = ("steer", "angle_rad")
 """Streams taken for the label, the first that is there."""
 CHUNK = 64
 PICTURES = 12
-"""Kept to show."""
+"""Pictures kept to show."""
 GAP_STEPS = 3
 """Usual steps of a clock; a longer one is a gap."""
 SHOWN = 20
@@ -99,7 +99,7 @@ def label_values(record: Record, label: str | None) -> np.ndarray:
 
 
 def duplicates(records: Sequence[Sequence[bytes | None]]) -> dict[str, int]:
-    """Of digests: frames equal to the one just before, and frames that stand in more than one record."""
+    """Frames, by their digests, equal to the one just before, and frames that stand in more than one record."""
     consecutive = sum(a == b and a is not None for digests in records for a, b in pairwise(digests))
     owners = Counter(digest for digests in records for digest in set(digests) if digest is not None)
     across = sum(owners[digest] > 1 for digests in records for digest in digests if digest is not None)
@@ -214,7 +214,7 @@ def _distinct(records: Sequence[Record], key: str) -> list[Any]:
 
 
 def _streams(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """By name: dtype, shapes without time, and in how many records it stands."""
+    """Streams by name: dtype, shapes without time, and in how many records each stands."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
         for name, stream in record.streams.items():

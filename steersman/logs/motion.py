@@ -48,14 +48,14 @@ class Lag:
     least_s: float
     most_s: float
     correlation: float
-    """At that lag: above zero where the label is positive = left."""
+    """Correlation at that lag: above zero where the label is positive = left."""
     window: str
     curve: list[dict[str, float]]
     """Rows {lag_s, correlation}."""
 
 
 def find_lag(motions: Sequence[np.ndarray], labels: Sequence[np.ndarray], rates_hz: Sequence[float]) -> Lag | None:
-    """Of records of (time, window) motions and (time,) labels; None where neither window tells anything.
+    """The lag in records of (time, window) motions and (time,) labels; None where neither window tells anything.
 
     A step's motion is that to the next picture. Records count by their length; their lags are compared in seconds.
     """
@@ -125,7 +125,7 @@ def _centred(rows: np.ndarray) -> np.ndarray:
 
 
 def _correlations(motion: np.ndarray, label: np.ndarray, most: int) -> np.ndarray | None:
-    """Of motion[t + lag] with label[t] at lags from -most to most; None where one of them never varies."""
+    """Correlations of motion[t + lag] with label[t], lag from -most to most; None where one of them never varies."""
     good = np.isfinite(motion) & np.isfinite(label)
     if good.sum() < max(FEWEST, 4 * most):
         return None

@@ -153,7 +153,7 @@ def _pictures(inspection: Inspection) -> Pictures | None:
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
-    """At most 320 columns: a page, not an album."""
+    """A picture of at most 320 columns: a page, not an album."""
     step = -(-picture.shape[1] // 320)
     return np.ascontiguousarray(picture[::step, ::step])
 

@@ -25,17 +25,17 @@ from . import RECIPES, Make, make_of
 
 @dataclass(frozen=True)
 class Train:
-    """Every option of the recipe can be changed; what is said of it stands in the run's config.json."""
+    """Every option of the recipe can be changed; the run's config.json holds what was chosen."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     data: tuple[str, ...] = ()
     """Recordings to learn from: folders of any format that is known. None: the recipe's own source."""
     run: str = ""
-    """Folder of the run; one that exists is gone on with. Empty: a new one below `runs`."""
+    """Folder of the run; one that exists is resumed. Empty: a new one below `runs`."""
     rounds: int = 0
     """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """Device to train on: auto, cpu or cuda."""
     doctor: bool = False
     """Look at gradients, gates and updates while training, and say what is out of the ordinary."""
     doctor_every: int = 200
@@ -43,7 +43,7 @@ class Train:
     watch: bool = False
     """Serve a page that shows the training, and the newest weights at a lap a minute."""
     watch_port: int = 0
-    """Of that page; 0: any that is free."""
+    """Port of that page; 0: any that is free."""
     open: bool = True
     """Open that page in a browser."""
 
@@ -69,7 +69,7 @@ def train(arguments: list[str]) -> None:
         return
     make = make_of(name)
     folder = next(iter(values(rest, "--run")), None)
-    # A run that exists is gone on with as it was begun.
+    # A run that exists is resumed as it was begun.
     begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
     if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
         raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
@@ -123,7 +123,7 @@ def _train(
             )
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(arguments if options.run else [*arguments, "--run", str(folder)])
-        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: steersman train {again}") from None
+        raise Interrupted(f"{str(stop) or 'stopped'}; resume with: steersman train {again}") from None
     if rank:
         return
     with bars() as watch:

@@ -39,7 +39,7 @@ class CarRacing(WorldSpec):
     )
 
     def build(self, render: bool = True) -> World:
-        """Without `render` the observation is all zeros and a step some ten times as fast."""
+        """The world; without `render` the observation is all zeros and a step some ten times as fast."""
         from .car_racing_world import CarRacingWorld
 
         return CarRacingWorld(self, render)

@@ -30,7 +30,7 @@ class Course:
         self.forward = unit(step)
         heading = np.arctan2(step[:, 1], step[:, 0])
         self.curvature = wrap(heading - np.roll(heading, 1)) / TILE_M
-        """In 1/m, positive to the left."""
+        """Curvature in 1/m, positive to the left."""
         along = unit(np.roll(points_m, -1, 0) - np.roll(points_m, 1, 0))
         self.left = np.stack([-along[:, 1], along[:, 0]], 1)
 
@@ -97,7 +97,7 @@ class RacingLine:
         return course.points_m[seen] + course.left[seen] * offset_m[..., None]
 
     def curvature(self, step: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Of the line whose steps these are, in 1/m, blurred from tile to tile."""
+        """The curvature of the line whose steps these are, in 1/m, blurred from tile to tile."""
         turn = wrap(np.diff(np.arctan2(step[..., 1], step[..., 0]), axis=1))
         sharp = np.pad(2 * turn / (length[:, 1:] + length[:, :-1]), ((0, 0), (1, 1)), mode="edge")
         weights = np.exp(-0.5 * (np.arange(-1, 2) / self.blur_tiles) ** 2)
@@ -113,7 +113,7 @@ class SpeedProfile:
     top_mps: float = 129.5
 
     def speed_mps(self, curvature: np.ndarray, distance_m: np.ndarray) -> np.ndarray:
-        """At each tile, from what lies ahead of it, (tile, ahead)."""
+        """The speed at each tile, from what lies ahead of it, (tile, ahead)."""
         bend = np.maximum(np.abs(curvature), 1e-4)
         squares = self.lateral_mps2 / bend + 2 * self.braking_mps2 * distance_m
         return np.minimum(np.sqrt(squares.min(1)), self.top_mps)
@@ -264,5 +264,5 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def wrap(angle_rad: Any) -> Any:
-    """Into [-pi, pi)."""
+    """The angle wrapped into [-pi, pi)."""
     return (angle_rad + math.pi) % (2 * math.pi) - math.pi

@@ -1,4 +1,4 @@
-"""Where CarRacing's tracks were driven, from above."""
+"""Maps of where CarRacing's tracks were driven, from above."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from .rollout import Episode
 
 @dataclass(frozen=True)
 class Drive:
-    """Where a drive went: centre line and path (point, xy) in metres; `off_road`: time_s, x_m, y_m."""
+    """The way of a drive: centre line and path (point, xy) in metres; `off_road`: time_s, x_m, y_m."""
 
     name: str
     track_m: np.ndarray

@@ -84,7 +84,7 @@ class Painter:
             paint_polygon(self.canvas, corners, color)
 
     def _shrink(self) -> np.ndarray:
-        """Across, then turned, then down: smoothscale rounds in between, so the order matters."""
+        """Shrinks across, then turned, then down: smoothscale rounds in between, so the order matters."""
         pygame.transform.smoothscale(self.seen, self.narrow.get_size(), self.narrow)
         pygame.surfarray.pixels2d(self.upright)[:] = pygame.surfarray.pixels2d(self.narrow)[:, ::-1]
         pygame.transform.smoothscale(self.upright, self.small.get_size(), self.small)
@@ -92,7 +92,7 @@ class Painter:
 
 
 class View:
-    """From metres to pixels of the upside-down canvas, in the stock environment's own order of arithmetic."""
+    """The map from metres to pixels of the upside-down canvas, in the stock environment's own order of arithmetic."""
 
     def __init__(self, simulator: stock.CarRacing):
         assert simulator.car is not None
@@ -143,7 +143,7 @@ class CarShape:
             pygame.draw.polygon(canvas, (204, 0, 0), pixels[part])
 
     def _corners_on_track_m(self) -> np.ndarray:
-        """In single precision, as Box2D reckons."""
+        """Corners in single precision, as Box2D reckons."""
         poses = [body.transform for body in self.bodies]
         rows = np.array([(*pose.position, pose.q.c, pose.q.s) for pose in poses], np.float32)
         (left, up, cos, sin), (x, y) = rows[self.body_of].T, self.corners_m.T

@@ -91,7 +91,7 @@ class CarRacingWorld(World):
         return {"speed_mps": self.speed_mps, "score": self.score, "lap": self.lap}
 
     def act(self, prediction: Mapping[str, float]) -> np.ndarray:
-        """From `steer` and `pace` to an action, by the expert's own law for gas and brake."""
+        """The action for `steer` and `pace`, by the expert's own law for gas and brake."""
         gas, brake = pedals(prediction["pace"])
         return np.array([min(max(prediction["steer"], -1.0), 1.0), gas, brake], np.float32)
 

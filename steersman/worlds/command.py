@@ -26,19 +26,19 @@ from .world import WorldSpec
 
 @dataclass(frozen=True)
 class Record:
-    """Records a world's expert as a LeRobot dataset; one that was cut short is gone on with."""
+    """Records a world's expert as a LeRobot dataset; one that was cut short is resumed."""
 
     world: Annotated[WorldSpec, tyro.conf.arg(name="")]
     folder: str = ""
-    """Where the drives go; empty: below `drives`, named after what they are."""
+    """Folder of the drives; empty: below `drives`, named after what they are."""
     episodes: int = 60
-    """Drives in all."""
+    """Number of drives in all."""
     seed: int = 100_000
-    """Seed of the first episode; the others follow."""
+    """Seed of the first episode; the rest count up from it."""
     driver: str = "expert"
-    """expert, with disturbances that it has to recover from; or a run, whose every state the expert labels."""
+    """Who drives: expert, with disturbances to recover from; or a run, whose every state the expert labels."""
     workers: int = 0
-    """Processes; 0: one a core."""
+    """Number of processes; 0: one a core."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Drive:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run, the name of a model that ships with the package (steer), or expert."""
     world: WorldSpec
-    """The run's own, with its settings; --world NAME (car-racing, pendulum) takes another, or the expert's."""
+    """World of the run, with its settings; --world NAME (car-racing, pendulum) takes another, or the expert's."""
     tracks: int = 10
     """Episodes, each begun from a seed of its own; in CarRacing a track."""
     seed: int = 2000
-    """Seed of the first episode; the others follow."""
+    """Seed of the first episode; the rest count up from it."""
     video: str = ""
     """Also film the first episode to this file (mp4)."""
     report: str = ""
     """Also write a page to this file (html): each episode's score, and what the world tells of it."""
     workers: int = 0
-    """Processes; 0: one a core."""
+    """Number of processes; 0: one a core."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -74,7 +74,7 @@ def record(arguments: list[str]) -> None:
         with bars() as watch:
             folder = recorded.record(options.driver, options.workers, watch)
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped; go on with: steersman record {shlex.join(arguments)}") from None
+        raise Interrupted(f"stopped; resume with: steersman record {shlex.join(arguments)}") from None
     OUT.print(f"{options.episodes} drives in {folder}")
 
 

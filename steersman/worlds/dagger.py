@@ -35,7 +35,7 @@ def fit_rounds(
     Rounds go on at a quarter of the rate for a third of the steps; each is a run of its own below `folder`.
     """
     if rounds == 0 and (folder / "rounds").exists():
-        raise UserError(f"{folder} is trained in rounds; go on with the same --rounds")
+        raise UserError(f"{folder} is trained in rounds; resume it with the same --rounds")
     if rounds == 0:
         return fit(
             name, recipe, folder, data, device, say=say, watch=watch, look=look, records=records, command=command

@@ -44,7 +44,7 @@ class DriveVideo:
         truth_name: str = "expert",
         dashboard: "Dashboard | None" = None,
     ):
-        """With a `dashboard` of its own, that one's width and names count."""
+        """Width and names are those of `dashboard` where one is given."""
         self.path = Path(path)
         self.partial = self.path.with_name(f".{self.path.name}.partial")
         self.dashboard = dashboard or Dashboard(width, truth_name)
@@ -151,7 +151,7 @@ class Dashboard:
             pen.text(place, f"{value:.3g}", INK, self.large)
 
     def _paste(self, canvas: Image.Image, picture: np.ndarray, box: tuple, smooth: Image.Resampling) -> None:
-        """As large as the box allows, in its upper left corner; where there is room pixels grow alike."""
+        """Pastes as large as the box allows, in its upper left corner; where there is room pixels grow alike."""
         x, y, width, height = self._box(box)
         factor = min(width / picture.shape[1], height / picture.shape[0])
         if smooth == Image.Resampling.NEAREST and factor >= 2:
@@ -246,7 +246,7 @@ class Controls(Dashboard):
         prediction: Mapping[str, float],
         truth: Mapping[str, float] | None,
     ) -> None:
-        """None: all controls are bars, the model's choice filled, the expert's a mark."""
+        """Draws no wheel: all controls are bars, the model's choice filled, the expert's a mark."""
 
 
 def _said(value: Any) -> str:

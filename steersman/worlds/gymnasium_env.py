@@ -23,7 +23,7 @@ class GymnasiumEnv(gymnasium.Env):
         self.action_space = gymnasium.spaces.Box(low, high)
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
-        """Without a seed one is drawn from the last seed's generator."""
+        """Begins an episode; without a seed one is drawn from the last seed's generator."""
         super().reset(seed=seed)
         return self.world.reset(int(self.np_random.integers(2**31)) if seed is None else seed)
 

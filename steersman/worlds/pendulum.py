@@ -68,7 +68,7 @@ class PendulumWorld(World):
 
     @property
     def angle_rad(self) -> float:
-        """Within half a turn of the top."""
+        """The angle from the top, within half a turn."""
         return (float(self.simulator.state[0]) + math.pi) % (2 * math.pi) - math.pi
 
     @property
@@ -127,7 +127,7 @@ class Swinger:
     pump: float = 0.15
     """Newton metres for each unit of energy that is missing and each radian a second."""
     near_rad: float = 0.6
-    """From here on it is balanced."""
+    """Angle from the top below which it is balanced."""
     angle_gain: float = 10.0
     velocity_gain: float = 2.5
 

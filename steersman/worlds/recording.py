@@ -70,7 +70,7 @@ def record(
 ) -> Path:
     """Records episodes `seed`, `seed + 1`, ... into a LeRobot dataset, or goes on where it was cut short.
 
-    An episode is a pure function of its seed, so a recording gone on with equals one never cut.
+    An episode is a pure function of its seed, so a resumed recording equals one never cut.
     """
     from ..sources import lerobot
 
@@ -104,9 +104,9 @@ class Recorded(SourceSpec):
     world: WorldSpec = CarRacing()
     episodes: int = 60
     seed: int = 100_000
-    """Seed of the first episode; the others follow."""
+    """Seed of the first episode; the rest count up from it."""
     folder: str = ""
-    """Where they are kept; empty: below `drives`, named after what they are."""
+    """Folder of the drives; empty: below `drives`, named after what they are."""
 
     costly: ClassVar[bool] = True
     BOUNDS = {"episodes": (1, math.inf), "seed": (0, math.inf)}

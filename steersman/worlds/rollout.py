@@ -19,7 +19,7 @@ from .world import FactValue, Labels, World, WorldSpec, expert_of
 Policy = Callable[[np.ndarray, Any], tuple[Labels, Any]]
 """(observation, state) -> (named prediction, state); the first state is None."""
 Look = Callable[[World, np.ndarray, Labels, dict[str, Any]], None]
-"""Told of every step before it is made: world, observation, prediction, info."""
+"""What is told of every step before it is made: world, observation, prediction, info."""
 
 EXPERT = "expert"
 
@@ -34,9 +34,9 @@ class Episode:
     """Sum of the rewards."""
     steps: int
     done_well: bool
-    """As the world counts it: a lap was finished, a pole stands."""
+    """Success as the world counts it: a lap was finished, a pole stands."""
     latency_ms: tuple[float, ...]
-    """From observation to prediction, a number a step."""
+    """Latency from observation to prediction, a number a step."""
     facts: dict[str, FactValue]
     """The world's facts at the end."""
     extras: dict[str, Any]

@@ -23,7 +23,7 @@ Labels = dict[str, float]
 """Numbers by name: what a model predicts, or what an expert says of a state."""
 FactValue = float | str | bool
 Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
-"""As Gymnasium's: observation, reward, terminated, truncated, info."""
+"""A step as Gymnasium's: observation, reward, terminated, truncated, info."""
 
 
 class Observation(NamedTuple):
@@ -36,7 +36,7 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Words:
-    """How a world's episodes are spoken of."""
+    """Words for a world's episodes."""
 
     task: str = "act for one episode"
     """The task of a recording."""
@@ -53,11 +53,11 @@ class Words:
     succeeds: str = "does well in"
     """What the model does in them: `finishes` 7 of them."""
     rule: str = "how much is done well, the world says itself"
-    """When an episode is done well, as half a sentence."""
+    """Rule of when an episode is done well, as half a sentence."""
 
 
 class WorldSpec(Spec):
-    """Which world, and how it is set; a frozen dataclass with a field `max_steps`, after which an episode ends."""
+    """A world's choice and settings; a frozen dataclass with a field `max_steps`, after which an episode ends."""
 
     called: ClassVar[str]
     """The name on the command line, and of folders of drives."""
@@ -125,7 +125,7 @@ class World(ABC):
     def __init__(self, spec: WorldSpec):
         self.spec = spec
         self.steps = 0
-        """Since `reset`."""
+        """Steps since `reset`."""
         self.score = 0.0
         """Sum of the rewards since `reset`."""
 
@@ -152,7 +152,7 @@ class World(ABC):
 
     @property
     def time_s(self) -> float:
-        """Since `reset`."""
+        """Time since `reset`."""
         return self.steps / self.rate_hz
 
     @property

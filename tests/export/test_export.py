@@ -250,7 +250,7 @@ def test_the_command_prints_what_int8_loses_and_refuses_with_exit_code_2(run, tm
 
 def test_a_folder_that_is_no_export_is_left_alone(run, tmp_path):
     write_file(tmp_path / "mine" / "thesis.txt", b"years")
-    with pytest.raises(UserError, match="is no export"):
+    with pytest.raises(UserError, match="is not an export"):
         export(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_bytes() == b"years"
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]

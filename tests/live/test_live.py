@@ -167,7 +167,7 @@ def test_a_session_over_http_is_a_sequence_too(live, held_out):
 
 @pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "127.0.0.1:8765", "http://", "/?token=x", ""])
 def test_what_is_no_address_of_a_server_is_said(address):
-    with pytest.raises(UserError, match="no address of a live server"):
+    with pytest.raises(UserError, match="not the address of a live server"):
         Client(address, "secret")
 
 
@@ -335,7 +335,7 @@ def test_through_a_proxy_or_tunnel_it_answers_to_the_origins_that_it_was_told(ho
     ],
 )  # fmt: skip
 def test_an_origin_is_what_a_browser_says_or_is_refused(address, found):
-    with nullcontext() if found else pytest.raises(UserError, match="is no origin"):
+    with nullcontext() if found else pytest.raises(UserError, match="is not an origin"):
         assert origin(address) == found
 
 
@@ -432,7 +432,7 @@ def test_a_picture_too_large_is_refused_by_its_header_and_never_decoded(live, mo
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", bomb(10, 10)[:40], b"GIF89a" + bytes(50)])
 def test_what_is_no_picture_is_refused(data):
-    with pytest.raises(Refused, match="no whole picture"):
+    with pytest.raises(Refused, match="not a whole picture"):
         decode(data, 10**6)
 
 
@@ -559,7 +559,7 @@ def test_what_is_no_number_is_said_in_words(run, held_out):
     model.head.linear.bias.data.fill_(float("nan"))
     stage = Stage("run", "steer", model, Logged(run.records()["test"], "picture", ("steer",), run.raw), **quiet)
     with running(stage) as live:
-        with client(live) as steps, pytest.raises(UserError, match="no finite number"):
+        with client(live) as steps, pytest.raises(UserError, match="not a finite number"):
             steps.step(held_out[0][0][0])
         with ws(live, "/api/stage") as page:
             told(page.recv())
@@ -1094,7 +1094,7 @@ def test_a_speaker_that_fails_is_answered_without_a_path_and_the_next_text_is_sa
         failed = web.post("/api/say", json={"text": "fail"})
         assert (failed.status_code, "secret" in failed.text) == (500, False)
         nan = web.post("/api/say", json={"text": "nan"})
-        assert (nan.status_code, "no finite number" in nan.json()["error"]) == (500, True)
+        assert (nan.status_code, "not a finite number" in nan.json()["error"]) == (500, True)
         assert web.post("/api/say", json={"text": "on it goes"}).json()["text"] == "goes it on"
     assert "ZeroDivisionError" in caplog.text
 

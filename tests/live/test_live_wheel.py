@@ -127,7 +127,7 @@ def test_flipped_bits_never_change_a_row_that_is_kept(written, tmp_path_factory,
 def test_what_is_no_journal_is_told_so(tmp_path_factory, junk):
     path = tmp_path_factory.getbasetemp() / f"junk{journal.SUFFIX}"
     path.write_bytes(junk)
-    with pytest.raises(UserError, match="no journal"):
+    with pytest.raises(UserError, match="not a journal"):
         journal.read(path)
 
 
@@ -136,7 +136,7 @@ def test_a_journal_names_only_streams_of_numbers(tmp_path):
     for kind in (("object", ()), ("float32", (-1,)), ("float32", (2**40,)), ("no", ()), ("float32", 3)):
         path.unlink(missing_ok=True)
         Journal(path, {"x": kind}).close()  # pyright: ignore[reportArgumentType]
-        with pytest.raises(UserError, match="no journal"):
+        with pytest.raises(UserError, match="not a journal"):
             journal.read(path)
 
 
@@ -776,7 +776,7 @@ def test_ctrl_c_ends_a_watched_training_with_its_checkpoint_and_its_page(serve, 
         page.until(lambda: page.of("goodbye"))
     said = process.stderr.read()
     assert process.wait() == 130
-    assert "go on with: steersman train echo --run run --watch" in said
+    assert "resume with: steersman train echo --run run --watch" in said
     assert "none.py" not in said
     last = read_log(tmp_path / "run")[-1]["step"]
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps()[-1] == last

@@ -107,7 +107,7 @@ def test_a_prompt_with_unknown_characters_is_refused():
         next(speaker.speak("a漢€", 3, Sampling()))
     with pytest.raises(UserError, match="prompt is empty"):
         next(speaker.speak("", 3, Sampling()))
-    with pytest.raises(UserError, match="no model of a text"):
+    with pytest.raises(UserError, match="not a model of a text"):
         Speaker(small("echo").build((4,)))
 
 
@@ -357,7 +357,7 @@ def test_the_command_refuses_in_words(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
-    assert "no model of a text" in capsys.readouterr().err.replace("\n", " ")
+    assert "not a model of a text" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_plays_are_named_when_they_are_not_there(monkeypatch):

@@ -288,7 +288,7 @@ def test_a_run_that_learned_in_no_world_is_refused(tmp_path, capsys):
         main(["drive", str(tmp_path / "echo"), "--world", "pendulum"])
     assert "doesn't predict torque_nm" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit):
-        main(["drive", str(tmp_path / "echo"), "--world", "pendulm"])
+        main(["drive", str(tmp_path / "echo"), "--world", "pendulums-x"])
     assert "did you mean 'pendulum'?" in " ".join(capsys.readouterr().err.split())
 
 

@@ -25,12 +25,12 @@ class Lag(Spec):
     """Targets of another moment than the picture's, in training; scores stay those of the wheel at that moment."""
 
     seconds: float = 0.0
-    """The target is what was so much later (earlier: below 0); a camera that shows the wheel late wants it below 0."""
+    """Seconds from the picture to its target (below 0: back); a camera that shows the wheel late wants it below 0."""
 
     BOUNDS = {"seconds": (-5, 5)}
 
     def shifted(self, record: Record, inputs: str, targets: Sequence[str]) -> Record:
-        """Its inputs at the moments that have such a target, and the targets there."""
+        """The record's inputs at the moments that have such a target, and the targets there."""
         clock = record[inputs].time_s
         first, last = (self.seconds, 0.0) if self.seconds < 0 else (0.0, self.seconds)
         kept = np.flatnonzero((clock >= clock[0] - first - ROUNDING_S) & (clock <= clock[-1] - last + ROUNDING_S))
@@ -70,14 +70,14 @@ class SideCameras(Spec):
 
 @dataclass(frozen=True)
 class Balance(Spec):
-    """What a step counts by how rare its steering is: most of a drive is straight on."""
+    """Weights of steps by how rare their steering is: most of a drive is straight on."""
 
     power: float = 0.0
-    """0: all steps count alike; 1: every bin of steering counts alike in all, as far as `most` allows."""
+    """Strength, from 0, all steps count alike, to 1, all bins of steering do, as far as `most` allows."""
     bins: int = 15
-    """Of the absolute steering, equally wide."""
+    """Bins of the absolute steering, equally wide."""
     most: float = 5.0
-    """What a step counts at most, where the mean counts 1 before this limit."""
+    """Largest weight of a step, where the mean is 1 before this limit."""
 
     BOUNDS = {"power": (0, 1), "bins": (1, inf), "most": (1, inf)}
 
@@ -102,7 +102,7 @@ class Steering(StepRecipe):
     sides: SideCameras = SideCameras()
     balance: Balance = Balance()
     past: int = 0
-    """Shows the true steering of so many steps ago as a bar in a fourth channel; 0: never.
+    """Steps back to the true steering that is shown as a bar in a fourth channel; 0: never.
 
     Only to see what it does: a good score, and a car that goes on as it did (de Haan et al. 2019).
     """

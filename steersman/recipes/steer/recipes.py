@@ -150,7 +150,7 @@ def _simulated() -> StepRecipe:
 
 
 def _logged() -> Steering:
-    """For a few minutes of real driving: a smaller memory, more dropout, the later part of each drive held out."""
+    """Recipe for a few minutes of real driving: a smaller memory, more dropout, the end of each drive held out."""
     return Steering(
         source=Recorded(),
         task=EstimateSteering(),

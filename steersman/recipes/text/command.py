@@ -20,12 +20,12 @@ class Sample:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run of `chars` or `bytes`."""
     prompt: str = ""
-    """What it goes on from; none: a new line."""
+    """Text to continue; empty: a new line."""
     length: int = 500
-    """Characters, or bytes."""
+    """Characters, or bytes, to write."""
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling(temperature=0.8)
     seed: int = 0
-    """The same seed writes the same."""
+    """Seed of the sampling: the same seed writes the same."""
 
 
 def sample(arguments: list[str]) -> None:

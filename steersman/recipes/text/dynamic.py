@@ -33,11 +33,11 @@ class Dynamic(Spec):
     """
 
     rate: float = 5e-4
-    """How far a weight moves whose gradient is as large as usual; too far makes the score worse than none."""
+    """Step of a weight whose gradient is as large as usual; one too long makes the score worse than none."""
     decay: float = 1e-3
     """Share of the way back at each segment, for a weight whose gradients are as large as the average; 1 at most."""
     steps: int = 20
-    """Of a segment."""
+    """Characters of a segment."""
 
     BOUNDS = {"rate": (0, inf), "decay": (0, 1), "steps": (1, inf)}
 
@@ -82,7 +82,7 @@ def dynamic_evaluation(model: Model, codes: np.ndarray, known: np.ndarray, dynam
 def _segments(
     model: Model, weights: Sequence[Tensor], codes: np.ndarray, steps: int
 ) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
-    """Of each segment, the state carried: its summed loss, and the gradients of its mean."""
+    """Summed loss of each segment, the state carried, and the gradients of its mean."""
     text_head(model)
     state = model.initial(1)
     x, y = (torch.from_numpy(c.astype(np.int64)[None, :, None]) for c in (codes[:-1], codes[1:]))

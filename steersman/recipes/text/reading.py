@@ -33,9 +33,9 @@ class Cell:
     tracks: str
     unit: int
     correlation: float
-    """On text other than that on which the cell was chosen."""
+    """Correlation on text other than that on which the cell was chosen."""
     values: np.ndarray
-    """Over the passage that is shown."""
+    """Values over the passage that is shown."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def text_head(model: Model) -> NextSymbolHead:
     """The head of a model of a text. UserError where the model is of something else."""
     head: Any = model.head
     if head.symbols is None or model.encoder.symbols is None:
-        raise UserError("this run is no model of a text; `steersman train chars` makes one")
+        raise UserError("this run is not a model of a text; `steersman train chars` makes one")
     return head
 
 
@@ -154,7 +154,7 @@ def _shown(character: str) -> str:
 
 
 def cells(outputs: np.ndarray, characters: Sequence[str], shown: int) -> list[Cell]:
-    """For each thing that can be tracked the unit that goes along with it most closely."""
+    """The unit that goes along most closely with each thing that can be tracked."""
     half, found = len(characters) // 2, []
     for name, values in trackers(characters).items():
         if half < 100 or values[:half].std() == 0 or values[half:].std() == 0:

@@ -39,7 +39,7 @@ def text_facts(scores: Mapping[str, Any]) -> list[Fact]:
 
 
 def text_sections(scores: Mapping[str, Any], reading: Reading) -> list[Section]:
-    """Beside the baselines, and what the model did while it read."""
+    """Scores beside the baselines, and what the model did while it read."""
     rows = {"this run": scores, **scores["baselines"]}
     order = best_first({name: row["nats"] for name, row in rows.items()}, higher_is_better=False)
     columns = ("", "nats", "bits", "foretold rightly")

@@ -28,7 +28,7 @@ class Translate:
     length_penalty: float = 1.0
     """Power of the length by which a sequence's log-probability is divided; 0 favours short ones."""
     attention: str = ""
-    """Also picture where it looked while it translated the first lines, in this file (.html or .png)."""
+    """File (.html or .png) for a picture of the attention over the first lines; empty: none."""
 
 
 def translate(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""From one language to another: many to many of different lengths."""
+"""Recipe from one language to another: many to many of different lengths."""
 
 from collections.abc import Sequence
 

@@ -75,7 +75,7 @@ def translate(
 
 @torch.no_grad()
 def attention(model: EncoderDecoder, text: str, said: Sequence[int]) -> AttentionTable:
-    """Where it looked while it said these tokens of a text. UserError where it has no attention."""
+    """The attention of a model while it says these tokens of a text. UserError where it has none."""
     source, target = model.vocabularies[SOURCE], model.vocabularies[TARGET]
     tokens = source.encode(text)
     training = model.training
@@ -92,7 +92,7 @@ def check_translates(model: SequenceModel) -> None:
 
 
 def has_attention(model: EncoderDecoder) -> bool:
-    """Whether it looks back at the source."""
+    """Whether a model looks back at the source."""
     return model.decoder.look is not None
 
 
