@@ -343,7 +343,7 @@ class NeverFresh(Lanes):
 def _lanes(kind: type) -> Callable[[Case, float], None]:
     def plant(case: Case, share: float) -> None:
         # Long enough lanes: at least a batch in five can be out of order.
-        case.change(batches=kind(rows=4, steps=10, share=share))
+        case.change(batches=kind(batch_size=4, window=10, share=share))
 
     return plant
 

@@ -42,7 +42,7 @@ def regression_summary(scores: Mapping[str, Any]) -> str:
     timing = "in step with the truth" if lag == 0 else f"{abs(lag):.2g}{SPACE}s {'late' if lag > 0 else 'early'}"
     return (
         f"Over {scores['steps']:,} steps of {scores.get('data', 'records kept apart')} its {what} is off by "
-        f"{figure(scores['rmse'])} (RMSE); the best of its rivals, {best}, is off by {figure(rivals[best])}. "
+        f"{figure(scores['rmse'])} (RMSE); the best of its baselines, {best}, is off by {figure(rivals[best])}. "
         f"The prediction comes {timing}."
     )
 

@@ -337,10 +337,15 @@ class JoinedEncoder(Encoder):
 def prepare_batch(encoder: Any, raw: np.ndarray) -> np.ndarray:
     """`encoder.prepare` for NumPy."""
     with torch.inference_mode():
-        return encoder.prepare(torch.as_tensor(raw)).numpy()
+        return encoder.prepare(_tensor(raw)).numpy()
 
 
 def prepare_named(encoder: JoinedEncoder, name: str, raw: np.ndarray) -> np.ndarray:
     """`encoder.prepare_named` for NumPy."""
     with torch.inference_mode():
-        return encoder.prepare_named(name, torch.as_tensor(raw)).numpy()
+        return encoder.prepare_named(name, _tensor(raw)).numpy()
+
+
+def _tensor(raw: np.ndarray) -> Tensor:
+    """The same numbers; a copy where they may not be written, as of a file or of bytes, for torch warns of those."""
+    return torch.from_numpy(raw if raw.flags.writeable else raw.copy())

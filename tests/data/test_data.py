@@ -129,7 +129,7 @@ def steps_of_row(batch, row: int) -> list[int]:
 
 
 def test_rows_that_processes_can_not_share_are_refused():
-    with pytest.raises(UserError, match=r"batches\.rows"):
+    with pytest.raises(UserError, match=r"batches\.batch-size"):
         Batches(Lanes(5, 4), numbered([9]), ("y",), rank=0, ranks=2)
 
 

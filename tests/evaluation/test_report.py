@@ -189,7 +189,7 @@ def test_the_words_follow_the_figures():
     truth = [np.sin(np.arange(400) / 9)]
     steady = regression_scores([truth[0] * 0.9], truth, 0.5, 20)
     zero = figure(steady["baselines"]["zero"]["rmse"])
-    assert f"the best of its rivals, zero, is off by {zero}" in regression_summary(steady)
+    assert f"the best of its baselines, zero, is off by {zero}" in regression_summary(steady)
     assert "in step with the truth" in regression_summary(steady)
     late = regression_scores([np.concatenate([[0.0] * 4, truth[0][:-4]])], truth, 0.0, 20)
     assert "0.2\N{NO-BREAK SPACE}s late" in regression_summary(late)
