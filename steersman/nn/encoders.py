@@ -29,6 +29,8 @@ class Encoder(nn.Module):
     """Features of a step."""
     raw: Any
     """Shape of one raw step; of several inputs, by name."""
+    inputs: tuple[str, ...] = ()
+    """Names of its inputs, where there are several."""
     mean: Tensor
     deviation: Tensor
     symbols: Symbols | None = None
@@ -269,7 +271,7 @@ class JoinedEncoder(Encoder):
 
     def __init__(self, spec: Joined, raw: Mapping[str, tuple[int, ...]]):
         super().__init__()
-        self.spec, self.raw = spec, dict(raw)
+        self.spec, self.raw, self.inputs = spec, dict(raw), tuple(raw)
         encoders = [part.encoder.build(raw[part.stream]) for part in spec.parts]
         self.encoders = nn.ModuleList(encoders)
         self.size = sum(encoder.size for encoder in encoders)

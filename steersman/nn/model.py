@@ -106,7 +106,7 @@ class Model(SequenceModel):
         super().__init__()
         self.encoder, self.core, self.head = encoder, core, head
         self.flavour, self.skip = flavour, skip
-        self.inputs = tuple(encoder.raw) if isinstance(encoder.raw, dict) else ()
+        self.inputs = encoder.inputs
         if not core.causal:
             self.no_step = f"its {type(core).__name__} is not causal: it reads a sequence from its end"
 
