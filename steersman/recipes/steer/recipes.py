@@ -28,6 +28,7 @@ def steer(records: Sequence[Record] = ()) -> StepRecipe:
     """CNN + LSTM that steers from one picture a step.
 
     Command: `steersman train steer`, then `steersman drive RUN`; or `steersman train steer --data LOG`
+    Options: those below; of a log also --lag.seconds, --sides.shift, --balance.power and --past
     Data:    60 drives of the scripted expert in CarRacing, recorded when first asked for; or camera logs
     Time:    about four minutes on two cores, of which one records
     Score:   933 on tracks never seen (the expert 934); RMSE .061 of full lock on a real car's later laps (one seed)
