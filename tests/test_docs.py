@@ -25,7 +25,7 @@ SHORT = {
     "train echo": "--training.steps 4",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
-    "train translate": "--training.steps 4 --encoder.core.core.hidden 16 --core.core.hidden 16 --split.test 0.1",
+    "train translate": "--training.steps 4 --encoder.core.core.hidden 16 --decoder.core.hidden 16 --split.test 0.1",
     "translate": "",
     "train pendulum.py:pendulum": "--training.steps 4",
     "drive": "--tracks 1 --world.max-steps 40",

@@ -75,35 +75,35 @@ class Hypothesis:
     tokens: list[int]
     score: float
     ended: bool = True
-    """False where it was cut off at the longest."""
+    """False where it was cut off at the greatest length."""
 
-    def normalised(self, power: float) -> float:
-        return normalised(self.score, len(self.tokens) + self.ended, power)
+    def normalised(self, length_penalty: float) -> float:
+        return normalised(self.score, len(self.tokens) + self.ended, length_penalty)
 
 
-def normalised(score, length, power: float):
+def normalised(score, length, length_penalty: float):
     """A score over a power of the length: with none, short sequences win (Graves 2012; Wu et al. 2016)."""
-    return score / length**power
+    return score / length**length_penalty
 
 
 def greedy(
-    step: Step, state: State, rows: int, longest: int | Int[Tensor, "row"], given: State | None = None
+    step: Step, state: State, rows: int, max_length: int | Int[Tensor, "row"], given: State | None = None
 ) -> list[Hypothesis]:
     """The likeliest token at every step."""
-    return follow(step, state, rows, longest, lambda logits: logits.argmax(1), given)
+    return follow(step, state, rows, max_length, lambda logits: logits.argmax(1), given)
 
 
 def sample(
     step: Step,
     state: State,
     rows: int,
-    longest: int | Int[Tensor, "row"],
+    max_length: int | Int[Tensor, "row"],
     sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
     given: State | None = None,
 ) -> list[Hypothesis]:
     """A token drawn at every step."""
-    return follow(step, state, rows, longest, lambda logits: sampling.draw(logits, generator), given)
+    return follow(step, state, rows, max_length, lambda logits: sampling.draw(logits, generator), given)
 
 
 @torch.no_grad()
@@ -111,12 +111,12 @@ def follow(
     step: Step,
     state: State,
     rows: int,
-    longest: int | Int[Tensor, "row"],
+    max_length: int | Int[Tensor, "row"],
     choose: Choose,
     given: State | None = None,
 ) -> list[Hypothesis]:
     """One token a step and row, until every row has said its end or is as long as it may be."""
-    token, limit = torch.full((rows,), BEGIN), _limits(longest, rows)
+    token, limit = torch.full((rows,), BEGIN), _limits(max_length, rows)
     going, score, at = torch.ones(rows, dtype=torch.bool), torch.zeros(rows), torch.arange(rows)
     said = torch.full((rows, int(limit.max()) if rows else 0), PAD)
     for length in range(said.shape[1]):
@@ -141,17 +141,17 @@ def beam(
     step: Step,
     state: State,
     rows: int,
-    longest: int | Int[Tensor, "row"],
-    width: int = 5,
-    power: float = 1.0,
+    max_length: int | Int[Tensor, "row"],
+    beam_width: int = 5,
+    length_penalty: float = 1.0,
     given: State | None = None,
 ) -> list[list[Hypothesis]]:
-    """The best sequences found when `width` are kept at every step, best first by score / length ** power.
+    """The best sequences, best first by score / length ** length_penalty; `beam_width` are kept at every step.
 
-    A sequence is ended where its end is among the `width` best continuations. A row is done when `width` have ended
-    and none that goes on is as good, at its length, as the worst of them.
+    A sequence is ended where its end is among the `beam_width` best continuations. A row is done when `beam_width` have
+    ended and none that goes on is as good, at its length, as the worst of them.
     """
-    at = _Beams(rows, width, power, _limits(longest, rows))
+    at = _Beams(rows, beam_width, length_penalty, _limits(max_length, rows))
     while len(at.names):
         tokens, before = at.token.flatten(), len(at.names)
         logits, state = step(tokens, state) if given is None else step(tokens, state, given)
@@ -165,15 +165,15 @@ def beam(
 class _Beams:
     """The sequences of a beam search: those that go on, and those that have ended (the pool)."""
 
-    def __init__(self, rows: int, width: int, power: float, limit: Tensor):
-        self.width, self.power, self.limit = width, power, limit
+    def __init__(self, rows: int, beam_width: int, length_penalty: float, limit: Tensor):
+        self.beam_width, self.length_penalty, self.limit = beam_width, length_penalty, limit
         self.names = torch.arange(rows)
         """Which row is which: rows that are done drop out."""
         # All are alike at first: one is enough.
         self.token = torch.full((rows, 1), BEGIN)
         self.tokens = torch.empty(rows, 1, 0, dtype=torch.int64)
         self.score = torch.zeros(rows, 1)
-        self.pool = torch.full((rows, width), -inf)
+        self.pool = torch.full((rows, beam_width), -inf)
         self.ended: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(rows)]
         self.done = torch.zeros(rows, dtype=torch.bool)
 
@@ -184,9 +184,9 @@ class _Beams:
         parent, token = place // vocabulary, place % vocabulary
         length = self.tokens.shape[2] + 1
         ends = token == END
-        self._end(best[:, : self.width], parent, ends[:, : self.width], length)
-        # The first `width` that do not end go on; there are as many, for each sequence has but one end.
-        order = (ends.long() * ends.shape[1] + torch.arange(ends.shape[1])).argsort(1)[:, : self.width]
+        self._end(best[:, : self.beam_width], parent, ends[:, : self.beam_width], length)
+        # The first `beam_width` that do not end go on; there are as many, for each sequence has but one end.
+        order = (ends.long() * ends.shape[1] + torch.arange(ends.shape[1])).argsort(1)[:, : self.beam_width]
         self.score, self.token, parent = (t.gather(1, order) for t in (best, token, parent))
         self.score = self.score.masked_fill(self.token == END, -inf)
         before = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, length - 1))
@@ -209,14 +209,14 @@ class _Beams:
         total = logits.log_softmax(2).add_(self.score[:, :, None])
         total[total[:, :, END].isnan().nonzero(as_tuple=True)] = -inf  # Where nothing at all can follow.
         total = total.flatten(1)
-        return largest(total, min(2 * self.width, total.shape[1]))
+        return largest(total, min(2 * self.beam_width, total.shape[1]))
 
     def _end(self, best: Tensor, parent: Tensor, ends: Tensor, length: int) -> None:
         there = ends & ~self.done[:, None] & best.isfinite()
         if not there.any():
             return
-        value = normalised(best, length, self.power).masked_fill(~there, -inf)
-        self.pool = torch.cat((self.pool, value), 1).topk(self.width, 1).values
+        value = normalised(best, length, self.length_penalty).masked_fill(~there, -inf)
+        self.pool = torch.cat((self.pool, value), 1).topk(self.beam_width, 1).values
         row, place = there.nonzero(as_tuple=True)
         found = self.names[row], self.tokens[row, parent[row, place]], best[there], value[there]
         for name, tokens, score, worth in zip(*(t.tolist() for t in found), strict=True):
@@ -224,19 +224,19 @@ class _Beams:
 
     def _close(self, length: int) -> None:
         """Marks the rows that are done; of one that is so by its length, what goes on is kept if nothing ended."""
-        hope = normalised(self.score.amax(1), length, self.power)
+        hope = normalised(self.score.amax(1), length, self.length_penalty)
         self.done |= self.pool.amin(1) >= hope
         for row in ((length >= self.limit) & ~self.done).nonzero().flatten().tolist():
             self.done[row] = True
             if not self.ended[self.names[row]]:
                 said = zip(self.tokens[row].tolist(), self.score[row].tolist(), strict=True)
                 self.ended[self.names[row]] = [
-                    (normalised(s, length, self.power), Hypothesis(t, s, False)) for t, s in said if s > -inf
+                    (normalised(s, length, self.length_penalty), Hypothesis(t, s, False)) for t, s in said if s > -inf
                 ]
 
     def found(self) -> list[list[Hypothesis]]:
         ordered = (sorted(row, key=lambda one: -one[0]) for row in self.ended)
-        return [[said for _, said in row[: self.width]] for row in ordered]
+        return [[said for _, said in row[: self.beam_width]] for row in ordered]
 
 
 def largest(x: Float[Tensor, "row n"], k: int) -> tuple[Float[Tensor, "row k"], Int[Tensor, "row k"]]:
@@ -264,8 +264,8 @@ def _rows_of(state: State, rows: Int[Tensor, "row"]) -> State:
     return map_state(lambda t: t[rows], state)
 
 
-def _limits(longest: int | Tensor, rows: int) -> Int[Tensor, "row"]:
-    return torch.full((rows,), longest) if isinstance(longest, int) else longest
+def _limits(max_length: int | Tensor, rows: int) -> Int[Tensor, "row"]:
+    return torch.full((rows,), max_length) if isinstance(max_length, int) else max_length
 
 
 def _row(tokens: list[int], score: float) -> Hypothesis:

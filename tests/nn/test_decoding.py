@@ -52,7 +52,7 @@ def test_greedy_by_hand():
 
 
 def test_a_beam_of_two_finds_what_greedy_misses_by_hand():
-    best, second = beam(toy(), START, 1, 10, width=2, power=0)[0]
+    best, second = beam(toy(), START, 1, 10, beam_width=2, length_penalty=0)[0]
     assert best.tokens == [B]
     assert best.score == pytest.approx(log(0.4 * 0.95))
     assert second.tokens == [A]
@@ -64,18 +64,21 @@ def test_length_normalisation_by_hand():
     table[BEGIN, A] = 1
     table[A, END], table[A, B] = 0.5, 0.5
     table[B, END] = 1
-    short = beam(chain(table), START, 1, 10, width=2, power=0)[0]
+    short = beam(chain(table), START, 1, 10, beam_width=2, length_penalty=0)[0]
     assert [one.score for one in short] == pytest.approx([log(0.5)] * 2)
-    longer = beam(chain(table), START, 1, 10, width=2, power=1)[0]
+    longer = beam(chain(table), START, 1, 10, beam_width=2, length_penalty=1)[0]
     assert [one.tokens for one in longer] == [[A, B], [A]]
     assert [one.normalised(1) for one in longer] == pytest.approx([log(0.5) / 3, log(0.5) / 2])
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), power=st.sampled_from([0.0, 0.7, 1.0]))
-def test_a_beam_of_one_is_greedy(seed, power):
+@given(seed=st.integers(0, 10**6), length_penalty=st.sampled_from([0.0, 0.7, 1.0]))
+def test_a_beam_of_one_is_greedy(seed, length_penalty):
     step = random_chain(seed)
-    plain, searched = greedy(step, rows(3), 3, 12), beam(step, rows(3), 3, 12, width=1, power=power)
+    plain, searched = (
+        greedy(step, rows(3), 3, 12),
+        beam(step, rows(3), 3, 12, beam_width=1, length_penalty=length_penalty),
+    )
     for one, (other,) in zip(plain, searched, strict=True):
         assert one.tokens == other.tokens
         assert one.score == pytest.approx(other.score, abs=1e-4)
@@ -84,12 +87,15 @@ def test_a_beam_of_one_is_greedy(seed, power):
 
 def test_the_best_score_never_falls_with_a_wider_beam_on_the_toy():
     for step in (toy(), random_chain(3), random_chain(7)):
-        scores = [beam(step, START, 1, 6, width=width, power=0)[0][0].score for width in (1, 2, 3, 5, 8, 20)]
+        scores = [
+            beam(step, START, 1, 6, beam_width=beam_width, length_penalty=0)[0][0].score
+            for beam_width in (1, 2, 3, 5, 8, 20)
+        ]
         assert scores == sorted(scores)
 
 
 def test_a_beam_as_wide_as_all_there_is_finds_the_best_there_is():
-    step, longest = random_chain(11, 7), 3
+    step, max_length = random_chain(11, 7), 3
     logits = torch.stack([step(torch.tensor([t]), START)[0][0] for t in range(7)])
     logits[:, [0, 1, 3]] = -torch.inf
     chances = logits.log_softmax(1)
@@ -99,9 +105,9 @@ def test_a_beam_as_wide_as_all_there_is_finds_the_best_there_is():
         return sum(chances[a, b].item() for a, b in pairwise(line))
 
     others = [t for t in range(4, 7)]
-    every = [list(tokens) for n in range(longest) for tokens in product(others, repeat=n)]
+    every = [list(tokens) for n in range(max_length) for tokens in product(others, repeat=n)]
     best = max(every, key=total)
-    found = beam(step, START, 1, longest, width=60, power=0)[0][0]
+    found = beam(step, START, 1, max_length, beam_width=60, length_penalty=0)[0][0]
     assert found.tokens == best
     assert found.score == pytest.approx(total(best), abs=1e-4)
 
@@ -116,9 +122,9 @@ def test_rows_together_are_as_rows_alone():
         return table[which, token] + table[which, before], (which, token)
 
     which = torch.arange(5)
-    together = beam(step, (which, torch.zeros(5, dtype=torch.int64)), 5, torch.tensor([3, 9, 4, 9, 2]), width=3)
+    together = beam(step, (which, torch.zeros(5, dtype=torch.int64)), 5, torch.tensor([3, 9, 4, 9, 2]), beam_width=3)
     for row, limit in enumerate([3, 9, 4, 9, 2]):
-        alone = beam(step, (which[row : row + 1], torch.zeros(1, dtype=torch.int64)), 1, limit, width=3)[0]
+        alone = beam(step, (which[row : row + 1], torch.zeros(1, dtype=torch.int64)), 1, limit, beam_width=3)[0]
         assert [one.tokens for one in alone] == [one.tokens for one in together[row]]
 
 
