@@ -31,6 +31,7 @@ from steersman.recipes import RECIPES
 from steersman.recipes.text.dynamic import Dynamic, dynamic_evaluation
 from steersman.recipes.text.generate import Speaker, nats_in_blocks
 from steersman.training.fit import fit
+from steersman.training.recipe import open_records
 from steersman.training.run import Run
 
 BLOCKS = (256, 64)
@@ -145,6 +146,7 @@ def scores(options: argparse.Namespace) -> None:
 
 def race(options: argparse.Namespace) -> None:
     recipe = RECIPES["chars"](())
+    open_records(recipe, (options.text,))  # A text that can't be read is refused before anything is trained.
     contents = Path(options.text).read_text()
     for seed in range(options.seeds):
         training = replace(recipe.training, seed=seed, precision="bfloat16", validate_every=10**6, steps=40)

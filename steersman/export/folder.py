@@ -105,6 +105,7 @@ UNITS = {
     "_mps": "metres a second",
     "_radps": "radians a second, positive to the left",
     "_rad": "radians, positive to the left",
+    "_nm": "newton metres",
     "_s": "seconds",
     "_m": "metres",
 }
