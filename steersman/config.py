@@ -112,7 +112,14 @@ def value(data: Any, hint: Any, where: str) -> Any:
     return _check(data, hint is not type(None) or data is None, hint, where)
 
 
+_JSON: dict[Any, type] = {tuple: list, dict: dict}
+"""What holds a container of each kind in JSON."""
+
+
 def _either(data: Any, hints: tuple, where: str) -> Any:
+    fitting = [hint for hint in hints if isinstance(data, _JSON.get(get_origin(hint), ()))]
+    if len(fitting) == 1:  # Only one may be meant: what is wrong inside is said.
+        return value(data, fitting[0], where)
     for hint in hints:
         try:
             return value(data, hint, where)

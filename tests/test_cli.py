@@ -139,7 +139,7 @@ BAD = [
     ("train echo --training.steps 0", "steps must be at least 1"),
     ("train echo --training.validate-every 0", "validate_every must be at least 1"),
     ("train echo --training.precision float16", "bfloat16"),
-    ("train echo --batches.batch-size -2", "rows must be at least 1"),
+    ("train echo --batches.batch-size -2", "batch_size must be at least 1"),
     ("train echo --split.validation 2", "from 0 to 1"),
     ("train echo --split.validation 0.9 --split.test 0.9", "leave something to train on"),
     ("train echo --device abacus", "--device abacus.*auto, cpu or cuda"),

@@ -107,6 +107,7 @@ def test_a_decoder_that_reads_ahead_is_refused():
         network(GRU(8), upper=Bidirectional(GRU(4)))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_a_core_without_memory_still_sees_the_source():
     model = made(TextEncoder(8, Memoryless()), Decoder(8, Memoryless(), upper=Memoryless()), Readout())
     model, x = model.eval(), torch.tensor([[BEGIN, 5]])
@@ -121,7 +122,7 @@ def test_tied_weights_are_one():
 
 
 def test_sampled_tokens_come_at_their_share_and_never_at_the_begin_or_on_padding():
-    model = network(GRU(8), sampled=0.5, ramp=10).train()
+    model = network(GRU(8), scheduled_sampling=0.5, sampling_ramp=10).train()
     x = torch.full((400, 6), 5)
     x[:, 0], x[:, 5] = BEGIN, PAD
     state = model.read({"source": Ragged(torch.full((400, 2), 6), torch.full((400,), 2))})

@@ -231,7 +231,7 @@ def config(run) -> dict:
         (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "LSTM", "hidden": 5}}}, "doesn't fit"),
         (lambda c: c | {"recipe": c["recipe"] | {"training": {"kind": "LSTM"}}}, "expected Training"),
         (lambda c: c | {"raw": [84, 96, 3]}, "doesn't fit"),
-        (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Conv"}}}, "core: Conv"),
+        (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Conv"}}}, "core: expected CoreSpec, found 'Conv'"),
         (lambda c: c | {"recipe": c["recipe"] | {"encoder": {"kind": "LSTM"}}}, "encoder: LSTM"),
         (lambda c: c | {"recipe": c["recipe"] | {"head": {"kind": "GRU"}}}, "head: GRU is not one of the heads"),
         (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Split"}}}, "core: Split"),
