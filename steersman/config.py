@@ -16,6 +16,7 @@ from .plugins import PARTS, part
 class Spec:
     """A frozen dataclass of plain values and other specs; known to JSON by the name of its class."""
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
     KINDS: ClassVar[dict[str, type["Spec"]]] = {}
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Smallest and largest value of a field, or of each item of a tuple."""
@@ -38,7 +39,7 @@ class Spec:
 def to_json(value: Any) -> Any:
     """Specs become `{"kind": name, ...fields}`, tuples become lists; the rest is JSON already."""
     if isinstance(value, Spec):
-        fields = dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
+        fields = dataclasses.fields(value)
         return {"kind": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields}
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]
@@ -56,7 +57,7 @@ def from_json(data: Any, where: str = "config") -> Any:
             "if it comes from a file of your own, import that first (steersman ... --import path.py)"
         )
     hints = get_type_hints(kind)
-    names = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    names = {f.name for f in dataclasses.fields(kind)}
     for name in data.keys() - names - {"kind"}:
         raise UserError(f"{where}.{name}: {kind.__name__} has no such field{did_you_mean(name, names)}")
     values = {n: value(data[n], hints[n], f"{where}.{n}") for n in names & data.keys()}

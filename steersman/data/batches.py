@@ -15,6 +15,7 @@ from ..config import Spec
 from ..errors import UserError
 from .augment import Augment
 from .examples import Example
+from .fetched import Fetched
 from .inputs import Inputs, blank, tensors
 
 
@@ -68,7 +69,7 @@ class Piece:
     weight: float = 1.0
 
 
-class Epoch(Sequence[Batch]):
+class Epoch(Fetched[Batch]):
     """The batches of one pass over the data, each made when asked for."""
 
     def __init__(self, pieces: list[list[Piece | None]], data: "Batches", epoch: int):
@@ -77,7 +78,7 @@ class Epoch(Sequence[Batch]):
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fetch(self, index: int) -> Batch:
         rows, shown = self.pieces[index], self.data.examples
         # Lanes keep one length, so that kernels are chosen once; windows take that of their longest.
         longest = self.data.spec.window or max((p.stop - p.start for p in rows if p), default=1)

@@ -12,6 +12,7 @@ import torch
 from ..config import Spec
 from ..errors import UserError
 from .batches import Batch, Ragged, mask_of
+from .fetched import Fetched
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class PairBatches:
         return self.drawn(pair, random.Random(f"{self.seed} {epoch} {index}")) if self.drawn else pair
 
 
-class PairEpoch(Sequence[Batch]):
+class PairEpoch(Fetched[Batch]):
     """The batches of one pass over the pairs, each made when asked for."""
 
     def __init__(self, cut: list[np.ndarray], data: PairBatches, epoch: int):
@@ -116,7 +117,7 @@ class PairEpoch(Sequence[Batch]):
     def __len__(self) -> int:
         return len(self.cut)
 
-    def __getitem__(self, index: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fetch(self, index: int) -> Batch:
         rank, ranks = self.data.rank, self.data.ranks
         shown = [self.data.pair(i, self.epoch) for i in self.cut[index][rank::ranks]]
         # Every process has as many rows as the first: an empty one counts for nothing.

@@ -15,7 +15,7 @@ from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from math import inf
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..config import Spec, from_json, to_json
 from ..errors import UserError
@@ -27,10 +27,13 @@ MARKS = ("<pad>", "<begin>", "<end>", "<unknown>")
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 
 
-class Vocabulary:
+Kind = TypeVar("Kind", bound="Text")
+
+
+class Vocabulary(Generic[Kind]):
     """What every vocabulary offers; it is only made of a text or read from JSON."""
 
-    spec: "Text"
+    spec: Kind
 
     def __len__(self) -> int:
         """Marks included."""
@@ -135,10 +138,8 @@ class Words(Text):
         return "".join(pieces).removeprefix(" ")
 
 
-class Listed(Vocabulary):
+class Listed(Vocabulary[Characters | Words]):
     """A list of pieces: whatever is not in it is unknown."""
-
-    spec: Characters | Words
 
     def __init__(self, spec: Characters | Words, pieces: Sequence[str]):
         if not all(isinstance(piece, str) for piece in pieces) or len(set(pieces)) < len(pieces):
@@ -195,10 +196,8 @@ class Subwords(Text):
         return Merged(self, _tokenizers().Tokenizer.from_str(json.dumps(data)))
 
 
-class Merged(Vocabulary):
+class Merged(Vocabulary[Subwords]):
     """Byte pairs; the numbers of `tokenizers`, moved up by the marks."""
-
-    spec: Subwords
 
     def __init__(self, spec: Subwords, tokenizer: Any):
         self.spec, self.tokenizer = spec, tokenizer

@@ -263,7 +263,8 @@ def _past(case: Case, stays: float) -> None:
 
 def _early(case: Case, steps: float) -> None:
     def shift(shown: dict[str, list[Example]]) -> None:
-        by = int(steps) + (case.recipe.source.delay if case.name == "sensor" else 5)  # pyright: ignore
+        source = case.recipe.source
+        by = int(steps) + (source.delay if case.name == "sensor" and isinstance(source, Echo) else 5)
         for part, examples in shown.items():
             for i, e in enumerate(examples):
                 shown[part][i] = replace(e, x=e.x[:-by], y=e.y[by:], time_s=e.time_s[:-by])

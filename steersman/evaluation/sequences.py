@@ -13,7 +13,8 @@ from ..errors import UserError
 def bleu(said: Sequence[str], truth: Sequence[str], lower: bool = False) -> dict[str, Any]:
     """BLEU and chrF (Papineni et al. 2002; Popovic 2015) by sacrebleu (Post 2018), with BLEU's signature."""
     try:
-        from sacrebleu.metrics import BLEU, CHRF  # pyright: ignore[reportPrivateImportUsage]
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
     except ImportError:
         raise UserError(
             'BLEU is counted by sacrebleu, which is not installed; run: pip install "steersman[text]"'

@@ -103,7 +103,7 @@ def _heat(drawing: Figure, axes: Axes, values: np.ndarray, title: str, colours, 
     axes.set_yticks([0, values.shape[1] - 1], ["1", str(values.shape[1])])
     axes.grid(False)
     axes.tick_params(axis="x", length=0, labelbottom=False)
-    drawing.colorbar(drawn, ax=axes, pad=0.01, aspect=8, fraction=0.03, extend=extend).outline.set_visible(False)  # pyright: ignore
+    drawing.colorbar(drawn, ax=axes, pad=0.01, aspect=8, fraction=0.03, extend=extend).outline.set_visible(False)
 
 
 def _kept(axes: Axes, belt: Belt, unit: int) -> None:

@@ -85,7 +85,7 @@ def draw_surface(path: Path) -> Path:
         grid = drawing.add_gridspec(2, 2, width_ratios=(1.25, 1), height_ratios=(1, 1))
         hill = drawing.add_subplot(grid[:, 0], projection="3d")
         across, up = np.meshgrid(w, b)
-        hill.plot_surface(across, up, error, cmap="cividis", rcount=140, ccount=140, linewidth=0, alpha=0.85)  # pyright: ignore
+        hill.plot_surface(across, up, error, cmap="cividis", rcount=140, ccount=140, linewidth=0, alpha=0.85)
         above, losses = drawing.add_subplot(grid[0, 1]), drawing.add_subplot(grid[1, 1])
         drawn = above.pcolormesh(w, b, np.maximum(error, 1e-6), norm=LogNorm(1e-5, 0.5), cmap="cividis")
         drawing.colorbar(drawn, ax=above, label="error", pad=0.01)
@@ -93,10 +93,10 @@ def draw_surface(path: Path) -> Path:
             x, y = one.weights.T
             inside = (x >= w[0]) & (x <= w[-1]) & (y >= b[0]) & (y <= b[-1])
             x, y = np.where(inside[:, None], one.weights, np.nan).T
-            hill.plot(x, y, np.where(inside, one.loss, np.nan) + 0.012, color=colour, zorder=9, linewidth=1.6)  # pyright: ignore
+            hill.plot(x, y, np.where(inside, one.loss, np.nan) + 0.012, color=colour, zorder=9, linewidth=1.6)
             _path(above, one, colour)
             losses.plot(one.loss, color=colour, label=one.name)
-        hill.view_init(32, 28)  # pyright: ignore
+        hill.view_init(32, 28)
         hill.set(xlabel="weight w", ylabel="bias b", zlabel="error")
         above.set(xlabel="weight w", ylabel="bias b", xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
         above.set_title("the same from above, and the paths")

@@ -86,7 +86,7 @@ def after(name: str) -> str:
 
 
 def _named(state: State, names: Any) -> Any:
-    return map_state(lambda _: next(names), state)  # pyright: ignore[reportArgumentType]
+    return map_state(lambda _: next(names), state)
 
 
 def _flat(state: Any) -> Iterable[str]:

@@ -229,7 +229,7 @@ class Live:
                     async with asyncio.timeout(self.limits.idle_s):
                         n, data = await inbox.get()
                 except TimeoutError:
-                    data = Ended(idle(self.limits))
+                    n, data = 0, Ended(idle(self.limits))
                 if isinstance(data, Ended):
                     await self._goodbye(socket, data)
                     return

@@ -136,7 +136,7 @@ class Learner:
             raise Refused("there is no drive to learn from", "take the wheel first")
         world = world_of(self.run.recipe)
         labels = world.labels if world else ()
-        if unknown := sorted(set(self.run.recipe.head.targets) - set(labels)):  # pyright: ignore[reportAttributeAccessIssue]
+        if unknown := sorted(set(self.run.recipe.head.targets) - set(labels)):
             raise Refused(f"a drive by hand does not tell {', '.join(unknown)}", "train a recipe without that target")
         try:
             folder = new_folder(self.name, self.below)

@@ -47,9 +47,12 @@ class Show:
     rate_hz: float
     size: tuple[int, int]
     """Height and width of a scene."""
-    world: World | None = None
-    """The simulator, where there is one: then `advance` wants an action."""
     records: list[str] | None = None
+
+    @property
+    def world(self) -> World | None:
+        """The simulator, where there is one: then `advance` wants an action."""
+        return None
 
     def shot(self) -> Shot | None:
         """The present step; None where none has come yet."""
@@ -76,12 +79,15 @@ class Simulated(Show):
     """Episode after episode of a world, driven by whoever holds the wheel; the truth is what its expert would do."""
 
     source = "simulator"
-    world: World
 
     def __init__(self, spec: WorldSpec, targets: Sequence[str], seed: int = 0):
-        self.world, self._targets, self._seed = spec.build(), targets, seed
+        self._world, self._targets, self._seed = spec.build(), targets, seed
         self.rate_hz, self.size = float(self.world.rate_hz), self.world.scene_size
         self._begin()
+
+    @property
+    def world(self) -> World:
+        return self._world
 
     def _begin(self) -> None:
         self._observation, _ = self.world.reset(self._seed)

@@ -30,6 +30,7 @@ from ..processes import failures_sent, heard, send, stand_back
 from ..training.checkpoints import Checkpoints, load_weights
 from ..training.run import Run
 from ..worlds.recording import world_of
+from ..worlds.world import World
 from .panels import panels
 from .serve import HERE, address, bound, guarding, prepared
 from .shows import Logged, Shot, Show, Simulated, Source
@@ -141,8 +142,12 @@ class Lap(Show):
 
     def __init__(self, inner: Show):
         self._inner = inner
-        self.rate_hz, self.size, self.world, self.records = inner.rate_hz, inner.size, inner.world, inner.records
+        self.rate_hz, self.size, self.records = inner.rate_hz, inner.size, inner.records
         self._due, self.stands = True, False
+
+    @property
+    def world(self) -> World | None:
+        return self._inner.world
 
     def shot(self) -> Shot | None:
         if not self.stands:

@@ -26,10 +26,9 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import Spec
 from ..errors import UserError
 from ..progress import Watch, silent
-from .cores import GRU, LSTM, Core, LSTMCore, MinGRU, to_torch
+from .cores import GRU, LSTM, Core, CoreSpec, LSTMCore, MinGRU, to_torch
 from .stepper import Stepper
 
 Shape = tuple[int, int, int, int]
@@ -76,7 +75,7 @@ class Case:
 
     what: str
     shape: Shape
-    spec: Spec
+    spec: CoreSpec
     peers: tuple[Peer, ...]
     must: float | None = None
     """How many times as fast ours has to be."""
@@ -96,7 +95,7 @@ class Case:
 
     def task(self) -> Task:
         batch, time_, features, hidden = self.shape
-        core: Core = self.spec.build(features)  # pyright: ignore[reportAttributeAccessIssue]
+        core = self.spec.build(features)
         if isinstance(core, LSTMCore) and core.gain is not None:
             core.gain.detach().fill_(0.3)  # At 1 it is chaotic: after a thousand steps rounding is all that is left.
         x = torch.randn(batch, time_, features, requires_grad=True)
@@ -381,7 +380,9 @@ def cases() -> list[Case]:
             shape = (1, 1, size, size)
             found.append(Case(what, shape, LSTM(size), STEPS, must, OURS_STEP, precision, tolerance))
 
-    def add(what: str, spec: Callable[[int], Spec], peers: tuple[Peer, ...], musts: dict[str, float], **options: Any):
+    def add(
+        what: str, spec: Callable[[int], CoreSpec], peers: tuple[Peer, ...], musts: dict[str, float], **options: Any
+    ):
         for letter, must in musts.items():
             shape = SHAPES[letter]
             found.append(Case(what, shape, spec(shape[3]), peers, must, **options))

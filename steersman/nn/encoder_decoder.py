@@ -174,7 +174,7 @@ class TogetherEncoder(SourceEncoder):
         return Memory(torch.where(mask.unsqueeze(2), torch.cat(values, 1), 0.0), mask, summary)
 
     def _of(self, name: str) -> SourceEncoder:
-        return next(encoder for encoder in self.encoders if name in encoder.sources)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue, reportOperatorIssue]
+        return next(encoder for encoder in self.encoders if name in encoder.sources)  # pyright: ignore[reportReturnType, reportOperatorIssue]
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class ReadoutHead(Head):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout = Dropout(spec.dropout)
 
-    def forward(self, feature: Float[Tensor, "batch time feature"], embedding: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, feature: Float[Tensor, "batch time feature"], embedding: Tensor) -> Tensor:
         """Logits (batch time vocabulary)."""
         weight = embedding if self.own is None else self.own
         return F.linear(self.dropout(torch.tanh(self.narrow(feature))), weight, self.bias)

@@ -33,12 +33,19 @@ class Encoder(nn.Module):
     """Names of its inputs, where there are several."""
     mean: Tensor
     deviation: Tensor
-    symbols: Symbols | None = None
-    """The symbols of a text, where it reads one."""
+
+    @property
+    def symbols(self) -> Symbols | None:
+        """The symbols of a text, where it reads one."""
+        return None
 
     def prepare(self, raw: Tensor) -> Tensor:
         """Raw steps (any number first) to what is kept and fed to `forward`."""
         return raw
+
+    def prepare_named(self, name: str, raw: Tensor) -> Tensor:
+        """Raw steps of the input of that name, where there are several, as `prepare` does for a single one."""
+        raise NotImplementedError(f"{type(self).__name__} has no inputs by name")
 
     def checked(self, frame: Any) -> Any:
         """One raw step as an array. UserError where it is not of the shape and type that the encoder takes."""
@@ -132,13 +139,15 @@ class Embedding(EncoderSpec):
 
 
 class EmbeddingEncoder(Encoder):
-    symbols: Symbols  # pyright: ignore[reportIncompatibleVariableOverride]
-
     def __init__(self, spec: Embedding, raw: tuple[int, ...]):
         super().__init__()
-        self.raw, self.size, self.symbols = raw, spec.features, Symbols(spec.symbols)
+        self.raw, self.size, self._symbols = raw, spec.features, Symbols(spec.symbols)
         self.vectors = nn.Embedding(len(self.symbols), spec.features)
         self.dropout = nn.Dropout(spec.dropout)
+
+    @property
+    def symbols(self) -> Symbols:
+        return self._symbols
 
     def prepare(self, raw: Int[Tensor, "n 1"]) -> Int[Tensor, "n 1"]:
         """Classes of code points, or of bytes."""
@@ -336,13 +345,13 @@ class JoinedEncoder(Encoder):
         return [parameter for _, encoder in self.parts for parameter in encoder.pretrained()]
 
 
-def prepare_batch(encoder: Any, raw: np.ndarray) -> np.ndarray:
+def prepare_batch(encoder: Encoder, raw: np.ndarray) -> np.ndarray:
     """`encoder.prepare` for NumPy."""
     with torch.inference_mode():
         return encoder.prepare(_tensor(raw)).numpy()
 
 
-def prepare_named(encoder: JoinedEncoder, name: str, raw: np.ndarray) -> np.ndarray:
+def prepare_named(encoder: Encoder, name: str, raw: np.ndarray) -> np.ndarray:
     """`encoder.prepare_named` for NumPy."""
     with torch.inference_mode():
         return encoder.prepare_named(name, _tensor(raw)).numpy()

@@ -28,8 +28,11 @@ class Head(nn.Module):
     """Numbers a step of each stream; none: 1 each, which is then its target."""
     classes: int = 0
     """How many classes it tells apart; 0: it says numbers."""
-    symbols: Symbols | None = None
-    """What its classes are, where they are the symbols of a text."""
+
+    @property
+    def symbols(self) -> Symbols | None:
+        """What its classes are, where they are the symbols of a text."""
+        return None
 
     def fit(self, y: np.ndarray) -> None:
         """Takes the normaliser from training targets (steps first)."""
@@ -41,6 +44,10 @@ class Head(nn.Module):
     def point(self, raw: Tensor) -> Tensor:
         """The estimate in the units of the targets."""
         raise NotImplementedError(f"{type(self).__name__} has no point estimate")
+
+    def standard(self, y: Tensor) -> Tensor:
+        """Targets as `forward` gives them."""
+        raise NotImplementedError(f"{type(self).__name__} has no standard targets")
 
     def usual(self) -> dict[str, tuple[float, float]]:
         """Bounds between which each target that is a quantity usually lies."""
@@ -237,14 +244,17 @@ class NextSymbol(HeadSpec):
 
 
 class NextSymbolHead(ClassificationHead):
-    symbols: Symbols  # pyright: ignore[reportIncompatibleVariableOverride]
     table: Tensor
 
     def __init__(self, spec: NextSymbol, features: int):
-        self.symbols = Symbols(spec.symbols)
+        self._symbols = Symbols(spec.symbols)
         super().__init__(Classification(spec.targets, len(self.symbols), spec.smoothing), features)
         self.dropout = nn.Dropout(spec.dropout)
         self.register_buffer("table", torch.from_numpy(self.symbols.codes(np.arange(len(self.symbols)))), False)
+
+    @property
+    def symbols(self) -> Symbols:
+        return self._symbols
 
     def labels(self, y: np.ndarray) -> np.ndarray:
         return self.symbols.classes(y)

@@ -17,7 +17,7 @@ from ..data.inputs import blank, tensors
 from ..errors import UserError
 from .cores import Core, CoreSpec, Memoryless, State, reset
 from .encoders import Encoder, EncoderSpec
-from .heads import Head, HeadSpec, Regression, RegressionHead
+from .heads import Head, HeadSpec, Regression
 
 Flavour = Literal["one-to-one", "many-to-one", "many-to-many"]
 
@@ -227,7 +227,6 @@ class Model(SequenceModel):
 class FeedbackModel(Model):
     """A model whose core also sees what the head said of the step before, standardised; at first, the mean."""
 
-    head: RegressionHead  # pyright: ignore[reportIncompatibleVariableOverride]
     feedback = True
 
     def initial(self, batch: int = 1) -> State:

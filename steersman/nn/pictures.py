@@ -269,7 +269,8 @@ def _layers(spec: Conv | Conv3d, picture: Sequence[int], depth: int) -> tuple[in
 def he(layer: nn.Conv2d | nn.Conv3d) -> nn.Module:
     """The layer with weights that suit rectified units (He et al. 2015)."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

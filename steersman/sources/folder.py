@@ -126,7 +126,7 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
     columns, faults = _found(log, given), Faults(log)
     if "rate" in given:
         columns = replace(columns, time="")  # A rate that is named is the clock.
-    film, video = None, _video(log)
+    film, place, video = None, None, _video(log)
     if columns.picture and (video is None or any(True for _ in _pictures(log.parent, DEEP))):
         place = _places(log.parent)
     else:
@@ -143,9 +143,9 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
             row = {"steer": number(float(cells[columns.steer])), "order": order, "where": where}
             row |= {"time": number(float(cells[columns.time]))} if columns.time else {}
             row |= {name: _number(cells[name]) for name in BESIDE if name in cells}
-            if film is None:
+            if place is not None:
                 row["picture"] = place(cells[columns.picture])
-            else:
+            elif film is not None:
                 row["frame"] = _whole(cells[columns.frame]) if columns.frame else order
                 if row["frame"] >= len(film):
                     raise ValueError(f"{film.path.name} ends after {len(film)} frames")

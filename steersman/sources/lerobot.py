@@ -7,7 +7,6 @@ feature is which stream. Pictures are decoded when asked for.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.fetched import Fetched
 from ..data.frames import Frames, stamp
 from ..data.records import Record, Stream
 from ..errors import UserError
@@ -232,7 +232,7 @@ def _numpy(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
     return values.reshape(len(column), *(() if shape == (1,) else shape))
 
 
-class _Encoded(Sequence[bytes]):
+class _Encoded(Fetched[bytes]):
     """The encoded pictures of an episode, fetched from its file when asked for."""
 
     def __init__(self, path: Path, feature: str, start: int, stop: int):
@@ -241,7 +241,7 @@ class _Encoded(Sequence[bytes]):
     def __len__(self) -> int:
         return self.place[3] - self.place[2]
 
-    def __getitem__(self, index: int) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fetch(self, index: int) -> bytes:
         encoded = _pictures(*self.place)[index].as_py()
         if encoded is None:
             raise UserError(f"{self.place[0]} refers to pictures outside it; embed them with lerobot first")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.fetched import Fetched
 from ..data.frames import MOST_PIXELS, Chosen, Frames, stamp
 from ..data.records import Record, Stream
 from ..errors import UserError
@@ -168,7 +169,7 @@ def _heard(log: Path, walk: Walk, fields: Mapping[str, list[str]], cameras: set[
     return heard
 
 
-class Pictures(Sequence[bytes | np.ndarray]):
+class Pictures(Fetched[bytes | np.ndarray]):
     """The good pictures of a topic, fetched from the log when asked for; in order is fast."""
 
     def __init__(self, log: Path, walk: Walk, topic: str, said: Heard):
@@ -179,7 +180,7 @@ class Pictures(Sequence[bytes | np.ndarray]):
     def __len__(self) -> int:
         return len(self.said.rows)
 
-    def __getitem__(self, index: int) -> bytes | np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fetch(self, index: int) -> bytes | np.ndarray:
         row, log_ns = self.said.rows[index], self.said.log_ns
         at, messages = self._going
         with reading(self.log):

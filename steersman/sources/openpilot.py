@@ -100,7 +100,7 @@ def _pictures(log: Path, frames: Mapping[int, float], faults: Faults) -> tuple[d
 def _event(log: Path, schema: str | None) -> Any:
     """The type of a log's messages."""
     try:
-        import capnp  # pyright: ignore[reportMissingImports]
+        import capnp
     except ImportError:
         capnp = None
     if schema is None and (found := find_spec("cereal")) and found.submodule_search_locations:
@@ -121,7 +121,7 @@ def _parsed(schema: str, stamp: str) -> tuple[Any, Any]:
 
     Each has its own: a parser that meets two schemas of one identity ends the process.
     """
-    import capnp  # pyright: ignore[reportMissingImports]
+    import capnp
 
     parser = capnp.SchemaParser()
     return parser, parser.load(schema)

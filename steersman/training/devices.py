@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import get_node_local_rank
 
 from ..errors import UserError
 
@@ -15,7 +16,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and dist.is_initialized():
-        name = f"cuda:{dist.get_node_local_rank()}"  # pyright: ignore[reportPrivateImportUsage]
+        name = f"cuda:{get_node_local_rank()}"
     try:
         torch.empty(0, device=name)
         return torch.device(name)

@@ -126,7 +126,7 @@ class StepRecipe(Recipe):
         named, sizes = self.named, ()
         if isinstance(raw, dict):
             sizes = [raw[name][-1] if name in raw else 1 for name in self.head.targets] if self._vectors else ()
-            raw = raw if named else raw[self.inputs]  # pyright: ignore[reportAssignmentType]
+            raw = raw if named else raw[self.inputs]
         network = Network(named or self.encoder, self.core, self.head, self.flavour, self.skip, self.feedback)
         return network.build(raw, sizes)
 
@@ -155,7 +155,7 @@ class StepRecipe(Recipe):
             inputs = [
                 Reading(
                     name,
-                    partial(prepare_named, model.encoder, name),  # pyright: ignore[reportArgumentType]
+                    partial(prepare_named, model.encoder, name),
                     _key(of[name].encoder) if name in of else "",
                     name in of and of[name].once,
                     name in of and of[name].encoder.gaps,

@@ -79,7 +79,7 @@ class WorldSpec(Spec):
     def name(self) -> str:
         """What drives in it are called by: all of it that changes what is seen."""
         parts = [self.called]
-        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+        for field in dataclasses.fields(self):
             if (value := getattr(self, field.name)) != field.default:
                 parts.append(f"{field.name.replace('_', '-')}-{value}")
         return "-".join(parts)

@@ -22,7 +22,7 @@ from ..forms import Graph, native_form, onnx_form
 State = Any
 
 
-def map_state(function: Callable[..., Tensor], *states: State) -> State:
+def map_state(function: Callable[..., object], *states: State) -> State:
     """`function` on every tensor of one state, or on the corresponding tensors of several."""
     if isinstance(states[0], Tensor):
         return function(*states)

@@ -40,11 +40,12 @@ def translate(arguments: list[str]) -> None:
     if options.attention:
         check_picture(Path(options.attention))  # Before the work is done, not after it.
     run = Run.open(find(options.run))
-    if getattr(run.recipe.task, "max_length", None) is None:
+    longest = getattr(run.recipe.task, "max_length", None)
+    if longest is None:
         raise UserError(
             f"{run.folder} is a run of {run.name}, which does not translate; train one: steersman train translate"
         )
-    model, longest = run.model(), run.recipe.task.max_length  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    model = run.model()
     check_translates(model)
     given = decoded(sys.stdin.buffer.read(), "standard input")
     with bars() as watch:

@@ -13,6 +13,7 @@ from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, scores_beside
 from ...evaluation.sequences import Nearest, bleu
 from ...nn.encoder_decoder import EncoderDecoder, Readout
+from ...nn.model import SequenceModel
 from ...progress import Watch, silent
 from ...training.material import Material
 from ...training.recipe import Recipe
@@ -49,8 +50,9 @@ class TranslateText(TaskSpec):
         "length_penalty": (0, inf),
     }
 
-    def validation(self, recipe: Recipe, model: EncoderDecoder, examples: Sequence[Pair]) -> float:
+    def validation(self, recipe: Recipe, model: SequenceModel, examples: Sequence[Pair]) -> float:
         """100 less the BLEU of greedy translations."""
+        assert isinstance(model, EncoderDecoder)
         pairs = examples[: self.validation_pairs]
         said = translate(model, [pair.texts[SOURCE] for pair in pairs], max_length=self.max_length)
         return 100 - bleu([one.text for one in said], [pair.texts[TARGET] for pair in pairs], _lower(recipe))["bleu"]
