@@ -36,7 +36,7 @@ class Spec:
                     raise UserError(f"{type(self).__name__}: {name} must be {limits}, not {number}")
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Specs become `{"kind": name, ...fields}`, tuples become lists; the rest is JSON already."""
     if isinstance(value, Spec):
         fields = dataclasses.fields(value)
@@ -46,7 +46,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(data: Any, where: str = "config") -> Any:
+def from_json(data: object, where: str = "config") -> Any:
     """The spec that `to_json` wrote. UserError names the field that is unknown, missing or of a wrong type."""
     if not (isinstance(data, dict) and isinstance(data.get("kind"), str)):
         raise UserError(f"{where}: expected an object with a `kind`, found {str(data)[:60]!r}")

@@ -53,7 +53,7 @@ class _Lines:
 
 
 def named(
-    command: str, what: str, arguments: list[str], known: Mapping[str, Any], own: bool = False
+    command: str, what: str, arguments: list[str], known: Mapping[str, object], own: bool = False
 ) -> tuple[str | None, list[str]]:
     """The name a command begins with and the rest; None after help was printed.
 

@@ -12,12 +12,16 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TypeVar
 
 import torch
 
 from .errors import UserError
+from .json_types import JsonObject
 from .plugins import OWN, own_file
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def num_cores() -> int:
@@ -25,7 +29,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_parallel(function: Callable[[Any], Any], tasks: list, workers: int) -> Iterator[Any]:
+def in_parallel(function: Callable[[Given], Made], tasks: Sequence[Given], workers: int) -> Iterator[Made]:
     """Results in the order of the tasks, from so many processes, each on one thread."""
     if workers <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
@@ -91,7 +95,7 @@ def stand_back(nice: int, own: Sequence[str]) -> None:
     start_worker(own)
 
 
-def send(there: Connection, kind: str, text: str = "", **message: Any) -> None:
+def send(there: Connection, kind: str, text: str = "", **message: object) -> None:
     there.send_bytes(json.dumps({"type": kind, "text": text, **message}).encode())
 
 
@@ -104,7 +108,7 @@ def failures_sent(there: Connection) -> Iterator[None]:
         send(there, "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
 
 
-def heard(here: Connection) -> Iterator[dict[str, Any]]:
+def heard(here: Connection) -> Iterator[JsonObject]:
     """Messages, until the other side is gone."""
     try:
         while True:

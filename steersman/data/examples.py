@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..progress import Watch, silent
 from .cache import cached
 from .inputs import Inputs
-from .records import Record, Stream, Values
+from .records import Index, Record, Stream, Values
 
 WEIGHT = "loss_weight"
 """A record's stream of this name says what each of its steps counts in the loss; one without it: all alike."""
@@ -106,7 +106,7 @@ def _example(record: Record, wanted: Wanted, cache: Path, tell: Callable[[int, i
     return Example(record.name, x, y[-1] if wanted.once else y, time_s, weight)
 
 
-def raw_steps(record: Record, wanted: Wanted) -> tuple[int, dict[str, Any]]:
+def raw_steps(record: Record, wanted: Wanted) -> tuple[int, dict[str, Values]]:
     """The first step at which every input is known, and from there on their raw values by name.
 
     An input is the last value that is known at a step, never one from the future; where it may have gaps, it counts
@@ -116,7 +116,7 @@ def raw_steps(record: Record, wanted: Wanted) -> tuple[int, dict[str, Any]]:
     if not len(clock):
         raise UserError(f"record {record.name!r} is empty")
     begin = 0
-    values: dict[str, Any] = {}
+    values: dict[str, Values] = {}
     for reading in wanted.inputs:
         stream = _stream(record, reading.stream, clock)
         if reading.once:
@@ -148,14 +148,14 @@ def _stream(record: Record, name: str, clock: Stream) -> Stream:
     """A record's own stream, or the seconds between steps."""
     if name != ELAPSED or name in record.streams:
         return record[name]
-    since: Any = np.diff(clock.time_s, prepend=clock.time_s[0]).astype(np.float32)
+    since = np.diff(clock.time_s, prepend=clock.time_s[0]).astype(np.float32)
     return Stream(since, clock.time_s)
 
 
 class Taken:
     """Values at some places, decoded no sooner than asked for."""
 
-    def __init__(self, values: Any, places: np.ndarray):
+    def __init__(self, values: Values, places: np.ndarray):
         self.values, self.places = values, places
         self.shape, self.dtype = (len(places), *values.shape[1:]), values.dtype
 
@@ -167,7 +167,7 @@ class Taken:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         return np.asarray(self.values[self.places[index]])
 
 

@@ -5,12 +5,11 @@ import io
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
-from .records import Values
+from .records import Index, Values
 
 MOST_PIXELS = 2**25
 """Pixels of one picture (8192x4096); a larger one is refused before it is decoded."""
@@ -34,7 +33,7 @@ class Frames:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         wanted = np.arange(len(self))[index]
         if wanted.ndim == 0:
             return self._frame(int(wanted))
@@ -96,7 +95,7 @@ class Chosen:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         return self.values[self.rows[index]]
 
     @cached_property

@@ -41,7 +41,7 @@ class Inputs:
     def device(self) -> torch.device:
         return self._first.device
 
-    def map(self, change: Callable[[Any], Any]) -> "Inputs":
+    def map(self, change: Callable[[Any], object]) -> "Inputs":
         """The same with every array or tensor changed."""
         return Inputs(
             {name: change(values) for name, values in self.streams.items()},

@@ -1,22 +1,30 @@
 """A Record is one uninterrupted recording: named streams, each with its own clock."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import UserError
+from ..json_types import JsonObject
+
+Index = int | slice | np.ndarray
+"""One value, or several."""
 
 
-class Values(Protocol):
-    """What a stream holds: an array, a memory map, or frames decoded when asked for."""
+class LazyValues(Protocol):
+    """Values that are read, or decoded, when asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> np.dtype: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: Any) -> np.ndarray: ...
+    def __getitem__(self, index: Index) -> np.ndarray: ...
+
+
+Values = np.ndarray | LazyValues
+"""What a stream holds: an array, a memory map, or frames decoded when asked for."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Record:
 
     name: str
     streams: dict[str, Stream]
-    about: dict[str, Any] = field(default_factory=dict)
+    about: JsonObject = field(default_factory=dict)
     """What the source knows of it: units, ranges, rate, faults met while reading (JSON values only)."""
 
     def __getitem__(self, stream: str) -> Stream:
@@ -65,7 +73,7 @@ class Record:
 
 def text_stream(text: str) -> Stream:
     """A text as its bytes, one a second."""
-    values: Any = np.frombuffer(text.encode(), np.uint8)
+    values = np.frombuffer(text.encode(), np.uint8)
     return Stream(values, np.arange(float(len(values))))
 
 

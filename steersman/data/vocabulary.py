@@ -15,11 +15,16 @@ from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from math import inf
-from typing import Any, Generic, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..config import Spec, from_json, to_json
 from ..errors import UserError
+from ..json_types import JsonObject
 from .symbols import SIGN
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PAD, BEGIN, END, UNKNOWN = range(4)
 """Numbers of the marks: padding, where a text begins and ends, and what the vocabulary does not hold."""
@@ -54,14 +59,14 @@ class Vocabulary(Generic[Kind]):
         """Each piece as a person reads it."""
         raise AssertionError(f"{type(self).__name__} has no pieces")
 
-    def data(self) -> Any:
+    def data(self) -> object:
         """What has been learned, for JSON."""
         raise AssertionError(f"{type(self).__name__} has no data")
 
     def prepared(self, text: str) -> str:
         return text.lower() if self.spec.lower else text
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         return {"spec": to_json(self.spec), "data": self.data()}
 
 
@@ -87,7 +92,7 @@ class Text(Spec):
         raise AssertionError(f"{type(self).__name__} can't be restored")
 
 
-def vocabulary_from_json(data: Any, where: str = "vocabulary") -> Vocabulary:
+def vocabulary_from_json(data: object, where: str = "vocabulary") -> Vocabulary:
     """What `Vocabulary.to_json` wrote. UserError where it is anything else."""
     if not isinstance(data, dict) or data.keys() != {"spec", "data"}:
         raise UserError(f"{where}: expected an object with `spec` and `data`; it is damaged")
@@ -199,7 +204,7 @@ class Subwords(Text):
 class Merged(Vocabulary[Subwords]):
     """Byte pairs; the numbers of `tokenizers`, moved up by the marks."""
 
-    def __init__(self, spec: Subwords, tokenizer: Any):
+    def __init__(self, spec: Subwords, tokenizer: "Tokenizer"):
         self.spec, self.tokenizer = spec, tokenizer
 
     def __len__(self) -> int:
@@ -216,7 +221,7 @@ class Merged(Vocabulary[Subwords]):
     def pieces(self, numbers: Iterable[int]) -> list[str]:
         return [self._piece(n) for n in numbers]
 
-    def data(self) -> Any:
+    def data(self) -> JsonObject:
         return json.loads(self.tokenizer.to_str())
 
     def encode_dropped(self, text: str, dropout: float, chance: random.Random) -> list[int]:
@@ -292,7 +297,7 @@ def _to_end(numbers: Iterable[int]) -> Iterable[int]:
             yield number
 
 
-def _tokenizers() -> Any:
+def _tokenizers() -> ModuleType:
     try:
         import tokenizers
         import tokenizers.decoders

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batches import Batches
 from ..data.examples import Example
 from ..data.inputs import blank, tensors
+from ..json_types import JsonObject
 from ..nn.model import Model
 
 ROWS, STEPS = 16, 64
@@ -50,7 +50,7 @@ class Finding:
     def advice(self) -> str:
         return KINDS[self.kind][1]
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         return asdict(self) | {"meaning": self.meaning, "advice": self.advice}
 
 
@@ -78,7 +78,7 @@ class Patient:
     """A Model, or an EncoderDecoder."""
     shown: Mapping[str, Sequence[Any]]
     """Examples (or pairs) of `train` and `validation`."""
-    batches: Batches | Any
+    batches: Any
     """How training cut its examples."""
     log: Sequence[Mapping[str, float]] = ()
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -69,7 +68,7 @@ def near_duplicates(train: Sequence[Example], held: Sequence[Example]) -> tuple[
     return float((apart < NEAR * np.median(among)).mean()), len(asked)
 
 
-def _symbols(x: Any) -> bool:
+def _symbols(x: np.ndarray | Inputs) -> bool:
     """Whether it is a text."""
     return not isinstance(x, Inputs) and x.dtype.kind in "iu" and x.ndim == 2
 

@@ -1,7 +1,6 @@
 """Linear probes: how much of the target inputs at given lags tell, on records kept apart."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ def regression_rows(patient: Patient) -> Rows:
     return x, y, lengths
 
 
-def flat(x: Any) -> np.ndarray:
+def flat(x: np.ndarray | Inputs) -> np.ndarray:
     """Inputs as a few numbers a step; pictures as the means of coarse cells; of several inputs all of them."""
     if isinstance(x, Inputs):
         return np.concatenate([flat(values) for values in x.spread()], 1)

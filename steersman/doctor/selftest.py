@@ -20,7 +20,8 @@ from ..data.batches import Lanes, Piece, Windows
 from ..data.examples import Example
 from ..data.records import Record, Stream, Values
 from ..errors import UserError
-from ..nn.cores import GRU, LSTM, RNN, LSTMCore
+from ..json_types import JsonObject
+from ..nn.cores import GRU, LSTM, RNN, CoreSpec, LSTMCore
 from ..nn.encoders import Embedding, Identity
 from ..nn.heads import NextSymbol, Regression
 from ..nn.pictures import Conv, Picture
@@ -161,7 +162,7 @@ class Fault:
     """Severities of the self-test."""
 
 
-def _core(case: Case, spec: Any, rate: float) -> None:
+def _core(case: Case, spec: CoreSpec, rate: float) -> None:
     case.change(core=spec)
     case.train(learning_rate=rate)
 
@@ -191,7 +192,7 @@ def _dead(case: Case, share: float) -> None:
     case.on_model.append(kill)
 
 
-def _saturate(spec: Any) -> Callable[[Case, float], None]:
+def _saturate(spec: CoreSpec) -> Callable[[Case, float], None]:
     def plant(case: Case, scale: float) -> None:
         _core(case, spec, 1e-3)
         case.on_model.append(lambda model: model.core.weight_ih.mul_(scale))
@@ -452,7 +453,7 @@ FAULTS: dict[str, Fault] = {
 """Faults by the kind that must be found."""
 
 
-def data_options(kind: str, severity: float, recipe: str) -> dict[str, Any]:
+def data_options(kind: str, severity: float, recipe: str) -> JsonObject:
     """What the data of a case is made with, where that is the fault."""
     if kind == "memory-unused":
         return {"delay": 0} if recipe == "sensor" else {"order": 1}
@@ -487,7 +488,7 @@ def seeds_of(seed: int) -> tuple[int, ...]:
     return tuple(range(seed * REPEATS, (seed + 1) * REPEATS))
 
 
-def visits(seeds: Sequence[int], kinds: Sequence[str], tuning: bool = False) -> Iterator[dict[str, Any]]:
+def visits(seeds: Sequence[int], kinds: Sequence[str], tuning: bool = False) -> Iterator[JsonObject]:
     """One row a trained model: what was planted (None: nothing), and what was found."""
     for seed in seeds:
         for kind in kinds:
@@ -496,7 +497,7 @@ def visits(seeds: Sequence[int], kinds: Sequence[str], tuning: bool = False) -> 
             yield _visited(healthy(list(FAULTS).index(kind), seed), None, 0.0, seed)
 
 
-def _visited(case: Case, kind: str | None, severity: float, seed: int) -> dict[str, Any]:
+def _visited(case: Case, kind: str | None, severity: float, seed: int) -> JsonObject:
     found = examine(trained(case)).findings
     return {
         "planted": kind, "severity": severity, "recipe": case.name, "seed": seed,
@@ -504,7 +505,7 @@ def _visited(case: Case, kind: str | None, severity: float, seed: int) -> dict[s
     }  # fmt: skip
 
 
-def selftest(seed: int = 0, watch: Watch = silent, kinds: Sequence[str] = (), tuning: bool = False) -> dict[str, Any]:
+def selftest(seed: int = 0, watch: Watch = silent, kinds: Sequence[str] = (), tuning: bool = False) -> JsonObject:
     """Recall over faulty models, false alarms over healthy ones (those with any finding), and a row a kind."""
     torch.set_num_threads(1)  # So that it counts the same on every machine.
     kinds = kinds or list(FAULTS)
@@ -516,7 +517,7 @@ def selftest(seed: int = 0, watch: Watch = silent, kinds: Sequence[str] = (), tu
     return scored(rows)
 
 
-def scored(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def scored(rows: Sequence[JsonObject]) -> JsonObject:
     """Scores of `visits`."""
     ill, well = [r for r in rows if r["planted"]], [r for r in rows if not r["planted"]]
     by_kind = []
@@ -543,7 +544,7 @@ def scored(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def selftest_table(scores: dict[str, Any]) -> Table:
+def selftest_table(scores: JsonObject) -> Table:
     table = Table("finding", "found", "planted", "recall", "false alarms", box=None)
     for row in scores["findings"]:
         table.add_row(

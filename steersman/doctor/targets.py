@@ -1,10 +1,9 @@
 """What the residuals say: wrong scale, the mean, the past, labels out of step."""
 
-from typing import Any
-
 import numpy as np
 
 from ..evaluation.metrics import lag_curve, rmse
+from ..nn.heads import RegressionHead
 from .findings import Curve, Finding, Patient, Skipped, above, below
 from .probes import fitted, lagged, regression_rows
 
@@ -20,10 +19,11 @@ LOOK = 10
 """Steps that labels may be out of step by."""
 
 
-def _head(patient: Patient) -> Any:
-    head: Any = patient.sequence_model().head
+def _head(patient: Patient) -> RegressionHead:
+    head = patient.sequence_model().head
     if head.classes:
         raise Skipped("the targets are classes, which have no scale and no lag")
+    assert isinstance(head, RegressionHead)
     return head
 
 

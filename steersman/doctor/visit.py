@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -10,6 +9,7 @@ from rich.table import Table
 from ..errors import NotFinite, UserError
 from ..evaluation.page import Fact, Report, Section
 from ..evaluation.plots import INK, MODEL, draw
+from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..training.checkpoints import Checkpoints
 from ..training.prepare import prepare
@@ -52,7 +52,7 @@ class Diagnosis:
     findings: list[Finding]
     skipped: dict[str, str]
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         return {
             "findings": [f.json() for f in self.findings],
             "skipped": self.skipped,

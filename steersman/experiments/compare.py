@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -18,6 +17,7 @@ from ..errors import UserError
 from ..evaluation.outcome import best_first
 from ..evaluation.report import report_run
 from ..files import write_file
+from ..json_types import JsonMapping, JsonObject
 from ..progress import Watch, silent
 from ..training.checkpoints import write_json
 from ..training.fit import fit
@@ -48,14 +48,14 @@ class Comparison:
     """Records that were read of the data, by recipe."""
     failed: dict[str, str] = field(default_factory=dict)
 
-    def go(self, say: Callable[[str], None], watch: Watch = silent) -> dict[str, Any]:
+    def go(self, say: Callable[[str], None], watch: Watch = silent) -> JsonObject:
         """Trains what is not trained yet; the scores, which also stand in compare.json and compare.md.
 
         UserError after the others are done, where a training can't be made.
         """
         first = next(iter(self.recipes.values()))
         task = task_of(first)
-        found: dict[str, Any] = {
+        found: JsonObject = {
             "data": list(self.data),
             "measure": task.measure,
             "higher_is_better": task.higher_is_better,
@@ -76,7 +76,7 @@ class Comparison:
         self._write(found)
         return found
 
-    def _note(self, found: dict[str, Any], name: str, seed: int, scores: Mapping[str, Any]) -> None:
+    def _note(self, found: JsonObject, name: str, seed: int, scores: JsonMapping) -> None:
         row = found["recipes"].setdefault(name, {"values": [], "minutes": [], "seeds": [], "also": {}})
         row["values"].append(scores["value"])
         row["seeds"].append(seed)
@@ -90,7 +90,7 @@ class Comparison:
     def _run(self, name: str, seed: int) -> Path:
         return self.folder / f"{name}-seed-{seed}"
 
-    def _scores(self, name: str, recipe: Recipe, seed: int, say, watch: Watch) -> dict[str, Any]:
+    def _scores(self, name: str, recipe: Recipe, seed: int, say, watch: Watch) -> JsonObject:
         folder = self._run(name, seed)
         done, begun = folder / "metrics.json", (folder / "config.json").exists()
         training = replace(recipe.training, seed=seed, steps=self.steps or recipe.training.steps)
@@ -110,7 +110,7 @@ class Comparison:
     def _steps_within(self, name: str, recipe: Recipe, watch: Watch) -> int:
         return steps_within(recipe, self._parts(name, recipe, watch), self.minutes * 60, watch)
 
-    def _write(self, found: dict[str, Any]) -> None:
+    def _write(self, found: JsonObject) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "compare.json", found)
         write_file(self.folder / "compare.md", markdown(found).encode())
@@ -156,7 +156,7 @@ def steps_within(recipe: Recipe, parts, seconds: float, watch: Watch = silent) -
     return max(1, round(seconds / float(np.median(np.diff(clock[TIMED // 4 :])))))
 
 
-def _rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _rows(found: JsonMapping) -> list[tuple[str, ...]]:
     """Cells of each recipe and each baseline, best first."""
     columns = _also(found)
     values = {name: row["mean"] for name, row in found["recipes"].items()} | found["baselines"]
@@ -173,16 +173,16 @@ def _rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _also(found: Mapping[str, Any]) -> list[str]:
+def _also(found: JsonMapping) -> list[str]:
     """What is told beside the measure."""
     return list(dict.fromkeys(what for row in found["recipes"].values() for what in row["also"]))
 
 
-def _columns(found: Mapping[str, Any]) -> tuple[str, ...]:
+def _columns(found: JsonMapping) -> tuple[str, ...]:
     return ("recipe", f"{found['measure']}, mean", "each seed", *_also(found), "minutes")
 
 
-def comparison_table(found: Mapping[str, Any]) -> Table:
+def comparison_table(found: JsonMapping) -> Table:
     """The recipes and the baselines, best first."""
     table = Table(*_columns(found), box=None)
     for row in _rows(found):
@@ -190,7 +190,7 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
     return table
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(found: JsonMapping) -> str:
     """The same table for a document."""
     columns = _columns(found)
     lines = [columns, ["---"] * len(columns), *_rows(found)]

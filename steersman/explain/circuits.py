@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -18,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..errors import UserError
+from ..json_types import JsonObject
 
 GREEN, RED = "#1b7f3b", "#b3261e"
 LONGEST, MOST_GATES, DEEPEST = 2000, 200, 50
@@ -94,7 +94,7 @@ class Circuit:
     error: float = 0.0
     """The largest difference between a gradient and its finite difference, in shares of 1 + its size."""
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         number = {id(wire): i for i, wire in enumerate(self.wires)}
         return {
             "formula": self.formula,

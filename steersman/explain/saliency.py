@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,8 +82,8 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
     model, shown = sample.model, range(max(0, at + 1 - steps), at + 1)
     model.requires_grad_(False)
     states = read_on(sample, 0, shown.start, model.initial(1)) if states is None else states
-    encoder: Any = model.encoder
-    if encoder.symbols is not None:
+    encoder = model.encoder
+    if isinstance(encoder, EmbeddingEncoder):
         x = sample.features(shown.start, shown.stop)[0]
         plain = encoder.vectors.weight.mean(0).expand_as(x)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from ..nn.cores import State, map_state
+from ..nn.heads import ClassificationHead
 from ..nn.model import Model
 from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
 from .samples import Sample
@@ -227,8 +228,8 @@ def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> 
 
 def spoken(sample: Sample, raw: Tensor, answer: np.ndarray) -> tuple[str, str]:
     """Prediction and truth in words; of several targets the first."""
-    head: Any = sample.model.head
-    if head.classes:
+    head = sample.model.head
+    if isinstance(head, ClassificationHead):
         names, classes = head.names(), (int(raw.argmax()), int(head.labels(np.asarray(answer[:1]))[0]))
         said, was = (names[i] if names else str(i) for i in classes)
         return f"“{said}”", f"“{was}”"

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ..data.records import Record
 from ..errors import UserError
 from ..files import disk_error, sync_folder, write_file
 from ..nn.cores import state_tensors
+from ..nn.heads import ClassificationHead
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import Parts, read_records
@@ -23,6 +24,9 @@ from ..version import __version__
 from .graph import PREPARED, after, check_steps, state_names, step_graph
 from .quantise import _quantised
 from .runtime import BATCHES, MODEL, QUANTISED, RUNNER, TOLERANCE, Carried, raw_steps, runtime, session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 FORMAT = 1
 """Version of the metadata in the file."""
@@ -76,9 +80,9 @@ def divided(run: Run, data: Sequence[str], watch: Watch) -> Parts:
     return {"train": records, "test": records}
 
 
-def _describe(whole: Any, run: Run, model: Model, records: Sequence[Record]) -> None:
+def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Record]) -> None:
     """What a program has to know, each as JSON in the file's metadata."""
-    head: Any = model.head
+    head = model.head
     recipe = run.steps
     stream = records[0][recipe.inputs]
     period_s = float(np.median(np.diff(stream.time_s))) if len(stream) > 1 else 0.0
@@ -92,7 +96,7 @@ def _describe(whole: Any, run: Run, model: Model, records: Sequence[Record]) -> 
         "targets": head.targets,
         "units": {name: unit(name) for name in head.targets},
         "rate_hz": round(1 / period_s, 6) if period_s else None,
-        "classes": head.names() if head.classes else None,
+        "classes": head.names() if isinstance(head, ClassificationHead) else None,
         "characters": model.encoder.symbols.characters if model.encoder.symbols else "",
         "states": {name: after(name) for name in state_names(model.initial(1))},
     }

@@ -4,8 +4,8 @@ Written operator by operator, with no tracer: nothing of it depends on what was 
 a few lines what it computes.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead
 from ..nn.model import Model, SequenceModel
 from ..nn.pictures import ConvEncoder, Picture, RoadTexture
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 OPSET, IR = 18, 9
 """What onnxruntime 1.20 reads, and those after it."""
 PREPARED = "prepared"
 """The tensor after all that has no weights: integers, where the raw step is a picture or a text."""
 
 
-def step_graph(model: Model) -> Any:
+def step_graph(model: Model) -> "ModelProto":
     """The ONNX model. UserError where the model can't be stepped or has a part without a form here."""
     from onnx import checker, helper
 
@@ -85,15 +88,15 @@ def after(name: str) -> str:
     return f"next_{name}"
 
 
-def _named(state: State, names: Any) -> Any:
+def _named(state: State, names: Iterator[str]) -> State:
     return map_state(lambda _: next(names), state)
 
 
-def _flat(state: Any) -> Iterable[str]:
+def _flat(state: State) -> Iterable[str]:
     return [state] if isinstance(state, str) else [name for part in state for name in _flat(part)]
 
 
-def _input(model: Model) -> tuple[str, int, list[Any]]:
+def _input(model: Model) -> tuple[str, int, list[int | str]]:
     """Name, type (ONNX's number of it) and shape."""
     if isinstance(model.encoder, ConvEncoder):
         return "frame", 2, ["batch", *model.encoder.raw]
@@ -141,6 +144,7 @@ def _conv(graph: Graph, encoder: ConvEncoder, raw: str, state: tuple) -> tuple[s
     for depth, layer in enumerate(encoder.convolutions):
         if isinstance(layer, nn.Conv2d):
             weight, bias = _normalised(encoder, layer) if depth == 0 else (layer.weight, layer.bias)
+            assert bias is not None
             y = graph.op("Conv", y, weight, bias, strides=list(layer.stride), kernel_shape=list(layer.kernel_size))
         else:
             y = graph.op("Relu", y)
@@ -239,9 +243,9 @@ def _regression(graph: Graph, head: RegressionHead, feature: str) -> list[tuple]
 
 
 @onnx_form(ClassificationHead, NextSymbolHead)
-def _classification(graph: Graph, head: Any, feature: str) -> list[tuple]:
+def _classification(graph: Graph, head: ClassificationHead, feature: str) -> list[tuple]:
     graph.op("Gemm", feature, head.linear.weight, head.linear.bias, transB=1, name="logits")
-    if head.symbols is not None:
+    if isinstance(head, NextSymbolHead):
         graph.op("Gather", head.table, graph.op("ArgMax", "logits", axis=1), name="prediction")
     else:
         graph.op("ArgMax", "logits", axis=1, name="prediction")

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from ..data.records import Record
+from ..json_types import JsonObject
 from ..nn.model import Model
 from ..progress import Watch
+from ..training.recipe import Parts
 from ..training.run import Run
 from .runtime import MODEL, Carried, raw_values
 
@@ -25,7 +27,7 @@ MOST_LOST = 0.02
 """Share of the error on validation records by which int8 may be worse before the recurrence stays in float32."""
 
 
-def _quantised(made: bytes, run: Run, model: Model, records: Any, watch: Watch) -> tuple[bytes, dict[str, Any]]:
+def _quantised(made: bytes, run: Run, model: Model, records: Parts, watch: Watch) -> tuple[bytes, JsonObject]:
     """The file in int8 and what it loses; the recurrence stays in float32 where it loses too much on validation."""
     known = records.get("validation") or records["test"]
     floats: tuple[str, ...] = ("head",)

@@ -1,6 +1,7 @@
 """Graphs at work: onnxruntime, and the state that a graph carries."""
 
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ STEPS, BATCHES, TOLERANCE = 200, (1, 3), 1e-4
 MODEL, QUANTISED, RUNNER = "step.onnx", "step.int8.onnx", "run.py"
 
 
-def runtime() -> Any:
+def runtime() -> ModuleType:
     """onnxruntime, with onnx beside it. UserError where they are not installed."""
     try:
         import onnx  # noqa: F401

@@ -1,6 +1,7 @@
 """A model live, one raw step at a time: the weights once, any number of sequences, each with a state of its own."""
 
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -9,6 +10,9 @@ from ..nn.cores import state_tensors
 from ..nn.model import Model
 from .graph import after, state_names, step_graph
 from .runtime import runtime, session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 class Stepping:
@@ -33,7 +37,7 @@ class Stepping:
 class Session:
     """One sequence. Its state is written to and fro between two pieces of memory, so that a step allocates nothing."""
 
-    def __init__(self, model: Model, graph: Any, ort: Any):
+    def __init__(self, model: Model, graph: "InferenceSession", ort: ModuleType):
         self._model, self._graph = model, graph
         initial = model.initial(1)
         names, self._initial = state_names(initial), [t.numpy() for t in state_tensors(initial)]

@@ -1,9 +1,10 @@
 """Every route and every message, once: the app's routes, its checks and its descriptions are made of these tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..json_types import JsonObject
 from ..version import __version__
 from .limits import Limits, Refused
 
@@ -66,7 +67,7 @@ GOODBYE = record(why=TEXT)
 PREDICTION = record(n=COUNT, prediction=NAMED, latency_ms=NUMBER, dropped=COUNT)
 PROTOCOL = 2
 """Version of the page's socket. The first named a car's controls and facts; what it had is still sent and taken."""
-FIRST: dict[str, Any] = {"speed_mps": None, "score": None, "lap": False}
+FIRST: JsonObject = {"speed_mps": None, "score": None, "lap": False}
 """Facts that stood in a moment by themselves in the first protocol, with what stands there where there is none."""
 
 TO_STAGE = typed(
@@ -183,7 +184,7 @@ ABOUT = record(
 )
 
 
-def check(value: Any, schema: Schema, where: str = "message") -> str | None:
+def check(value: object, schema: Schema, where: str = "message") -> str | None:
     """What is wrong with a value, or None; knows what the tables above use of JSON Schema."""
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
@@ -215,11 +216,11 @@ def _check_object(value: dict, schema: Schema, where: str) -> str | None:
     return _first(check(one, fields.get(name, others or {}), f"{where}.{name[:40]}") for name, one in value.items())
 
 
-def _first(found: Any) -> str | None:
+def _first(found: Iterable[str | None]) -> str | None:
     return next((one for one in found if one), None)
 
 
-def _is_a(value: Any, kind: str) -> bool:
+def _is_a(value: object, kind: str) -> bool:
     kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int}
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "number":
@@ -227,14 +228,14 @@ def _is_a(value: Any, kind: str) -> bool:
     return number and isinstance(value, int) if kind == "integer" else isinstance(value, kinds[kind])
 
 
-def stepped(message: dict[str, Any]) -> dict[str, Any]:
+def stepped(message: JsonObject) -> JsonObject:
     """A JSON message of a program. Refused where it is none that the table has."""
     if wrong := check(message, TO_STEP["reset" if "type" in message else "step"]):
         raise Refused(wrong, 'send {"x": ...} or {"type": "reset"}, as /api/asyncapi.json says')
     return message
 
 
-def command(message: Any) -> dict[str, Any]:
+def command(message: Any) -> JsonObject:
     """A message of a page. Refused where it is none that the table has."""
     kind = message.get("type")
     do = f"send one of {', '.join(TO_STAGE)} as /api/asyncapi.json says"
@@ -298,12 +299,12 @@ SOCKETS = {
 }
 
 
-def openapi(limits: Limits) -> dict[str, Any]:
+def openapi(limits: Limits) -> JsonObject:
     """The HTTP side, as OpenAPI 3.1."""
-    paths: dict[str, Any] = {}
+    paths: JsonObject = {}
     for one in OPERATIONS:
         kind, schema = ("application/json", one.answer) if isinstance(one.answer, dict) else (one.answer, PICTURE)
-        said: dict[str, Any] = {
+        said: JsonObject = {
             "operationId": one.name,
             "summary": one.about,
             "responses": {
@@ -327,7 +328,7 @@ def openapi(limits: Limits) -> dict[str, Any]:
     }
 
 
-def asyncapi(limits: Limits) -> dict[str, Any]:
+def asyncapi(limits: Limits) -> JsonObject:
     """The WebSockets, as AsyncAPI 3.0; `send` is what the server sends."""
     channels, operations = {}, {}
     for path, (name, about, taken, sent) in SOCKETS.items():

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..json_types import JsonObject
 from ..processes import num_cores
 from ..version import __version__
 from . import api
@@ -102,7 +103,7 @@ class Live:
         self.app = Guarded(inner, guard, self.limits.arrival_s)
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self.stage.start()
         sweeping = asyncio.create_task(self._sweep())
         try:
@@ -238,7 +239,7 @@ class Live:
         finally:
             reading.cancel()
 
-    async def _answered(self, session: Session, n: int, data: Any, inbox: Inbox) -> dict[str, Any]:
+    async def _answered(self, session: Session, n: int, data: bytes | str, inbox: Inbox) -> JsonObject:
         try:
             return {"n": n, **await session.step(data), "dropped": inbox.dropped}
         except Refused as refused:
@@ -294,13 +295,13 @@ class Live:
         finally:
             reading.cancel()
 
-    def _obey(self, data: Any, viewer: Viewer) -> None:
+    def _obey(self, data: bytes | str, viewer: Viewer) -> None:
         if isinstance(data, bytes):
             self.stage.show.offer(data)
         else:
             self.stage.command(api.command(parsed(data, MOST_COMMAND)), viewer)
 
-    async def _serve(self, socket: WebSocket, serve: Any) -> None:
+    async def _serve(self, socket: WebSocket, serve: Callable[[Inbox], Awaitable[None]]) -> None:
         """Runs what serves a socket, with an inbox that hears of the server's end."""
         if self._ending is not None:
             raise Refused(self._ending, "come again later", 503)
@@ -317,7 +318,7 @@ class Live:
         finally:
             self._inboxes.discard(inbox)
 
-    async def _say(self, socket: WebSocket, message: dict[str, Any] | bytes) -> None:
+    async def _say(self, socket: WebSocket, message: JsonObject | bytes) -> None:
         """A client that takes nothing for too long is no longer there."""
         try:
             async with asyncio.timeout(self.limits.arrival_s):
@@ -373,14 +374,14 @@ def _file(name: str) -> Response:
     return Response((folder / name).read_bytes(), media_type=kind)
 
 
-async def _refused(request: Request, refused: Any) -> Response:
+async def _refused(request: Request, refused: Refused) -> Response:
     return JSONResponse(refused.json(), refused.status)
 
 
-async def _unknown(request: Request, error: Any) -> Response:
+async def _unknown(request: Request, error: HTTPException) -> Response:
     refused = Refused(f"{request.method} is not known here", "see /api/openapi.json", error.status_code)
     return JSONResponse(refused.json(), error.status_code)
 
 
-async def _failed(request: Request, error: Any) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the server failed at this", "do": "look at what it printed"}, 500)

@@ -8,12 +8,12 @@ with Client("http://127.0.0.1:8765/?token=...") as live:
 import json
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
 from ..errors import UserError
+from ..json_types import JsonObject
 
 SCHEMES = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
 CLOSED_S = 2.0
@@ -54,7 +54,7 @@ class Client:
         except (OSError, WebSocketException) as error:
             raise UserError(f"no live server answers at {parts.netloc} ({error}); start one: steersman live") from None
 
-    def step(self, x: np.ndarray | bytes | str | int | list[float]) -> dict[str, Any]:
+    def step(self, x: np.ndarray | bytes | str | int | list[float]) -> JsonObject:
         """What is said of one step: `prediction` by name, `n`, `latency_ms`, `dropped`.
 
         A picture (height width 3) uint8, which is sent as it is to the bit, or a JPEG or PNG as bytes; or a character,
@@ -72,7 +72,7 @@ class Client:
         """Begins the sequence anew."""
         self._asked('{"type": "reset"}')
 
-    def _asked(self, message: bytes | str) -> dict[str, Any]:
+    def _asked(self, message: bytes | str) -> JsonObject:
         from websockets.exceptions import ConnectionClosed
 
         try:
@@ -104,7 +104,7 @@ class Client:
         self.close()
 
 
-def _json(body: bytes | bytearray) -> dict[str, Any]:
+def _json(body: bytes | bytearray) -> JsonObject:
     """The JSON of a refusal; empty where it comes from something else on the way."""
     try:
         found = json.loads(body or b"{}")
@@ -113,5 +113,5 @@ def _json(body: bytes | bytearray) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _refused(answer: dict[str, Any]) -> UserError:
+def _refused(answer: JsonObject) -> UserError:
     return UserError(f"{answer.get('error', 'the live server refused the session')}; {answer.get('do', 'try again')}")

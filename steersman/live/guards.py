@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import UserError
 from .limits import Refused
@@ -62,7 +63,7 @@ class Guard:
         """Cookies of one host are shared by its ports: each server has its own."""
         return f"steersman-{self.port}"
 
-    def check(self, scope: Mapping[str, Any]) -> None:
+    def check(self, scope: Scope) -> None:
         """Refused where a request comes by another name, from another page, or without the token."""
         found: dict[str, list[str]] = {}
         for name, text in scope["headers"]:
@@ -113,7 +114,7 @@ class Guard:
     def knows(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
 
-    def _shown(self, scope: Mapping[str, Any], found: Mapping[str, list[str]]) -> Iterable[str]:
+    def _shown(self, scope: Scope, found: Mapping[str, list[str]]) -> Iterable[str]:
         """Every token that a request shows; in its address only where a browser has no other way."""
         for text in found.get("authorization", []):
             kind, _, token = text.partition(" ")
@@ -125,7 +126,7 @@ class Guard:
             yield from _asked(scope)
 
 
-def _asked(scope: Mapping[str, Any]) -> list[str]:
+def _asked(scope: Scope) -> list[str]:
     """Tokens in the address of a request."""
     return parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
 
@@ -145,17 +146,17 @@ class Guarded:
     the body is read past so that the answer arrives, but no longer than `late_s`, however it drips.
     """
 
-    def __init__(self, app: Any, guard: Guard, late_s: float):
+    def __init__(self, app: ASGIApp, guard: Guard, late_s: float):
         self.app, self.guard, self.late_s = app, guard, late_s
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         lengths = [text for name, text in scope["headers"] if name in (b"content-length", b"transfer-encoding")]
         whole = all(length == b"0" for length in lengths)
 
-        async def heard() -> Any:
+        async def heard() -> Message:
             nonlocal whole
             message = await receive()
             whole = whole or not message.get("more_body", False)
@@ -184,7 +185,7 @@ class Guarded:
             return
         await self.app(scope, heard, headed)
 
-    def _check(self, scope: Any) -> None:
+    def _check(self, scope: Scope) -> None:
         """What the guard itself fails at comes in as little as what it refuses."""
         try:
             self.guard.check(scope)

@@ -41,7 +41,7 @@ class Journal:
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._write(json.dumps({"streams": self.kinds}).encode())
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Mapping[str, object]) -> None:
         """One value of every stream."""
         parts = []
         for name, (dtype, shape) in self.kinds.items():

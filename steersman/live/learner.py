@@ -19,6 +19,7 @@ from ..data.batches import Batch
 from ..data.examples import WEIGHT
 from ..data.records import Record
 from ..errors import UserError
+from ..json_types import JsonObject
 from ..nn.model import Model
 from ..plugins import OWN
 from ..processes import failures_sent, heard, send, stand_back
@@ -162,7 +163,7 @@ class Learner:
             self._thread.join(ENDED_S)
 
     def _follow(self, here: Connection, folder: Path) -> None:
-        last: dict[str, Any] = {}
+        last: JsonObject = {}
         try:
             for last in heard(here):
                 if last["type"] == "said":
@@ -186,7 +187,7 @@ class Learner:
             self.tell({"type": "error", "error": "learning failed, nothing changed", "do": "see the server's terminal"})
 
 
-def _learn(there: Connection, learning: Any, run: str, recordings: str, folder: str, own: Sequence[str]) -> None:
+def _learn(there: Connection, learning: JsonObject, run: str, recordings: str, folder: str, own: Sequence[str]) -> None:
     """What the process does."""
     spec: Learning = from_json(learning)
     stand_back(spec.nice, own)

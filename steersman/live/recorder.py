@@ -6,14 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..config import to_json
 from ..data.cache import locked
 from ..data.examples import WEIGHT
+from ..data.records import Values
 from ..errors import UserError
+from ..json_types import JsonObject
 from ..sources import lerobot
 from ..worlds.world import Observation, WorldSpec
 from . import journal
@@ -27,7 +28,7 @@ MOST_STEPS = 3000
 """A longer drive goes on in another one, so that none is too long to be held in memory."""
 SYNC_S = 1.0
 
-Tell = Callable[[dict[str, Any]], None]
+Tell = Callable[[JsonObject], None]
 """Told events for the page: `{"type": "recorded", "drives": 3}`, `{"type": "error", ...}`."""
 
 
@@ -56,7 +57,7 @@ class Recorder:
         numbers: dict[str, lerobot.Kind] = dict.fromkeys((*world.labels, WEIGHT), ("float32", ()))
         self.seen = seen.name
         self.kinds = {seen.name: (seen.dtype, tuple(seen.shape)), **numbers, "hands": ("uint8", ())}
-        self._lead: deque[dict[str, Any]] = deque(maxlen=round(LEAD_S * rate_hz))
+        self._lead: deque[Mapping[str, object]] = deque(maxlen=round(LEAD_S * rate_hz))
         self._journal: Journal | None = None
         self._idle, self._failed = 0, False
         self._whole: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
@@ -145,7 +146,7 @@ class Recorder:
         except Exception as error:  # Whatever it was, the journal stays, and the next start tries again.
             self._trouble(f"the drive in {path.name} is not among the recordings yet ({error})")
 
-    def _add(self, name: str, streams: Mapping[str, Any]) -> None:
+    def _add(self, name: str, streams: Mapping[str, Values]) -> None:
         with locked(self.folder):
             writer = self._writer()
             if name not in writer.names:

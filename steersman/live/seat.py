@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from ..json_types import JsonObject
 from ..training.run import Run
 from .learner import Learner, Learning
 from .recorder import Recorder
@@ -26,7 +26,7 @@ def seated(
         yield
         return
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: JsonObject) -> None:
         if event["type"] == "recorded":
             stage.recorded = event["drives"]
         stage.publish(event)

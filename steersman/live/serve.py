@@ -13,6 +13,7 @@ import h11
 import torch
 import uvicorn
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -106,14 +107,14 @@ def bounded(limits: Limits) -> type[H11Protocol]:
     """
     late, most = limits.arrival_s, limits.connections
 
-    async def full(scope: Any, receive: Any, send: Any) -> None:
+    async def full(scope: Scope, receive: Receive, send: Send) -> None:
         refused = Refused(f"there are {most} connections already", "close some, or come again later", 503)
         await JSONResponse(refused.json(), refused.status, {"Connection": "close"})(scope, receive, send)
 
     class Bounded(H11Protocol):
         waiting: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: Any) -> None:
+        def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self.waiting = self.loop.call_later(late, self.give_up)
             if len(self.connections) > most:

@@ -8,11 +8,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from ..export.session import Stepping
+from ..json_types import JsonObject
 from ..nn.model import Model
 from .api import stepped
 from .limits import Bucket, Limits, Refused, finite
@@ -34,7 +34,7 @@ class Session:
         self.bucket, self.used, self.answered = Bucket(limits.rate_hz), time.monotonic(), 0
         self.busy = asyncio.Lock()
 
-    async def step(self, data: bytes | str) -> dict[str, Any]:
+    async def step(self, data: bytes | str) -> JsonObject:
         """The prediction for a picture or a JSON step, and how long the model took; or that it begins anew, if told."""
         async with self.busy:
             self.used = time.monotonic()
@@ -45,7 +45,7 @@ class Session:
             self.used = time.monotonic()
             self._sequence.reset()
 
-    def _step(self, data: bytes | str) -> dict[str, Any]:
+    def _step(self, data: bytes | str) -> JsonObject:
         shape = self._model.encoder.raw
         if self.takes == "picture" and isinstance(data, bytes):
             raw = fitted(decode(data, self._limits.pixels), shape)
@@ -71,7 +71,7 @@ def takes_of(model: Model) -> str:
     return "token" if model.encoder.symbols is not None else "numbers"
 
 
-def parsed(data: bytes | str, most: int) -> dict[str, Any]:
+def parsed(data: bytes | str, most: int) -> JsonObject:
     """A JSON object, as strict as the standard, and no longer than `most`."""
     if len(data) > most:
         raise Refused(f"{len(data)} characters of JSON, over {most}", "send only what is asked for", 413)
@@ -88,7 +88,7 @@ def _no_number(name: str) -> None:
     raise ValueError(name)
 
 
-def numbers(message: dict[str, Any], model: Model) -> np.ndarray:
+def numbers(message: JsonObject, model: Model) -> np.ndarray:
     """The step in a message: numbers in the model's shape, or one character or its number."""
     shape = model.encoder.raw
     if len(shape) == 3:

@@ -16,10 +16,12 @@ from ..errors import UserError
 from ..export.folder import unit
 from ..export.graph import check_steps
 from ..export.session import Stepping
+from ..json_types import JsonObject
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.run import Run
 from ..training.task import Speaker
+from ..worlds.world import World
 from . import api
 from .insight import Insight
 from .limits import Limits, Refused, finite
@@ -51,7 +53,7 @@ class Wheel(Protocol):
     def begin(self, world: Any, name: str) -> None:
         """A track begins: its first picture was not yet seen."""
 
-    def action(self, world: Any, observation: np.ndarray, prediction: dict[str, float]) -> np.ndarray:
+    def action(self, world: World, observation: np.ndarray, prediction: dict[str, float]) -> np.ndarray:
         """What is driven now."""
         ...
 
@@ -93,17 +95,17 @@ class Stage(Audience):
         self.version, self.recorded = 1, 0
         self._lock = threading.Lock()  # Of the model, against a swap in the middle of a step.
         self.model, self._sequence, self._insight = model, Stepping(model).session(), Insight(model)
-        self.on: dict[str, Callable[[dict[str, Any]], None]] = {
+        self.on: dict[str, Callable[[JsonObject], None]] = {
             "pause": lambda message: self._pause(message["paused"]),
             "restart": lambda _: self.show.restart(),
             "record": lambda message: self.show.choose(message["name"]),
         }
         self._stopping = threading.Event()
-        self._commands: queue.Queue[tuple[dict[str, Any], Viewer | None]] = queue.Queue(MOST_COMMANDS)
+        self._commands: queue.Queue[tuple[JsonObject, Viewer | None]] = queue.Queue(MOST_COMMANDS)
         self.paused, self._record, self._steps = False, "", 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._latency = {"now": 0.0, "median": 0.0, "p99": 0.0}
-        self._fault: dict[str, Any] | None = None
+        self._fault: JsonObject | None = None
         self._thread = threading.Thread(target=self._run, name="stage", daemon=True)
 
     # From any thread:
@@ -127,7 +129,7 @@ class Stage(Audience):
             viewer.tell(self._fault)
         return viewer
 
-    def command(self, message: dict[str, Any], viewer: Viewer | None = None) -> None:
+    def command(self, message: JsonObject, viewer: Viewer | None = None) -> None:
         """Obeyed before the next step; the viewer is told where that is refused."""
         if message["type"] not in self.on:
             super().command(message, viewer)
@@ -148,7 +150,7 @@ class Stage(Audience):
             self.model, self._sequence, self._insight, self.version = model, sequence, insight, version
         self.publish({"type": "swapped", "version": version})
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self) -> JsonObject:
         targets = list(self.model.head.targets)
         return super().hello() | {
             "controls": {name: list(ends) for name, ends in controls(self.show).items()},
@@ -166,7 +168,7 @@ class Stage(Audience):
     def stepping(self) -> Stepping:
         return Stepping(self.model)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> JsonObject:
         encoder, targets = self.model.encoder, list(self.model.head.targets)
         takes = {"takes": takes_of(self.model), "shape": list(encoder.raw), "targets": targets}
         return super().about() | takes | {"units": {name: unit(name) for name in targets}}
@@ -264,7 +266,7 @@ class Stage(Audience):
         look = inside.look() if inside and due["look"] else None
         return Answer(prediction, head.said(prediction), version, gates, look)
 
-    def _header(self, shot: Shot, answer: Answer, driven: np.ndarray | None) -> dict[str, Any]:
+    def _header(self, shot: Shot, answer: Answer, driven: np.ndarray | None) -> JsonObject:
         facts = dict(shot.facts)
         return {
             "type": "moment",

@@ -6,9 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..export.session import Stepping
+from ..json_types import JsonObject
 from ..training.task import Speaker
 from .api import PROTOCOL
 from .limits import Refused
@@ -22,7 +22,7 @@ MOST_EVENTS = 500
 class Moment:
     """What viewers are told of one step; the same for all but for what each of them missed."""
 
-    header: dict[str, Any]
+    header: JsonObject
     picture: bytes
     look: bytes
 
@@ -39,7 +39,7 @@ class Viewer:
     def __init__(self, wake: Callable[[], None]):
         self._wake, self._lock = wake, threading.Lock()
         self._moment: Moment | None = None
-        self._events: deque[dict[str, Any]] = deque()
+        self._events: deque[JsonObject] = deque()
         self.dropped, self.gone = 0, False
 
     def show(self, moment: Moment) -> None:
@@ -48,14 +48,14 @@ class Viewer:
             self._moment = moment
         self._wake()
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def tell(self, event: JsonObject) -> None:
         with self._lock:
             self.gone = self.gone or len(self._events) >= MOST_EVENTS
             if not self.gone:
                 self._events.append(event)
         self._wake()
 
-    def take(self) -> tuple[list[dict[str, Any]], bytes | None]:
+    def take(self) -> tuple[list[JsonObject], bytes | None]:
         """All events that wait, and the message of the newest moment."""
         with self._lock:
             events, moment = list(self._events), self._moment
@@ -72,7 +72,7 @@ class Audience:
 
     def __init__(self, run: str, recipe: str, show: Show, speaker: Speaker | None = None, no_step: str = ""):
         self.run, self.recipe, self.show, self.speaker, self.no_step = run, recipe, show, speaker, no_step
-        self.past: Callable[[], Sequence[dict[str, Any]]] = list
+        self.past: Callable[[], Sequence[JsonObject]] = list
         """Events that a page which comes later is told first."""
         self._viewers: set[Viewer] = set()
         self._watched = threading.Event()
@@ -105,12 +105,12 @@ class Audience:
         if not self._viewers:
             self._watched.clear()
 
-    def publish(self, event: dict[str, Any]) -> None:
+    def publish(self, event: JsonObject) -> None:
         """Tells every viewer; no event is dropped."""
         for viewer in list(self._viewers):
             viewer.tell(event)
 
-    def command(self, message: dict[str, Any], viewer: Viewer | None = None) -> None:
+    def command(self, message: JsonObject, viewer: Viewer | None = None) -> None:
         """Refused: a page may only watch."""
         raise Refused(f"{message['type']} is not for this source", "watch, or start the server with another")
 
@@ -118,7 +118,7 @@ class Audience:
         """What sessions of other programs are stepped by; None: this model has no steps."""
         return None
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self) -> JsonObject:
         """What a page is told first."""
         return {
             "type": "hello",
@@ -142,7 +142,7 @@ class Audience:
             "paused": False,
         }
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> JsonObject:
         """What a program has to know: what is taken, what is said, how often."""
         takes = {"takes": "text", "shape": [], "targets": [], "units": {}}
         return takes | {"panels": list(self.panels), "rate_hz": round(self.show.rate_hz, 3)}

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from ..doctor.findings import Patient, Skipped
 from ..doctor.gradients import flow
 from ..errors import UserError
 from ..export.graph import check_steps
+from ..json_types import JsonObject, LogRow
 from ..nn.model import Model
 from ..plugins import OWN
 from ..processes import failures_sent, heard, send, stand_back
@@ -121,7 +121,7 @@ def weights(run: Run, step: int) -> Model:
     """The model as that checkpoint has it: the weights that would be kept. UserError where it is gone meanwhile."""
     folder = run.folder / "checkpoints" / f"step-{step:08d}"
     averaged = folder / "average.safetensors"
-    model: Any = run.recipe.load_skeleton(run.raw, run.folder)
+    model = run.steps.load_skeleton(run.raw, run.folder)
     load_weights(model, averaged if averaged.is_file() else folder / "model.safetensors")
     return model.eval()
 
@@ -179,7 +179,7 @@ class Log:
         self.path, self.rows = path, []
         self._file, self._end = (0, 0), 0
 
-    def news(self) -> list[dict[str, Any]]:
+    def news(self) -> list[LogRow]:
         """Rows since the last time."""
         if not self.path.exists():
             return []
@@ -237,13 +237,13 @@ class Follower:
         driving = self.show.world is not None and not self.show.stands and self.stage.is_watched
         return time.monotonic() - self._swapped_s >= self.lap_s and not driving
 
-    def past(self) -> list[dict[str, Any]]:
+    def past(self) -> list[JsonObject]:
         """What a page that comes now missed: some steps of the log, and all looks at the validation records."""
         rows = self.log.rows
         chosen = set(np.linspace(0, len(rows) - 1, min(PAST, len(rows))).astype(int).tolist())
         return [self._event(row) for i, row in enumerate(rows) if i in chosen or "validation" in row][-2 * PAST :]
 
-    def _event(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _event(self, row: LogRow) -> JsonObject:
         validation, steps = row.get("validation"), self.run.recipe.training.steps
         event = {"step": row["step"], "steps": steps, "loss": row["loss"], "validation": validation}
         return {"type": "training", **event, "lag": self._lag}

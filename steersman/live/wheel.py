@@ -4,10 +4,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..json_types import JsonMapping
 from ..worlds.world import World
 from .limits import Refused
 from .recorder import Recorder
@@ -41,7 +41,7 @@ class Wheel:
         self.hands = "model"
         self._last: Hands | None = None
 
-    def take(self, command: Mapping[str, Any]) -> None:
+    def take(self, command: JsonMapping) -> None:
         """The page's `wheel`. Refused where a value is not a finite number; beyond its range it is cut off."""
         given = {name: command.get(name, 0.0) for name in self.controls}
         for name, value in given.items():

@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..json_types import JsonMapping, JsonObject
 from ..training.run import Run
 from ..training.task import Speaker, task_of
 from .api import MOST_WEIGHTS
@@ -33,9 +32,9 @@ class Words:
         self._speaker, self._limits = speaker, limits
         self._bucket = Bucket(limits.rate_hz)
         self._pool = ThreadPoolExecutor(1, "words")
-        self._saying: Future[dict[str, Any]] | None = None
+        self._saying: Future[JsonObject] | None = None
 
-    async def say(self, text: str) -> dict[str, Any]:
+    async def say(self, text: str) -> JsonObject:
         """What is said about a text. Refused where another is not done yet, or this one takes too long."""
         self._bucket.take()
         if (
@@ -49,10 +48,10 @@ class Words:
         except TimeoutError:
             raise Refused(f"nothing was said within {self._limits.say_s:g} s", "send a shorter text", 503) from None
 
-    def _said(self, text: str) -> dict[str, Any]:
+    def _said(self, text: str) -> JsonObject:
         began = time.perf_counter()
         try:
-            found: dict[str, Any] = self._speaker.say(text) if text.strip() else {"text": ""}
+            found: JsonObject = self._speaker.say(text) if text.strip() else {"text": ""}
         except UserError as error:
             raise Refused(str(error), "change the text") from error
         score = found.get("score")
@@ -71,7 +70,7 @@ class Words:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _shown(attention: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _shown(attention: JsonMapping | None) -> JsonObject | None:
     """Attention as it is sent; None where there is none, or more of it than can be seen."""
     if attention is None:
         return None

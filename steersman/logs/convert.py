@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data.records import Record, Values
 from ..errors import UserError
 from ..files import disk_error, sync_folder
+from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..sources import lerobot, read
 
@@ -97,7 +97,7 @@ def _kind(records: Sequence[Record], name: str) -> lerobot.Kind:
 def _episode(record: Record, kinds: Mapping[str, lerobot.Kind]) -> dict[str, Values]:
     """All streams on the clock of the first; pictures that stand on it already are not decoded yet."""
     clock = next(iter(record.streams.values())).time_s
-    episode: dict[str, Any] = {}
+    episode: dict[str, Values] = {}
     for name, (dtype, shape) in kinds.items():
         if name == CLOCK:
             episode[name] = np.asarray(clock, np.float64)
@@ -108,11 +108,11 @@ def _episode(record: Record, kinds: Mapping[str, lerobot.Kind]) -> dict[str, Val
     return episode
 
 
-def _about(records: Sequence[Record], dropped: Mapping[str, str]) -> dict[str, Any]:
+def _about(records: Sequence[Record], dropped: Mapping[str, str]) -> JsonObject:
     """What the readers said; a dataset has room for what holds of all its episodes."""
     logs = {str(r.about.get("faults")): r.about for r in records if r.about.get("num_faults")}
 
-    def all_of(key: str) -> Any:
+    def all_of(key: str) -> object:
         values = [record.about.get(key) for record in records]
         return values[0] if all(value == values[0] for value in values) else None
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data.records import Record, Stream
 from ..errors import UserError
+from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..sources import read
 from .motion import WINDOWS, Lag, Motion, find_lag
@@ -44,7 +44,7 @@ class Seen:
 class Inspection:
     """`found` is ready for JSON; the rest is what the page draws."""
 
-    found: dict[str, Any]
+    found: JsonObject
     records: Sequence[Record]
     seen: Sequence[Seen]
     lag: Lag | None
@@ -106,7 +106,7 @@ def duplicates(records: Sequence[Sequence[bytes | None]]) -> dict[str, int]:
     return {"consecutive": consecutive, "across_records": across}
 
 
-def warnings(found: dict[str, Any]) -> list[str]:
+def warnings(found: JsonObject) -> list[str]:
     """What should be mended or known before a model is trained on it, a sentence each."""
     said = [f"the time stamps are not used: {clock}" for clock in found["clocks"] if "nominal" in str(clock)]
     label, lag, twice = found["label"], found["lag"], found["duplicates"]
@@ -208,14 +208,14 @@ def _seconds(record: Record) -> float:
     return float(clock[-1] - clock[0]) if len(clock) else 0.0
 
 
-def _distinct(records: Sequence[Record], key: str) -> list[Any]:
+def _distinct(records: Sequence[Record], key: str) -> list[object]:
     found = [record.about[key] for record in records if record.about.get(key) is not None]
     return list(dict.fromkeys(found))
 
 
-def _streams(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+def _streams(records: Sequence[Record]) -> dict[str, JsonObject]:
     """Streams by name: dtype, shapes without time, and in how many records each stands."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, JsonObject] = {}
     for record in records:
         for name, stream in record.streams.items():
             row = found.setdefault(name, {"dtype": str(stream.values.dtype), "shapes": [], "records": 0})
@@ -225,7 +225,7 @@ def _streams(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _gaps(records: Sequence[Record]) -> dict[str, Any]:
+def _gaps(records: Sequence[Record]) -> JsonObject:
     gaps = []
     for record in records:
         time_s = _clock(record).time_s
@@ -240,14 +240,14 @@ def _gaps(records: Sequence[Record]) -> dict[str, Any]:
     return {"gaps": gaps[:SHOWN], "num_gaps": len(gaps)}
 
 
-def _faults(records: Sequence[Record]) -> dict[str, Any]:
+def _faults(records: Sequence[Record]) -> JsonObject:
     """The records of one log share their faults, which count once."""
     logs = {str(r.about.get("faults")): (r.about.get("faults") or [], r.about.get("num_faults", 0)) for r in records}
     named = [fault for faults, _ in logs.values() for fault in faults]
     return {"faults": named[:SHOWN], "num_faults": sum(number for _, number in logs.values())}
 
 
-def _label(records: Sequence[Record], label: str | None) -> dict[str, Any] | None:
+def _label(records: Sequence[Record], label: str | None) -> JsonObject | None:
     values = [label_values(record, label) for record in records if label in record.streams]
     if not values or not sum(map(len, values)):
         return None
@@ -266,7 +266,7 @@ def _label(records: Sequence[Record], label: str | None) -> dict[str, Any] | Non
     }
 
 
-def _each(record: Record, seen: Seen, label: str | None, rate_hz: float) -> dict[str, Any]:
+def _each(record: Record, seen: Seen, label: str | None, rate_hz: float) -> JsonObject:
     value = label_values(record, label) if label in record.streams else None
     return {
         "name": record.name,

@@ -1,8 +1,6 @@
 """What was found in a log, as a table for the terminal and as a page."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table as Terminal
@@ -11,6 +9,7 @@ from ..data.records import Record
 from ..evaluation.page import Block, Fact, Pictures, Report, Section, Table, figure, write_report
 from ..evaluation.plots import Trace, correlation_over_lag, histogram, prediction_over_truth, values_over_time
 from ..evaluation.sections import percent
+from ..json_types import JsonMapping
 from .inspect import Inspection, label_values
 from .motion import WINDOWS, Lag
 
@@ -18,7 +17,7 @@ SHOWN = 12
 """Records with a row of their own in the terminal; the page has all."""
 
 
-def inspection_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def inspection_rows(found: JsonMapping) -> list[tuple[str, str]]:
     """What is known of the whole log, a name and a value each."""
     label, lag, twice = found["label"], found["lag"], found["duplicates"]
     rows = [
@@ -46,7 +45,7 @@ def inspection_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def inspection_table(found: Mapping[str, Any]) -> list[Terminal]:
+def inspection_table(found: JsonMapping) -> list[Terminal]:
     """The whole log, then its first records."""
     whole = Terminal(box=None, show_header=False)
     whole.add_column(style="dim", no_wrap=True)
@@ -65,7 +64,7 @@ def inspection_table(found: Mapping[str, Any]) -> list[Terminal]:
     return [whole, each]
 
 
-def lag_text(lag: Mapping[str, Any]) -> str:
+def lag_text(lag: JsonMapping) -> str:
     """The lag, how sure it is, and what it says of the sign."""
     sign = "positive is left, as it should be" if lag["correlation"] > 0 else "positive is RIGHT: turned around"
     return (
@@ -100,7 +99,7 @@ def inspection_report(inspection: Inspection) -> Report:
     return Report(f"Log: {Path(found['log']).name}", _summary(found), _facts(found), [*sections, _records(found)])
 
 
-def _summary(found: Mapping[str, Any]) -> str:
+def _summary(found: JsonMapping) -> str:
     what = " and ".join(map(str, found["formats"])) or "a log whose reader states no format"
     number = len(found["warnings"])
     outcome = "Nothing in it looks wrong."
@@ -110,7 +109,7 @@ def _summary(found: Mapping[str, Any]) -> str:
     return f"{what}: {records} of {duration(found['seconds'])} in all. {outcome}"
 
 
-def _facts(found: Mapping[str, Any]) -> list[Fact]:
+def _facts(found: JsonMapping) -> list[Fact]:
     label, lag = found["label"], found["lag"]
     facts = [
         Fact("Steps", f"{found['frames']:,}", duration(found["seconds"])),
@@ -123,7 +122,7 @@ def _facts(found: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
-def _findings(found: Mapping[str, Any]) -> Section:
+def _findings(found: JsonMapping) -> Section:
     blocks: list[Block] = []
     if found["warnings"]:
         blocks.append(Table(("to know before training",), [[text] for text in found["warnings"]], wraps=True))
@@ -189,7 +188,7 @@ def _beside(record: Record, motion: np.ndarray, label: str, lag: Lag) -> Trace |
     return Trace(record.name, time_s - time_s[0], abs(slope) * moved, values)
 
 
-def _spread(label: Mapping[str, Any]) -> Section:
+def _spread(label: JsonMapping) -> Section:
     spread = label["histogram"]
     text = (
         f"Mean {figure(label['mean'])}, standard deviation {figure(label['sd'])}, "
@@ -210,18 +209,18 @@ def _lag(lag: Lag) -> Section:
     return Section("Lag", text, [correlation_over_lag(lag.curve, lag.seconds, said)])
 
 
-def _records(found: Mapping[str, Any]) -> Section:
+def _records(found: JsonMapping) -> Section:
     keys = ("name", "frames", "seconds", "rate_hz", "mean", "zeros", "undecodable")
     rows = [[row[key] for key in keys] for row in found["each"]]
     columns = ("record", "steps", "seconds", "Hz", "mean label", "zeros", "undecodable")
     return Section("Records", "Every record of the log, in order.", [Table(columns, rows)])
 
 
-def _kind(kind: Mapping[str, Any]) -> str:
+def _kind(kind: JsonMapping) -> str:
     return " or ".join("x".join(map(str, shape)) or "number" for shape in kind["shapes"])
 
 
-def _longest(gaps: list[Mapping[str, Any]]) -> str:
+def _longest(gaps: list[JsonMapping]) -> str:
     if not gaps:
         return ""
     first = gaps[0]

@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..json_types import JsonObject
 from ..progress import Watch, silent
-from .cores import GRU, LSTM, Core, CoreSpec, LSTMCore, MinGRU, to_torch
+from .cores import GRU, LSTM, Core, CoreSpec, LSTMCore, MinGRU, State, to_torch
 from .stepper import Stepper
 
 Shape = tuple[int, int, int, int]
@@ -57,7 +58,7 @@ class Task:
     """bfloat16: the forward pass under autocast; of a step: the weights."""
 
     @property
-    def initial(self) -> Any:
+    def initial(self) -> State:
         return self.core.initial(len(self.x))
 
 
@@ -115,7 +116,7 @@ class Row:
     must: float | None
     quartiles: tuple[float, float]
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         return {name: getattr(self, name) for name in ("what", "shape", "peer", "ours_us", "peer_us", "ratio", "must")}
 
 
@@ -149,11 +150,11 @@ def _lengths(task: Task) -> Tensor:
     return torch.randint(1, task.x.shape[1] + 1, (len(task.x),), generator=generator)
 
 
-def _trained(task: Task, module: Callable[..., Any], *state: Any) -> Run:
+def _trained(task: Task, module: Callable[..., tuple], *state: object) -> Run:
     """Forward and backward of anything of torch that gives `(y, ...)`."""
     wanted = [task.x, *(module.parameters() if isinstance(module, torch.nn.Module) else task.core.parameters())]
 
-    def run() -> Sequence[Any]:
+    def run() -> Sequence[Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=task.precision == torch.bfloat16):
             y = module(task.x, *state)[0]
         return y, *torch.autograd.grad(y, wanted, task.dy.to(y.dtype))
@@ -285,7 +286,7 @@ def onnx_step(task: Task) -> Run:
         turns.append((binding, (y.reshape(size),), x, before, after))  # buffers live as long as what is bound to them
     turn = cycle(turns)
 
-    def step() -> Sequence[Any]:
+    def step() -> Sequence[np.ndarray]:
         binding, shown, *_ = next(turn)
         session.run_with_iobinding(binding)
         return shown
@@ -475,7 +476,7 @@ def check_agreement(case: Case, runs: dict[str, Run]) -> None:
                     raise RuntimeError(f"{case.what} {case.size}: ours and {name} differ by {apart:.1g}")
 
 
-def _numbers(array: Any) -> np.ndarray:
+def _numbers(array: object) -> np.ndarray:
     return array.detach().float().numpy() if isinstance(array, Tensor) else np.array(array)
 
 

@@ -7,8 +7,9 @@ encoder hands on: features of the steps that it made, which of them exist, and a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class SourceEncoder(nn.Module):
         """Raw steps of a source (step ...) to what is kept and fed to `forward`."""
         return raw
 
-    def fit(self, name: str, values: Sequence[Any]) -> None:
+    def fit(self, name: str, values: Sequence[np.ndarray]) -> None:
         """Takes the normaliser of a source from the training records' prepared steps."""
 
     def forward(self, sources: Sources) -> Memory:
@@ -163,7 +164,7 @@ class TogetherEncoder(SourceEncoder):
     def prepare(self, name: str, raw: Tensor) -> Tensor:
         return self._of(name).prepare(name, raw)
 
-    def fit(self, name: str, values: Sequence[Any]) -> None:
+    def fit(self, name: str, values: Sequence[np.ndarray]) -> None:
         self._of(name).fit(name, values)
 
     def forward(self, sources: Sources) -> Memory:
@@ -400,7 +401,7 @@ class EncoderDecoder(SequenceModel):
 
     @torch.no_grad()
     def say(
-        self, sources: Sources, max_length: Any, beam_width: int = 1, length_penalty: float = 1.0
+        self, sources: Sources, max_length: int | Tensor, beam_width: int = 1, length_penalty: float = 1.0
     ) -> list[list[Hypothesis]]:
         """What is said about each row of the sources, best first: one greedily, or as many as the beam is wide."""
         training = self.training

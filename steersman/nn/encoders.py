@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         """Raw steps of the input of that name, where there are several, as `prepare` does for a single one."""
         raise NotImplementedError(f"{type(self).__name__} has no inputs by name")
 
-    def checked(self, frame: Any) -> Any:
+    def checked(self, frame: object) -> Any:
         """One raw step as an array. UserError where it is not of the shape and type that the encoder takes."""
         step = np.ascontiguousarray(frame)
         if step.shape != self.raw or (step.ndim == 3 and step.dtype != np.uint8):
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
             )
         return step
 
-    def prepare_step(self, frame: Any, device: torch.device) -> Any:
+    def prepare_step(self, frame: object, device: torch.device) -> Tensor | Inputs:
         """One raw step as a batch of one prepared step (1 1 ...)."""
         return self.prepare(torch.as_tensor(self.checked(frame)).unsqueeze(0).to(device)).unsqueeze(1)
 
@@ -295,7 +295,7 @@ class JoinedEncoder(Encoder):
         prepared = raw if found is None else found.prepare(raw)
         return prepared.float() if prepared.is_floating_point() else prepared
 
-    def checked(self, frame: Any) -> dict[str, np.ndarray]:
+    def checked(self, frame: object) -> dict[str, np.ndarray]:
         """Raw values by name, each of its shape; a plain number will do for one."""
         if not isinstance(frame, Mapping) or set(frame) != set(self.raw):
             found = ", ".join(frame) if isinstance(frame, Mapping) else type(frame).__name__
@@ -309,7 +309,7 @@ class JoinedEncoder(Encoder):
                 raise UserError(f"{name}: this model takes shape {self.raw[name]}, not {value.shape}")
         return given
 
-    def prepare_step(self, frame: Any, device: torch.device) -> Inputs:
+    def prepare_step(self, frame: object, device: torch.device) -> Inputs:
         once = {part.stream for part, _ in self.parts if part.once}
         found = {
             name: self.prepare_named(name, torch.as_tensor(value).unsqueeze(0).to(device))

@@ -7,13 +7,16 @@ A form is a function beside the part's class, found by that class; a file of the
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
 
 Form = TypeVar("Form", bound=Callable[..., Any])
 
@@ -78,16 +81,20 @@ native_form = Forms("compiled form", "can't be compiled")
 """Forms of cores: `(core, whether its weights are halves) -> a layer of kernels.native`."""
 
 
+Value = str | Tensor | np.ndarray | np.generic
+"""The name of what a node gives, or a constant."""
+
+
 class Graph:
     """Nodes and constants of an ONNX graph as they are added; a value is known by its name, a tensor is a constant."""
 
     def __init__(self):
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
         self.part = ""
         """What the names of nodes begin with."""
 
-    def op(self, kind: str, *inputs: Any, outputs: int = 1, name: str = "", **attributes: Any) -> Any:
+    def op(self, kind: str, *inputs: Value, outputs: int = 1, name: str = "", **attributes: Any) -> Any:
         """The name of what it gives, or a list of them where it gives several."""
         from onnx import helper
 
@@ -96,7 +103,7 @@ class Graph:
         self.nodes.append(helper.make_node(kind, [self.known(v) for v in inputs], out, own, **attributes))
         return out[0] if outputs == 1 else out
 
-    def known(self, value: Any) -> str:
+    def known(self, value: Value) -> str:
         from onnx import numpy_helper
 
         if isinstance(value, str):
@@ -111,10 +118,10 @@ class Graph:
             first = self.op("Add", first, other)
         return first
 
-    def linear(self, x: str, weight: Tensor, *bias: Any) -> str:
+    def linear(self, x: str, weight: Tensor, *bias: Value) -> str:
         return self.op("Gemm", x, weight, *bias, transB=1)
 
-    def joined(self, x: str, h: str, weight: Tensor, recurrent: Tensor, bias: Any = None) -> str:
+    def joined(self, x: str, h: str, weight: Tensor, recurrent: Tensor, bias: Value | None = None) -> str:
         """W x + U h + b as one product."""
         both = self.op("Concat", x, h, axis=1)
         return self.linear(both, torch.cat((weight, recurrent), 1), *(() if bias is None else (bias,)))
@@ -125,6 +132,6 @@ class Graph:
     def floats(self, x: str) -> str:
         return self.op("Cast", x, to=1)
 
-    def mix(self, share: Any, one: str, other: str) -> str:
+    def mix(self, share: Value, one: str, other: str) -> str:
         """share * one + (1 - share) * other."""
         return self.total(other, self.op("Mul", share, self.op("Sub", one, other)))

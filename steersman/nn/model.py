@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..config import Spec
 from ..data.batches import Batch
 from ..data.examples import Example
-from ..data.inputs import blank, tensors
+from ..data.inputs import Inputs, blank, tensors
 from ..errors import UserError
 from .cores import Core, CoreSpec, Memoryless, State, reset
 from .encoders import Encoder, EncoderSpec
@@ -121,7 +121,7 @@ class Model(SequenceModel):
         return self.run(batch.x, state, batch.fresh)
 
     def run(
-        self, x: Any, state: State, fresh: Bool[Tensor, "batch"] | None = None
+        self, x: Tensor | Inputs, state: State, fresh: Bool[Tensor, "batch"] | None = None
     ) -> tuple[Float[Tensor, "batch time output"], State]:
         """Raw outputs of the head for prepared inputs, a tensor or Inputs; rows that are `fresh` begin anew."""
         if fresh is not None:
@@ -151,7 +151,7 @@ class Model(SequenceModel):
         return self.encoder.checked(frame)
 
     @torch.inference_mode()
-    def step(self, frame: Any, state: State | None = None) -> tuple[dict[str, Any], State]:
+    def step(self, frame: object, state: State | None = None) -> tuple[dict[str, float], State]:
         """One raw step (no batch, no time axis) to named predictions; without a state, the first step.
 
         A model with several inputs takes a dict of them by name.
@@ -239,7 +239,7 @@ class FeedbackModel(Model):
 
     def run(
         self,
-        x: Any,
+        x: Tensor | Inputs,
         state: State,
         fresh: Bool[Tensor, "batch"] | None = None,
         truth: Float[Tensor, "batch time target"] | None = None,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ class GridEncoder(SourceEncoder):
     def prepare(self, name: str, raw: Tensor) -> Tensor:
         return self.spec.pixels.prepare(raw)
 
-    def fit(self, name: str, values: Sequence[Any]) -> None:
+    def fit(self, name: str, values: Sequence[np.ndarray]) -> None:
         chosen = values[:: max(1, len(values) // self.MOST)]
         taken = np.concatenate([v[:: max(1, len(v) * len(chosen) // self.MOST)] for v in chosen])
         pixels = torch.as_tensor(taken.reshape(-1, taken.shape[-1])).double()

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,17 @@ from jaxtyping import Float
 from . import kernels
 from .cores import Core, map_state, state_tensors
 from .forms import NoForm, native_form
+
+
+class Session(Protocol):
+    """A sequence that is stepped through."""
+
+    @property
+    def state(self) -> bytes: ...
+    @state.setter
+    def state(self, value: bytes) -> None: ...
+    def step(self, x: Float[np.ndarray, "feature"]) -> Float[np.ndarray, "hidden"]: ...
+    def reset(self) -> None: ...
 
 
 class Stepper:
@@ -42,7 +53,7 @@ class Stepper:
         self.reset = self._session.reset
         """Begins the sequence anew."""
 
-    def session(self) -> Any:
+    def session(self) -> Session:
         """Another sequence: `step(x)`, `reset()`, and its `state` as bytes, to be kept and put back."""
         return self._begin()
 
@@ -59,7 +70,7 @@ _PRODUCTS = ("weight_ih", "weight_hh", "projection", "weight", "into", "out_of",
 """Names of the weights that take part in matrix products."""
 
 
-def _compiled(core: Core, half: bool) -> Any:
+def _compiled(core: Core, half: bool) -> object:
     """A layer of the kernels, or None where the core, or one inside it, has no such form."""
     try:
         return native_form.of(core)(core, half)

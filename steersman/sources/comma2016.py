@@ -10,16 +10,19 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.frames import MOST_PIXELS, Chosen, stamp
-from ..data.records import Record, Stream
+from ..data.records import Index, Record, Stream
 from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .lerobot_layout import reading
 from .safety import own
+
+if TYPE_CHECKING:
+    import h5py
 
 LAYOUT = "comma.ai 2016: camera/*.h5 and log/*.h5"
 RAD_PER_UNIT = -np.radians(0.1)
@@ -103,7 +106,7 @@ class Pictures:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         wanted = np.arange(len(self))[index]
         with _opened(self.path) as file:
             numbers, places = np.unique(wanted, return_inverse=True)
@@ -111,21 +114,21 @@ class Pictures:
         return np.ascontiguousarray(np.moveaxis(found, 1, -1)[places.reshape(wanted.shape)])
 
 
-def _rows(data: Any, numbers: np.ndarray) -> np.ndarray:
+def _rows(data: "h5py.Dataset", numbers: np.ndarray) -> np.ndarray:
     """Rows of a dataset by their ascending numbers; close ones in one piece, which is far faster."""
     first, last = (numbers[0], numbers[-1]) if len(numbers) else (0, -1)
     together = last - first < 2 * len(numbers)
     return data[first : last + 1][numbers - first] if together else data[numbers]
 
 
-def _column(file: Any, name: str) -> np.ndarray:
+def _column(file: "h5py.File", name: str) -> np.ndarray:
     data = _dataset(file, name)
     if data.ndim != 1 or data.dtype.kind not in "iufb" or data.shape[0] > MOST_SAMPLES:
         raise ValueError(f"{name} is {data.dtype} {data.shape}, not numbers (time)")
     return np.asarray(data[:], np.float64)
 
 
-def _dataset(file: Any, name: str) -> Any:
+def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
     """A dataset whose bytes lie in the file itself. ValueError where there is none."""
     import h5py
 
@@ -138,7 +141,7 @@ def _dataset(file: Any, name: str) -> Any:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator["h5py.File"]:
     try:
         import h5py
     except ImportError as error:

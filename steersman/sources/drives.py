@@ -3,17 +3,17 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data.frames import Chosen
-from ..data.records import Record, Stream
+from ..data.records import Record, Stream, Values
 from ..errors import UserError
+from ..json_types import JsonObject
 from .safety import own, strays
 
 GAP_S = 1.0
@@ -47,7 +47,7 @@ class Faults:
             f"at most {FAULTS_SHARE:.0%} may be bad, so copy the log anew or leave it out"
         )
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> JsonObject:
         return {"faults": self.found[:FAULTS_SHOWN], "num_faults": len(self.found)}
 
 
@@ -69,8 +69,8 @@ def records(
     log: Path,
     time_s: np.ndarray,
     sessions: Sequence[object],
-    streams: Callable[[slice], dict[str, Any]],
-    about: dict[str, Any],
+    streams: Callable[[slice], Mapping[str, Values]],
+    about: JsonObject,
 ) -> list[Record]:
     """A Record for each stretch of the log, its clock from zero; `streams` gives the values of one."""
     parts = stretches(time_s, sessions)
@@ -84,7 +84,7 @@ def records(
     return found
 
 
-def wheel(angle_rad: np.ndarray, range_rad: float) -> dict[str, Any]:
+def wheel(angle_rad: np.ndarray, range_rad: float) -> dict[str, np.ndarray]:
     """`steer` and `angle_rad` of angles at the steering wheel, positive left."""
     angle = np.asarray(angle_rad, np.float64) + 0.0  # -0 becomes 0
     return {"steer": (angle / range_rad).astype(np.float32), "angle_rad": angle.astype(np.float32)}
@@ -100,11 +100,11 @@ def sound(
     for i in np.flatnonzero(~good):
         faults.add(f"{name}, sample {i}", f"{values[i]} at {time_s[i]} s is not a number from {low:g} to {high:g}")
     order = np.flatnonzero(good)[np.argsort(time_s[good], kind="stable")]
-    kept: Any = values[order]
+    kept = values[order]
     return Stream(kept, time_s[order])
 
 
-def cut(log: Path, streams: dict[str, Stream], about: dict[str, Any]) -> list[Record]:
+def cut(log: Path, streams: dict[str, Stream], about: JsonObject) -> list[Record]:
     """Records of streams of which each has its own ascending clock, cut where the first pauses.
 
     Frames of the first with no `steer` in the second before them are left out and counted in `num_unlabelled`.
@@ -137,8 +137,8 @@ def cut(log: Path, streams: dict[str, Stream], about: dict[str, Any]) -> list[Re
 
 
 def _chosen(stream: Stream, rows: np.ndarray, begin_s: float) -> Stream:
-    numbers: Any = stream.values
-    values: Any = numbers[rows] if isinstance(numbers, np.ndarray) else Chosen(numbers, rows)
+    numbers = stream.values
+    values = numbers[rows] if isinstance(numbers, np.ndarray) else Chosen(numbers, rows)
     return Stream(values, stream.time_s[rows] - begin_s)
 
 

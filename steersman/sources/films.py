@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
 import numpy as np
 
 from ..data.frames import MOST_PIXELS, stamp
+from ..data.records import Index
 from ..errors import UserError
 from .lerobot_layout import reading
 from .safety import own
@@ -46,7 +46,7 @@ class Film:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         wanted = np.arange(len(self))[index]
         numbers, places = np.unique(wanted.reshape(-1), return_inverse=True)
         pictures = np.empty((len(numbers), *self.shape[1:]), np.uint8)

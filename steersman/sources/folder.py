@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from ..data.frames import Chosen, Frames
 from ..data.records import Record
 from ..errors import UserError
+from ..json_types import JsonObject
 from .drives import WHEEL_RANGE_RAD, Faults, header, number, own_name, rate_hz, records, table, wheel
 from .films import DEMUXERS, Film
 from .safety import MARKS, damage
@@ -136,7 +136,7 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
                 f"its columns are {', '.join(header(log))[:200]}; name one with {log}?picture=COLUMN"
             )
         film = Film(video)
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for where, cells in table(log, faults):
         order = len(rows) + len(faults.found)  # A line that is bad keeps its place.
         try:
@@ -235,7 +235,7 @@ def _clock(
     return order / rate, f"{rate:g} frames a second, as {'named' if 'rate' in given else 'its video says'}"
 
 
-def _angles(log: Path, columns: Columns, rows: list, given: Mapping[str, str]) -> tuple[dict, dict[str, Any]]:
+def _angles(log: Path, columns: Columns, rows: list, given: Mapping[str, str]) -> tuple[dict, JsonObject]:
     """`steer`, maybe `angle_rad`, and what is told of them."""
     angles = np.array([row["steer"] for row in rows])
     low, largest = columns.steer.lower(), float(np.abs(angles).max())

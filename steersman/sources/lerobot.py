@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from ..data.fetched import Fetched
 from ..data.frames import Frames, stamp
-from ..data.records import Record, Stream
+from ..data.records import Index, Record, Stream
 from ..errors import UserError
+from ..json_types import JsonObject
 from .lerobot_layout import CHUNK, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_writer import Writer
 from .safety import strays
@@ -79,7 +80,7 @@ def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
     return Record(str(name), {n: Stream(values[n], clock) for n in first}, _about(info, episode, names) | about)
 
 
-def _about(info: dict, episode: dict, names: dict[str, list[str]]) -> dict[str, Any]:
+def _about(info: dict, episode: dict, names: dict[str, list[str]]) -> JsonObject:
     tasks = episode.get("tasks")
     return {
         "format": f"LeRobotDataset {info['codebase_version']}",
@@ -158,7 +159,7 @@ def _info(path: Path) -> dict:
     return info
 
 
-def _sound(spec: Any) -> bool:
+def _sound(spec: object) -> bool:
     if not isinstance(spec, dict) or not isinstance(spec.get("dtype"), str):
         return False
     shape, notes = spec.get("shape"), [spec.get("info"), spec.get("video_info")]
@@ -202,7 +203,7 @@ def _listed(folder: Path, info: dict) -> list[dict]:
     return [rows[index] for index in sorted(rows)]
 
 
-def _number(row: Any) -> int:
+def _number(row: object) -> int:
     if not isinstance(row, dict) or not all(isinstance(row.get(key), int) for key in ("episode_index", "length")):
         raise ValueError("a row lacks its episode_index or length")
     return row["episode_index"]
@@ -283,7 +284,7 @@ class Video:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         wanted = np.arange(len(self))[index]
         if not wanted.size:
             return np.empty((0, *self.shape[1:]), np.uint8)

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..data.records import Values
 from ..errors import UserError
+from ..json_types import JsonObject
 
 VERSION = "v3.0"
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
@@ -89,7 +90,7 @@ def pixel_format(height: int, width: int) -> str:
     return "yuv444p" if height % 2 or width % 2 else "yuv420p"
 
 
-def _film(shape: list[int], fps: float) -> dict[str, Any]:
+def _film(shape: list[int], fps: float) -> JsonObject:
     height, width, channels = shape
     return {
         "video.height": height,
@@ -103,7 +104,7 @@ def _film(shape: list[int], fps: float) -> dict[str, Any]:
     }
 
 
-def _feature(feature: str, names: list[str], kind: Kind) -> dict[str, Any]:
+def _feature(feature: str, names: list[str], kind: Kind) -> JsonObject:
     dtype, shape = kind
     if feature == "action":
         return {"dtype": dtype, "shape": [len(names)], "names": names}

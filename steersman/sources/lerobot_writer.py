@@ -107,7 +107,7 @@ class Writer:
             leftover.unlink()
         self._write_totals()
 
-    def _compare(self, found: Any, recording: dict) -> None:
+    def _compare(self, found: object, recording: dict) -> None:
         found = found if isinstance(found, dict) else {}
         other = [key for key in {**recording, **found} if found.get(key) != recording.get(key)]
         if other:
@@ -317,7 +317,7 @@ def _recorded(path: Path) -> tuple[str, int, Statistics]:
         return row["name"], row["length"], stats
 
 
-def _text(value: Any) -> bytes:
+def _text(value: object) -> bytes:
     return json.dumps(value, indent=4, ensure_ascii=False).encode()
 
 

@@ -236,7 +236,7 @@ def _field(message: Any, path: str) -> Any:
     return message
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def _content(log: Path) -> bytes:
         return content
 
 
-def _unpacked(log: Path, file: Any) -> Any:
+def _unpacked(log: Path, file: BinaryIO) -> IO[bytes]:
     if log.suffix == ".bz2":
         return bz2.open(file)
     if log.suffix == ".zst":

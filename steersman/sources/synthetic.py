@@ -1,12 +1,12 @@
 """Made-up recordings whose answer is known, for proofs that a model learns through time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 
-from ..data.records import Record, Stream
+from ..data.records import Record, Stream, Values
 from ..progress import Watch, silent
 from .parallel import PairSource, record
 from .source import SourceSpec
@@ -92,12 +92,12 @@ def _bend(length: int, rng: np.random.Generator) -> np.ndarray:
     return np.tanh(bend)
 
 
-def _record(name: str, values: dict[str, Any], about: dict) -> Record:
+def _record(name: str, values: Mapping[str, Values], about: dict) -> Record:
     clock = np.arange(len(next(iter(values.values())))) / RATE_HZ
     return Record(name, {key: Stream(v, clock) for key, v in values.items()}, {"rate_hz": RATE_HZ} | about)
 
 
-def _stream(values: Any, time_s: np.ndarray) -> Stream:
+def _stream(values: Values, time_s: np.ndarray) -> Stream:
     return Stream(values, time_s)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def text_record(name: str, contents: bytes, where: str) -> Record:
     return Record(name, streams | _pair("byte", raw, clock), about)
 
 
-def _pair(name: str, codes: Any, clock: np.ndarray) -> dict[str, Stream]:
+def _pair(name: str, codes: np.ndarray, clock: np.ndarray) -> dict[str, Stream]:
     clock = clock[:-1]
     return {name: Stream(codes[:-1], clock), f"next_{name}": Stream(codes[1:], clock)}
 

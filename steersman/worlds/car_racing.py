@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..json_types import JsonObject
 from .world import Words, World, WorldSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class CarRacing(WorldSpec):
         short = f"-{self.max_steps}-steps" if self.max_steps != CarRacing.max_steps else ""
         return f"{self.called}{colours}{blackouts}{short}"
 
-    def scores(self, episodes: "Sequence[Episode]") -> dict[str, Any]:
+    def scores(self, episodes: "Sequence[Episode]") -> JsonObject:
         places = [{"seed": e.seed, **place} for e in episodes for place in e.extras["off_road"]]
         return {"laps": sum(e.done_well for e in episodes), "off_road": places}
 

@@ -1,14 +1,16 @@
 """Gymnasium's CarRacing-v3 without the dashboard that tells the answers, with an expert to learn from."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..json_types import JsonObject
 from .car_racing import CarRacing
 from .car_racing_expert import PACE_MPS, Course, Expert, pace_of, pedals
-from .world import FactValue, Observation, Step, World, coloured_noise, spells
+from .world import FactValue, Info, Observation, Step, World, coloured_noise, spells
 
 try:
     from gymnasium.envs.box2d import car_racing as stock
@@ -40,7 +42,7 @@ class CarRacingWorld(World):
         self.simulator = Simulator(spec.domain_randomize, render)
         self.blind_steps = np.zeros(spec.max_steps + 1, bool)
 
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, seed: int) -> tuple[np.ndarray, Info]:
         self.simulator.reset(seed=seed)
         self.steps, self.score, self.lap = 0, 0.0, False
         self.blind_steps = blackout_schedule(np_random(seed)[0], self.blackouts, self.max_steps + 1)
@@ -124,12 +126,12 @@ class CarRacingWorld(World):
     def beside(self) -> dict[str, float]:
         return {"offset_m": self.place.offset_m, "blind": self.blind}
 
-    def extras(self) -> dict[str, Any]:
+    def extras(self) -> JsonObject:
         """The road's centre line, the path driven, and the places where the car left the road."""
         track_m = self.course.points_m.round(2).tolist()
         return {"off_road": self.left_road, "path_m": self.path_m, "track_m": track_m}
 
-    def film(self, path: Any) -> "DriveVideo":
+    def film(self, path: Path) -> "DriveVideo":
         from .film import DriveVideo
 
         return DriveVideo(path, self.rate_hz)
@@ -164,7 +166,7 @@ class CarRacingWorld(World):
         """Share of the road that was visited."""
         return self.simulator.tile_visited_count / len(self.simulator.track)
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> Info:
         self.place = self.course.locate(self.position_m, self.place.tile)
         return {
             "speed_mps": self.speed_mps,

@@ -5,13 +5,14 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import av
 import matplotlib
 import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image, ImageDraw, ImageFont
+
+from .world import FactValue, Info
 
 BASE_WIDTH, BASE_HEIGHT = 960, 540
 """Pixels in which the layout is thought out; other widths scale it."""
@@ -69,7 +70,7 @@ class DriveVideo:
         seen: np.ndarray,
         prediction: Mapping[str, float],
         truth: Mapping[str, float] | None,
-        info: Mapping[str, Any],
+        info: Info,
     ) -> None:
         """One step; see Dashboard.draw."""
         self.last = self.dashboard.draw(picture, seen, prediction, truth, info)
@@ -122,7 +123,7 @@ class Dashboard:
         seen: np.ndarray,
         prediction: Mapping[str, float],
         truth: Mapping[str, float] | None,
-        info: Mapping[str, Any],
+        info: Info,
     ) -> np.ndarray:
         """A frame, uint8 (row, column, 3), of pictures that are uint8 (row, column, 3) of any size.
 
@@ -161,7 +162,7 @@ class Dashboard:
         shown = image if image.size == size else image.resize(size, smooth)
         canvas.paste(shown, (x, y))
 
-    def _readouts(self, pen: ImageDraw.ImageDraw, info: Mapping[str, Any]) -> None:
+    def _readouts(self, pen: ImageDraw.ImageDraw, info: Info) -> None:
         left, top, apart = (self._px(each) for each in READOUTS)
         for index, (name, value) in enumerate(readouts(info)):
             x = left + index * apart
@@ -232,7 +233,7 @@ class Controls(Dashboard):
         super().__init__(width)
         self.bars = controls
 
-    def _readouts(self, pen: ImageDraw.ImageDraw, info: Mapping[str, Any]) -> None:
+    def _readouts(self, pen: ImageDraw.ImageDraw, info: Info) -> None:
         left, top, apart = (self._px(each) for each in READOUTS)
         for index, (name, value) in enumerate(list(info.items())[:6]):
             x = left + index * apart
@@ -249,14 +250,14 @@ class Controls(Dashboard):
         """Draws no wheel: all controls are bars, the model's choice filled, the expert's a mark."""
 
 
-def _said(value: Any) -> str:
+def _said(value: FactValue) -> str:
     """A fact in few characters."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else f"{value:.2f}"
 
 
-def readouts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+def readouts(info: Info) -> list[tuple[str, str]]:
     """Names and values of what is known, in the order in which they stand."""
     found = []
     if "time_s" in info:

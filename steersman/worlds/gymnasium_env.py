@@ -1,7 +1,6 @@
 """A world as a Gymnasium environment, for libraries that want one."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -22,7 +21,7 @@ class GymnasiumEnv(gymnasium.Env):
         low, high = np.array(list(self.world.controls.values()), np.float32).T
         self.action_space = gymnasium.spaces.Box(low, high)
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: Mapping[str, object] | None = None):
         """Begins an episode; without a seed one is drawn from the last seed's generator."""
         super().reset(seed=seed)
         return self.world.reset(int(self.np_random.integers(2**31)) if seed is None else seed)

@@ -7,12 +7,11 @@ angular velocity (energy shaping, Åström and Furuta 2000).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
-from .world import FactValue, Labels, Observation, Step, Words, World, WorldSpec, coloured_noise, spells
+from .world import FactValue, Info, Labels, Observation, Step, Words, World, WorldSpec, coloured_noise, spells
 
 TORQUE_NM, GRAVITY, STEP_S = 2.0, 10.0, 0.05
 """Most torque, gravity in m/s2 and length of a step of Pendulum-v1; its rod has 1 m and 1 kg."""
@@ -75,7 +74,7 @@ class PendulumWorld(World):
     def velocity_radps(self) -> float:
         return float(self.simulator.state[1])
 
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, seed: int) -> tuple[np.ndarray, Info]:
         observation, _ = self.simulator.reset(seed=seed)
         self.steps, self.score, self.upright_steps = 0, 0.0, 0
         return observation[:2], {}

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..evaluation.page import SPACE, Fact, Report, Section, Table
 from ..evaluation.plots import Trace, prediction_over_truth
 from ..evaluation.sections import run_sections
+from ..json_types import JsonMapping
 from ..progress import Watch, silent
 from .plots import scores_per_episode
 from .rollout import Episode, named_policy, rollout
 from .scores import driving_scores
-from .world import FactValue, Labels, Words, World, WorldSpec
+from .world import FactValue, Info, Labels, Words, World, WorldSpec
 
 Film = tuple[Trace | None, np.ndarray | None]
 """The model's first choice beside the expert's, where there is an expert; a frame of the film."""
@@ -23,7 +23,7 @@ def report_drives(
     title: str,
     episodes: Mapping[str, Sequence[Episode]],
     filmed: Film | None = None,
-    published: Sequence[Sequence[Any]] = (),
+    published: Sequence[Sequence[object]] = (),
 ) -> Report:
     """The page on closed-loop episodes, by policy; the first one's are shown, and what was filmed of it."""
     shown = next(iter(episodes.values()))
@@ -36,13 +36,13 @@ def report_drives(
 
 def driving_report(
     title: str,
-    policies: Mapping[str, Mapping[str, Any]],
+    policies: Mapping[str, JsonMapping],
     world: WorldSpec,
     log: Sequence[Mapping[str, float]] = (),
-    config: Mapping[str, Any] | None = None,
+    config: JsonMapping | None = None,
     own: Sequence[Section] = (),
     traces: Sequence[Trace] = (),
-    published: Sequence[Sequence[Any]] = (),
+    published: Sequence[Sequence[object]] = (),
     picture: np.ndarray | None = None,
 ) -> Report:
     """Scores (`driving_scores`) by policy, the model first, and the world's own sections.
@@ -54,7 +54,7 @@ def driving_report(
     return Report(title, summary, facts, [*sections, *run_sections(log, config)], picture)
 
 
-def driving_summary(policies: Mapping[str, Mapping[str, Any]], words: Words) -> str:
+def driving_summary(policies: Mapping[str, JsonMapping], words: Words) -> str:
     """The outcome in two sentences; the first policy is the model."""
     (name, scores), *others = policies.items()
     text = (
@@ -66,7 +66,7 @@ def driving_summary(policies: Mapping[str, Mapping[str, Any]], words: Words) -> 
     return text
 
 
-def driving_facts(scores: Mapping[str, Any], words: Words) -> list[Fact]:
+def driving_facts(scores: JsonMapping, words: Words) -> list[Fact]:
     """The figures at the top."""
     spread = f"± {scores['sd']:.1f} over {words.episode}s" if scores["sd"] is not None else ""
     latency = scores["latency_ms"]
@@ -82,11 +82,11 @@ def driving_facts(scores: Mapping[str, Any], words: Words) -> list[Fact]:
 
 
 def driving_sections(
-    policies: Mapping[str, Mapping[str, Any]],
+    policies: Mapping[str, JsonMapping],
     world: WorldSpec,
     own: Sequence[Section] = (),
     traces: Sequence[Trace] = (),
-    published: Sequence[Sequence[Any]] = (),
+    published: Sequence[Sequence[object]] = (),
 ) -> list[Section]:
     """Closed loop: the policies, each episode, what the world tells itself, and what was chosen."""
     words, seeds = world.words, next(iter(policies.values()))["seeds"]
@@ -115,9 +115,7 @@ def driving_sections(
     return sections
 
 
-def _policies_table(
-    policies: Mapping[str, Mapping[str, Any]], words: Words, published: Sequence[Sequence[Any]]
-) -> Table:
+def _policies_table(policies: Mapping[str, JsonMapping], words: Words, published: Sequence[Sequence[object]]) -> Table:
     rows = [
         [name, s["mean"], s["sd"], s["min"], f"{s['successes']} of {s['episodes']}", "measured here"]
         for name, s in policies.items()
@@ -147,7 +145,7 @@ def film(spec: WorldSpec, name: str, seed: int, path: Path, watch: Watch = silen
     expert, chosen = world.expert(), spec.needs[0]
     with world.film(path) as video:
 
-        def frame(_: World, seen: np.ndarray, prediction: Labels, info: dict[str, Any]) -> None:
+        def frame(_: World, seen: np.ndarray, prediction: Labels, info: Info) -> None:
             truth = expert.act(world) if expert else None
             video.add(world.render(), seen, prediction, truth, {"time_s": world.time_s} | info | world.facts())
             if truth:

@@ -5,20 +5,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import UserError
+from ..json_types import JsonObject
+from ..nn.cores import State
+from ..nn.heads import HeadSpec
 from ..nn.model import Model
 from ..processes import in_parallel
 from ..training.run import Run, find, load
-from .world import FactValue, Labels, World, WorldSpec, expert_of
+from .world import FactValue, Info, Labels, World, WorldSpec, expert_of
 
-Policy = Callable[[np.ndarray, Any], tuple[Labels, Any]]
+Policy = Callable[[np.ndarray, State], tuple[Labels, State]]
 """(observation, state) -> (named prediction, state); the first state is None."""
-Look = Callable[[World, np.ndarray, Labels, dict[str, Any]], None]
+Look = Callable[[World, np.ndarray, Labels, Info], None]
 """What is told of every step before it is made: world, observation, prediction, info."""
 
 EXPERT = "expert"
@@ -39,7 +41,7 @@ class Episode:
     """Latency from observation to prediction, a number a step."""
     facts: dict[str, FactValue]
     """The world's facts at the end."""
-    extras: dict[str, Any]
+    extras: JsonObject
     """What this world alone tells of an episode."""
 
 
@@ -96,7 +98,7 @@ def named_policy(name: str, world: World) -> Policy:
     return policy(load(folder))
 
 
-def lacking(world: WorldSpec, head: Any) -> list[str]:
+def lacking(world: WorldSpec, head: HeadSpec) -> list[str]:
     """What acting in a world needs and a recipe's head does not predict."""
     return sorted(set(world.needs) - set(getattr(head, "targets", ())))
 

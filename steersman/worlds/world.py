@@ -7,12 +7,14 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from ..config import Spec
 from ..errors import UserError
+from ..json_types import JsonObject
 
 if TYPE_CHECKING:
     from ..evaluation.page import Section
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 Labels = dict[str, float]
 """Numbers by name: what a model predicts, or what an expert says of a state."""
 FactValue = float | str | bool
-Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+Info = JsonObject
+"""What a step tells beside the observation, as Gymnasium does."""
+Step = tuple[np.ndarray, float, bool, bool, Info]
 """A step as Gymnasium's: observation, reward, terminated, truncated, info."""
 
 
@@ -84,7 +88,7 @@ class WorldSpec(Spec):
                 parts.append(f"{field.name.replace('_', '-')}-{value}")
         return "-".join(parts)
 
-    def scores(self, episodes: "Sequence[Episode]") -> dict[str, Any]:
+    def scores(self, episodes: "Sequence[Episode]") -> JsonObject:
         """What this world alone counts over episodes, beside the scores of all (JSON values)."""
         return {}
 
@@ -130,7 +134,7 @@ class World(ABC):
         """Sum of the rewards since `reset`."""
 
     @abstractmethod
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, seed: int) -> tuple[np.ndarray, Info]:
         """Begins the episode of a seed: observation and info."""
 
     @abstractmethod
@@ -193,11 +197,11 @@ class World(ABC):
         """What is recorded of a state beside observation, labels and action; the same names at every step."""
         return {}
 
-    def extras(self) -> dict[str, Any]:
+    def extras(self) -> JsonObject:
         """What this world alone tells of the episode so far, for its page (JSON values)."""
         return {}
 
-    def film(self, path: Any) -> "DriveVideo":
+    def film(self, path: Path) -> "DriveVideo":
         """The film of an episode: the scene, what the model sees of it, and its controls beside the expert's."""
         from .film import Controls, DriveVideo
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class ZoneoutCore(Core):
 
 
 @native_form(ZoneoutCore)
-def _zoneout_layer(core: ZoneoutCore, half: bool) -> Any:
+def _zoneout_layer(core: ZoneoutCore, half: bool) -> object:
     return kernels.native.zoneout_layer(native_form.of(core.core)(core.core, half), core.share)
 
 
@@ -214,7 +214,7 @@ class StackCore(Core):
 
 
 @native_form(StackCore)
-def _stack_layer(core: StackCore, half: bool) -> Any:
+def _stack_layer(core: StackCore, half: bool) -> object:
     layers = []
     for part in core.layers(core.initial(1)):
         layer = native_form.of(part.core)(part.core, half)

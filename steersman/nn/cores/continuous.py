@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ class CfCCore(Core):
 
 
 @native_form(CfCCore)
-def _cfc_layer(core: CfCCore, half: bool) -> Any:
+def _cfc_layer(core: CfCCore, half: bool) -> object:
     weights = core.shared.weight, core.shared.bias, core.heads.weight, core.heads.bias
     return kernels.native.cfc_layer(half, *weights, core.spec.elapsed)
 

@@ -208,19 +208,23 @@ class _Row(NamedTuple):
     floating: bool
 
 
-def _rows(state: State) -> Any:
+Rows = _Row | tuple["Rows", ...]
+"""A nested tuple of them, as the state is one of tensors."""
+
+
+def _rows(state: State) -> Rows:
     """The same nested tuple as a state, of rows."""
     if isinstance(state, Tensor):
         return _Row(tuple(state.shape[1:]), state.is_floating_point())
     return tuple(map(_rows, state))
 
 
-_ROWS: WeakKeyDictionary[Core, Any] = WeakKeyDictionary()
+_ROWS: WeakKeyDictionary[Core, Rows] = WeakKeyDictionary()
 """First state's rows by core, for to make a first state at every call would take long beside a step."""
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def _check_state(state: State, rows: Any, batch: int, dtype: torch.dtype, where: str = "state") -> None:
+def _check_state(state: State, rows: Rows, batch: int, dtype: torch.dtype, where: str = "state") -> None:
     if isinstance(rows, _Row):
         shape = (batch, *rows.shape)
         if not isinstance(state, Tensor) or state.shape != shape:
@@ -265,7 +269,7 @@ class MemorylessCore(Core):
 
 
 @native_form(MemorylessCore)
-def _memoryless_layer(core: MemorylessCore, half: bool) -> Any:
+def _memoryless_layer(core: MemorylessCore, half: bool) -> object:
     return kernels.native.memoryless_layer(core.features)
 
 

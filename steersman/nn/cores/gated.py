@@ -69,7 +69,7 @@ class RNNCore(Cell):
 
 
 @native_form(RNNCore)
-def _rnn_layer(core: RNNCore, half: bool) -> Any:
+def _rnn_layer(core: RNNCore, half: bool) -> object:
     relu = core.spec.nonlinearity == "relu"
     return kernels.native.rnn_layer(half, core.weight_ih, core.bias_ih + core.bias_hh, core.weight_hh, relu)
 
@@ -121,7 +121,7 @@ class GRUCore(Cell):
 
 
 @native_form(GRUCore)
-def _gru_layer(core: GRUCore, half: bool) -> Any:
+def _gru_layer(core: GRUCore, half: bool) -> object:
     after = core.spec.reset == "after"
     return kernels.native.gru_layer(half, core.weight_ih, core.bias_ih, core.weight_hh, core.bias_hh, after)
 
@@ -282,7 +282,7 @@ class LSTMCore(Cell):
 
 
 @native_form(LSTMCore)
-def _lstm_layer(core: LSTMCore, half: bool) -> Any:
+def _lstm_layer(core: LSTMCore, half: bool) -> object:
     weights = core.weight_ih, core.bias_ih + core.bias_hh, core.weight_hh
     options = core.input_gain, core.projection, core.peepholes, core.gain, core.cell_gain, core.cell_bias
     return kernels.native.lstm_layer(half, *weights, *options, core.EPSILON)
@@ -311,6 +311,7 @@ def _lstm_graph(graph: Graph, core: LSTMCore, x: str, state: tuple) -> tuple[str
     return h, (h, c)
 
 
-def _layer_norm(graph: Graph, core: LSTMCore, x: str, gain: Any, bias: Any) -> str:
+def _layer_norm(graph: Graph, core: LSTMCore, x: str, gain: Tensor | None, bias: Tensor | None) -> str:
+    assert gain is not None
     bias = torch.zeros_like(gain) if bias is None else bias
     return graph.op("LayerNormalization", x, gain, bias, axis=-1, epsilon=core.EPSILON)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +62,7 @@ class MinGRUCore(MinCore):
 
 
 @native_form(MinGRUCore)
-def _min_gru_layer(core: MinGRUCore, half: bool) -> Any:
+def _min_gru_layer(core: MinGRUCore, half: bool) -> object:
     return kernels.native.min_gru_layer(half, core.linear.weight, core.linear.bias)
 
 
@@ -117,7 +116,7 @@ def _share(forget: Tensor, take: Tensor) -> Tensor:
 
 
 @native_form(MinLSTMCore)
-def _min_lstm_layer(core: MinLSTMCore, half: bool) -> Any:
+def _min_lstm_layer(core: MinLSTMCore, half: bool) -> object:
     return kernels.native.min_lstm_layer(half, core.linear.weight, core.linear.bias)
 
 
@@ -189,7 +188,7 @@ class LRUCore(Core):
 
 
 @native_form(LRUCore)
-def _lru_layer(core: LRUCore, half: bool) -> Any:
+def _lru_layer(core: LRUCore, half: bool) -> object:
     size, angle = torch.exp(-core.decay.exp()), core.phase.exp()
     rotation = torch.stack((size * angle.cos(), size * angle.sin()))
     return kernels.native.lru_layer(half, core.into, core.scale.exp(), rotation, core.out_of, core.past)

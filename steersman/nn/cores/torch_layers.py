@@ -9,7 +9,7 @@ from .composed import BidirectionalCore, StackCore
 from .contract import Core
 from .gated import GRU, LSTM, RNN, Cell
 
-_KINDS: dict[type, Any] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
+_KINDS: dict[type, type[RNN | GRU | LSTM]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
 
 
 def from_torch(layer: nn.RNN | nn.GRU | nn.LSTM) -> Core:

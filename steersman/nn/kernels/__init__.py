@@ -78,7 +78,7 @@ def cudnn_takes(x: Tensor, lengths: Tensor) -> bool:
     return x.device.type == "cuda" and bool((lengths == x.shape[1]).all())
 
 
-def _torchs(layer: Callable[..., Any], x: Tensor, state: Any, weights: list[Tensor]) -> list[Tensor]:
+def _torchs(layer: Callable[..., tuple], x: Tensor, state: object, weights: list[Tensor]) -> list[Tensor]:
     """What one of torch's layers gives; with gradients cuDNN has to be told that it trains."""
     y, *after = layer(x, state, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)
     return [t.to(weights[0].dtype) for t in (y, *(h[0] for h in after))]
@@ -216,11 +216,11 @@ class _Operation(ABC):
     """Whether the way back needs the outputs."""
 
     @abstractmethod
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         """Outputs, and memory for the way back where there will be one."""
 
     @abstractmethod
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         """A gradient, or None, for each of what was given; outputs come with their gradients, those of all steps first.
 
         `needs` says for which of them one is needed.
@@ -269,7 +269,7 @@ def _contiguous(*tensors: Tensor | None) -> list[Any]:
     return [None if t is None else t.contiguous() for t in tensors]
 
 
-def _call(kernel: Callable[..., None], *given: Any) -> None:
+def _call(kernel: Callable[..., None], *given: object) -> None:
     """The kernel on as many threads as torch has."""
     kernel(*given, torch.get_num_threads())
 
@@ -284,7 +284,7 @@ def _scratch(*shape: int) -> Tensor:
     return torch.from_numpy(native.scratch(shape))
 
 
-def _memory(trains: bool, x: Tensor, numbers: int) -> Any:
+def _memory(trains: bool, x: Tensor, numbers: int) -> object:
     """Memory for what each step keeps for the way back, where there will be one."""
     return native.scratch((*x.shape[:2], numbers)) if trains else None
 
@@ -303,13 +303,13 @@ class _Linear(_Operation):
     half: bool
     keeps_output = False
 
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         x, weight, bias = given
         y = _scratch(*x.shape[:2], len(weight))
         _call(native.multiply_transposed, _rows(x), weight, bias, _rows(y), self.half)
         return (y,), None
 
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         (x, weight, _), (_, dy) = given, outputs
         dx, dweight = _scratch(*x.shape) if needs[0] else None, _empty_like(weight, needs[1])
         if dx is not None:
@@ -328,14 +328,14 @@ class _Lstm(_Operation):
     epsilon: float
     half: bool
 
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         x, h0, c0, gain = given[0], given[5], given[6], given[11]
         y, h, c = _scratch(*x.shape[:2], h0.shape[1]), _empty_like(h0), _empty_like(c0)
         memory = _memory(trains, x, native.lstm_kept(c0.shape[1], gain is not None, self.half))
         _call(native.lstm_forward, *given, self.epsilon, y, h, c, memory, self.half)
         return (y, h, c), memory
 
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         x, weight, bias, recurrent, _, h0, c0, _, *options = given
         dx = _scratch(*x.shape) if needs[0] else None
         dweight, dbias, drecurrent, *doptions = _zeros_like(weight, bias, recurrent, *options)
@@ -360,14 +360,14 @@ class _Gru(_Operation):
     reset_after: bool
     half: bool
 
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         x, h0 = given[0], given[5]
         y, h = _scratch(*x.shape[:2], h0.shape[1]), _empty_like(h0)
         memory = _memory(trains, x, native.gru_kept(h0.shape[1], self.half))
         _call(native.gru_forward, *given, self.reset_after, y, h, memory, self.half)
         return (y, h), memory
 
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         x, *weights, h0, _ = given
         dx, dh0 = _scratch(*x.shape) if needs[0] else None, _empty_like(h0, needs[5])
         gradients = dx, *_zeros_like(*weights), dh0
@@ -386,13 +386,13 @@ class _Rnn(_Operation):
     relu: bool
     half: bool
 
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         x, h0 = given[0], given[5]
         y, h = _scratch(*x.shape[:2], h0.shape[1]), _empty_like(h0)
         _call(native.rnn_forward, *given, self.relu, y, h, self.half)
         return (y, h), None
 
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         x, weight, bias, recurrent, _, h0, _ = given
         dx, dh0 = _scratch(*x.shape) if needs[0] else None, _empty_like(h0, needs[5])
         dweight, dbias, drecurrent = _zeros_like(weight, bias, recurrent)
@@ -411,13 +411,13 @@ class _Rnn(_Operation):
 class _Scan(_Operation):
     gated: bool
 
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         a, _, h0, _ = given
         y, h = _empty_like(a), _empty_like(h0)
         _call(native.scan_forward, *given, self.gated, y, h)
         return (y, h), None
 
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         gradients = [_empty_like(t) for t in given[:3]]
         _call(native.scan_backward, *given, self.gated, *outputs, *gradients)
         return *gradients, None
@@ -429,13 +429,13 @@ class _Scan(_Operation):
 
 @dataclass
 class _Rotate(_Operation):
-    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, given: Tensors, trains: bool) -> tuple[tuple[Tensor, ...], object]:
         _, inputs, h0, _ = given
         y, h = _empty_like(inputs), _empty_like(h0)
         _call(native.rotate_forward, *given, y, h)
         return (y, h), None
 
-    def backward(self, given: Tensors, needs: Sequence[bool], memory: Any, outputs: Tensors) -> Tensors:
+    def backward(self, given: Tensors, needs: Sequence[bool], memory: object, outputs: Tensors) -> Tensors:
         rotation, inputs, h0, _ = given
         gradients = *_zeros_like(rotation), _empty_like(inputs), _empty_like(h0)
         _call(native.rotate_backward, *given, *outputs, *gradients)
