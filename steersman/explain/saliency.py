@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..nn.cores import State, map_state
-from ..nn.encoders import EmbeddingEncoder
+from ..nn.encoders import reads_symbols
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..worlds.film import DriveVideo
@@ -83,7 +83,7 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
     model.requires_grad_(False)
     states = read_on(sample, 0, shown.start, model.initial(1)) if states is None else states
     encoder = model.encoder
-    if isinstance(encoder, EmbeddingEncoder):
+    if reads_symbols(encoder):
         x = sample.features(shown.start, shown.stop)[0]
         plain = encoder.vectors.weight.mean(0).expand_as(x)
     else:
@@ -167,7 +167,7 @@ def draw_saliency(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
 def _caption(sample: Sample, part: Window, found: Attribution, points: int) -> str:
     last = abs(found.by_step[-1]) / max(1e-12, float(np.abs(found.by_step).sum()))
     what = "Blue pixels raised it, orange ones lowered it. " if part.x.ndim == 4 else ""
-    unsaid = "the average character" if isinstance(sample.model.encoder, EmbeddingEncoder) else "the average input"
+    unsaid = "the average character" if reads_symbols(sample.model.encoder) else "the average input"
     return (
         f"What moved the prediction of {sample.name} at step {part.steps[-1]} of record "
         f"{sample.record.name} ({part.answer}): "

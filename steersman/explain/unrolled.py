@@ -15,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from ..nn.cores import State, map_state
-from ..nn.heads import ClassificationHead
+from ..nn.heads import tells_classes
 from ..nn.model import Model
 from .pictures import FAINT, FOURTH, INK, MODEL, MUTED, PAPER, RULE, SHARE, THIRD, TRUTH, picture
 from .samples import Sample
@@ -229,7 +229,7 @@ def _head(axes: Axes, sample: Sample, found: Unrolled, shown: Sequence[int]) -> 
 def spoken(sample: Sample, raw: Tensor, answer: np.ndarray) -> tuple[str, str]:
     """Prediction and truth in words; of several targets the first."""
     head = sample.model.head
-    if isinstance(head, ClassificationHead):
+    if tells_classes(head):
         names, classes = head.names(), (int(raw.argmax()), int(head.labels(np.asarray(answer[:1]))[0]))
         said, was = (names[i] if names else str(i) for i in classes)
         return f"“{said}”", f"“{was}”"

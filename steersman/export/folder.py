@@ -15,7 +15,7 @@ from ..data.records import Record
 from ..errors import UserError
 from ..files import disk_error, sync_folder, write_file
 from ..nn.cores import state_tensors
-from ..nn.heads import ClassificationHead
+from ..nn.heads import tells_classes
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import Parts, read_records
@@ -96,7 +96,7 @@ def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Rec
         "targets": head.targets,
         "units": {name: unit(name) for name in head.targets},
         "rate_hz": round(1 / period_s, 6) if period_s else None,
-        "classes": head.names() if isinstance(head, ClassificationHead) else None,
+        "classes": head.names() if tells_classes(head) else None,
         "characters": model.encoder.symbols.characters if model.encoder.symbols else "",
         "states": {name: after(name) for name in state_names(model.initial(1))},
     }

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..nn.cores import State, map_state, state_tensors
-from ..nn.encoders import EmbeddingEncoder, IdentityEncoder
+from ..nn.encoders import EmbeddingEncoder, IdentityEncoder, reads_symbols
 from ..nn.forms import Graph, onnx_form
-from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead
+from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead, tells_symbols
 from ..nn.model import Model, SequenceModel
 from ..nn.pictures import ConvEncoder, Picture, RoadTexture
 
@@ -100,7 +100,7 @@ def _input(model: Model) -> tuple[str, int, list[int | str]]:
     """Name, type (ONNX's number of it) and shape."""
     if isinstance(model.encoder, ConvEncoder):
         return "frame", 2, ["batch", *model.encoder.raw]
-    if isinstance(model.encoder, EmbeddingEncoder):
+    if reads_symbols(model.encoder):
         return "token", 7, ["batch", 1]
     return "features", 1, ["batch", *model.encoder.raw]
 
@@ -245,7 +245,7 @@ def _regression(graph: Graph, head: RegressionHead, feature: str) -> list[tuple]
 @onnx_form(ClassificationHead, NextSymbolHead)
 def _classification(graph: Graph, head: ClassificationHead, feature: str) -> list[tuple]:
     graph.op("Gemm", feature, head.linear.weight, head.linear.bias, transB=1, name="logits")
-    if isinstance(head, NextSymbolHead):
+    if tells_symbols(head):
         graph.op("Gather", head.table, graph.op("ArgMax", "logits", axis=1), name="prediction")
     else:
         graph.op("ArgMax", "logits", axis=1, name="prediction")

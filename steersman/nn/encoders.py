@@ -6,7 +6,7 @@ Its `prepare` is the part without weights: it is done once per recording and kep
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -360,3 +360,8 @@ def prepare_named(encoder: Encoder, name: str, raw: np.ndarray) -> np.ndarray:
 def _tensor(raw: np.ndarray) -> Tensor:
     """The same numbers; a copy where they may not be written, as of a file or of bytes, for torch warns of those."""
     return torch.from_numpy(raw if raw.flags.writeable else raw.copy())
+
+
+def reads_symbols(encoder: Encoder) -> TypeGuard[EmbeddingEncoder]:
+    """Whether an encoder reads the symbols of a text."""
+    return isinstance(encoder, EmbeddingEncoder)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 import torch
@@ -284,3 +284,18 @@ class NextSymbolHead(ClassificationHead):
     ) -> Int[Tensor, "*batch 1"]:
         """The code point, or the byte, of a class drawn from what it thinks likely."""
         return self.table[super().sample(raw, generator, sampling)]
+
+
+def tells_classes(head: Head) -> TypeGuard[ClassificationHead]:
+    """Whether a head tells classes apart."""
+    return isinstance(head, ClassificationHead)
+
+
+def tells_symbols(head: Head) -> TypeGuard[NextSymbolHead]:
+    """Whether its classes are the symbols of a text."""
+    return isinstance(head, NextSymbolHead)
+
+
+def tells_numbers(head: Head) -> TypeGuard[RegressionHead]:
+    """Whether it estimates numbers."""
+    return isinstance(head, RegressionHead)

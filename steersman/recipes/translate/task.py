@@ -22,7 +22,7 @@ from ...training.sequence_to_sequence import TARGET
 from ...training.task import TaskSpec
 from ...training.trainer import read_log
 from .report import translation_facts, translation_sections, translation_summary
-from .translator import SOURCE, Speaker, Translated, attention, has_attention, translate
+from .translator import SOURCE, Speaker, Translated, attention, check_translates, has_attention, translate
 
 LENGTHS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30), (31, 10**6))
 """Words of a source, by which the report divides the score."""
@@ -52,9 +52,8 @@ class TranslateText(TaskSpec):
 
     def validation(self, recipe: Recipe, model: SequenceModel, examples: Sequence[Pair]) -> float:
         """100 less the BLEU of greedy translations."""
-        assert isinstance(model, EncoderDecoder)
         pairs = examples[: self.validation_pairs]
-        said = translate(model, [pair.texts[SOURCE] for pair in pairs], max_length=self.max_length)
+        said = translate(check_translates(model), [pair.texts[SOURCE] for pair in pairs], max_length=self.max_length)
         return 100 - bleu([one.text for one in said], [pair.texts[TARGET] for pair in pairs], _lower(recipe))["bleu"]
 
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:

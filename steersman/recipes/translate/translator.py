@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -85,10 +85,11 @@ def attention(model: EncoderDecoder, text: str, said: Sequence[int]) -> Attentio
     return AttentionTable(source.pieces(tokens), [*target.pieces(said), "(end)"], weights)
 
 
-def check_translates(model: SequenceModel) -> None:
-    """UserError where the model is none that reads one text and says another."""
+def check_translates(model: SequenceModel) -> EncoderDecoder:
+    """The model. UserError where it is none that reads one text and says another."""
     if getattr(getattr(model, "encoder", None), "sources", ()) != (SOURCE,) or not getattr(model, "vocabularies", {}):
         raise UserError("this run does not translate; train one that does: steersman train translate")
+    return cast(EncoderDecoder, model)
 
 
 def has_attention(model: EncoderDecoder) -> bool:
