@@ -5,11 +5,12 @@ shifted, lagged or held over the edge between two records."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-Scores = dict[str, Any]
+from ..json_types import JsonObject
+
+Scores = JsonObject
 """Plain numbers, strings, lists and dicts; None where a figure is not defined."""
 
 
@@ -51,7 +52,7 @@ def best_lag(prediction: np.ndarray, truth: np.ndarray, max_lag: int) -> int:
     return _lowest(lag_curve([prediction], [truth], max_lag))
 
 
-def lag_curve(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], max_lag: int) -> list[dict[str, Any]]:
+def lag_curve(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], max_lag: int) -> list[JsonObject]:
     """RMSE over all records at each lag, rows {lag, rmse}.
 
     Every lag is judged on the same records, those at least two lags long, so that the rows compare.
@@ -83,7 +84,7 @@ def baselines(
     return found
 
 
-def by_size(prediction: np.ndarray, truth: np.ndarray, edges: Sequence[float]) -> list[dict[str, Any]]:
+def by_size(prediction: np.ndarray, truth: np.ndarray, edges: Sequence[float]) -> list[JsonObject]:
     """Error by bin of |truth|. Rows {from, to, steps, rmse, mae}.
 
     A bin holds its lower edge but not its upper one; `to` is None where the last bin has no end.
@@ -118,7 +119,7 @@ def worst_moments(
     rate_hz: float,
     num_moments: int = 5,
     apart_s: float = 1.0,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """The largest errors, at least `apart_s` from each other within a record, worst first.
 
     Rows {record, step, time_s, error, prediction, truth}; the error is prediction less truth and the
@@ -248,7 +249,7 @@ def _shifted(prediction: np.ndarray, truth: np.ndarray, lag: int) -> tuple[np.nd
     return prediction[lag:], truth[: len(truth) - lag]
 
 
-def _lowest(curve: list[dict[str, Any]]) -> int:
+def _lowest(curve: list[JsonObject]) -> int:
     return min(curve, key=lambda row: (row["rmse"], abs(row["lag"]), -row["lag"]))["lag"]
 
 
@@ -279,7 +280,7 @@ def _class_baselines(labels: np.ndarray, train_counts: np.ndarray) -> dict[str, 
     }
 
 
-def _class_rows(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def _class_rows(confusion: np.ndarray, names: Sequence[str]) -> list[JsonObject]:
     """Precision is None for a class never guessed, recall None for one that never occurs."""
     right, true, guessed = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     return [

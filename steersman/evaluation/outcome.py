@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 
 from ..errors import UserError
+from ..json_types import JsonObject
 from ..training.material import Material
 from ..training.run import Run
 from ..training.task import Scores, TaskSpec, task_of
@@ -39,7 +39,7 @@ def contract(task: TaskSpec, scores: Scores, columns: Sequence[str]) -> Scores:
     }
 
 
-def scores_beside(task: TaskSpec, columns: Sequence[str], others: Sequence[Run], material: Material) -> dict[str, Any]:
+def scores_beside(task: TaskSpec, columns: Sequence[str], others: Sequence[Run], material: Material) -> JsonObject:
     """Rows of other runs on the same records, by name. UserError where one is scored by another measure."""
     rows = {}
     for other in others:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..files import write_file
+from ..json_types import JsonMapping
 
 DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
@@ -153,7 +154,7 @@ class Pictures:
 class Settings:
     """A nested config as names and values, folded away until asked for."""
 
-    config: Mapping[str, Any]
+    config: JsonMapping
 
     def html(self) -> str:
         rows = "".join(
@@ -241,7 +242,7 @@ def figure(value: Any) -> str:
     return escape(str(value))
 
 
-def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flattened(config: JsonMapping, prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Dotted names and leaf values of a nested dict."""
     for name, value in config.items():
         if isinstance(value, Mapping) and value:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..json_types import JsonMapping
 from .page import DASH, MINUS, Key, Plot, figure
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def prediction_over_truth(
     return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
 
 
-def error_by_size(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], bins_text: str) -> Plot:
+def error_by_size(rows_by_model: Mapping[str, Sequence[JsonMapping]], bins_text: str) -> Plot:
     """RMSE in bins of |truth|, a bar for each model; the first model is the one reported on."""
     series = colours_of(rows_by_model)
     bins = next(iter(rows_by_model.values()))
@@ -306,7 +307,7 @@ def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float,
     return draw(caption, paint, 250, 250)
 
 
-def error_beside_baselines(scores: Mapping[str, Any], name: str, zero: str) -> Plot:
+def error_beside_baselines(scores: JsonMapping, name: str, zero: str) -> Plot:
     """Bars of RMSE: the model and every baseline, smallest on top."""
     rows = [(name, scores["rmse"], MODEL)]
     rows += [(readable(baseline), row["rmse"], FAINT) for baseline, row in scores["baselines"].items()]
@@ -380,7 +381,7 @@ def _shade(axes: Axes, trace: Trace) -> None:
         axes.axvspan(float(trace.time_s[start]), float(trace.time_s[last]), color=RULE, alpha=0.6, lw=0)
 
 
-def _bin(row: Mapping[str, Any]) -> str:
+def _bin(row: JsonMapping) -> str:
     return f"over {row['from']:g}" if row["to"] is None else f"{row['from']:g} {DASH} {row['to']:g}"
 
 

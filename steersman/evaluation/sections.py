@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..json_types import JsonMapping
 from .page import (
     DASH,
     MINUS,
@@ -34,7 +34,7 @@ class Words:
     timing: str = "A careless model learns to follow rather than to foretell: it repeats what was, a little late."
 
 
-def regression_summary(scores: Mapping[str, Any]) -> str:
+def regression_summary(scores: JsonMapping) -> str:
     """The outcome in two sentences."""
     rivals = {n: row["rmse"] for n, row in scores["baselines"].items() if not n.startswith("persistence")}
     best = min(rivals, key=lambda name: rivals[name])
@@ -47,7 +47,7 @@ def regression_summary(scores: Mapping[str, Any]) -> str:
     )
 
 
-def regression_facts(scores: Mapping[str, Any]) -> list[Fact]:
+def regression_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     lag, zero = scores["best_lag_s"], scores["baselines"]["zero"]["rmse"]
     side = "in step" if lag == 0 else "the model reacts late" if lag > 0 else "the model anticipates"
@@ -60,9 +60,9 @@ def regression_facts(scores: Mapping[str, Any]) -> list[Fact]:
 
 
 def regression_sections(
-    scores: Mapping[str, Any],
+    scores: JsonMapping,
     traces: Sequence[Trace] = (),
-    others_by_size: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    others_by_size: Mapping[str, Sequence[JsonMapping]] | None = None,
     pictures: Pictures | None = None,
     words: Words = Words(),
 ) -> list[Section]:
@@ -96,7 +96,7 @@ def regression_sections(
     ]
 
 
-def classification_summary(scores: Mapping[str, Any]) -> str:
+def classification_summary(scores: JsonMapping) -> str:
     """The outcome in a sentence."""
     majority = scores["baselines"]["majority"]
     return (
@@ -105,7 +105,7 @@ def classification_summary(scores: Mapping[str, Any]) -> str:
     )
 
 
-def classification_facts(scores: Mapping[str, Any]) -> list[Fact]:
+def classification_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     majority = scores["baselines"]["majority"]
     return [
@@ -119,7 +119,7 @@ def classification_facts(scores: Mapping[str, Any]) -> list[Fact]:
     ]
 
 
-def classification_sections(scores: Mapping[str, Any], pictures: Pictures | None = None) -> list[Section]:
+def classification_sections(scores: JsonMapping, pictures: Pictures | None = None) -> list[Section]:
     """Classes and what is taken for what."""
     columns = ("class", "items", "precision", "recall", "F1")
     rows = [[row[k] for k in ("name", "items", "precision", "recall", "f1")] for row in scores["classes"]]
@@ -139,7 +139,7 @@ def classification_sections(scores: Mapping[str, Any], pictures: Pictures | None
     ]
 
 
-def run_sections(log: Sequence[Mapping[str, float]], config: Mapping[str, Any] | None) -> list[Section]:
+def run_sections(log: Sequence[Mapping[str, float]], config: JsonMapping | None) -> list[Section]:
     """How it was trained and with what settings."""
     sections = []
     if log:
@@ -156,7 +156,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.{digits}f}{SPACE}%".replace("-", MINUS)
 
 
-def _time_section(scores: Mapping[str, Any], traces: Sequence[Trace], words: Words) -> Section:
+def _time_section(scores: JsonMapping, traces: Sequence[Trace], words: Words) -> Section:
     longest = max(traces, key=lambda trace: len(trace.time_s))
     return Section(
         "Over time",
@@ -166,9 +166,7 @@ def _time_section(scores: Mapping[str, Any], traces: Sequence[Trace], words: Wor
     )
 
 
-def _worst_section(
-    scores: Mapping[str, Any], traces: Sequence[Trace], pictures: Pictures | None, words: Words
-) -> Section:
+def _worst_section(scores: JsonMapping, traces: Sequence[Trace], pictures: Pictures | None, words: Words) -> Section:
     by_name = {trace.name: trace for trace in traces}
     near = [by_name[row["record"]].window(row["time_s"], 12) for row in scores["worst"][:3] if row["record"] in by_name]
     blocks: list[Block] = []
@@ -185,7 +183,7 @@ def _worst_section(
     return Section("Worst moments", text, blocks)
 
 
-def _records_section(scores: Mapping[str, Any]) -> Section:
+def _records_section(scores: JsonMapping) -> Section:
     keys = ("name", "steps", "rmse", "mae", "best_lag_s")
     rows = [[row[key] for key in keys] for row in sorted(scores["records"], key=lambda row: -row["rmse"])]
     text = "Every record kept for the test, worst first. Some records are simply harder than others."

@@ -3,14 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from math import log
-from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..json_types import JsonObject
 
 
-def bleu(said: Sequence[str], truth: Sequence[str], lower: bool = False) -> dict[str, Any]:
+def bleu(said: Sequence[str], truth: Sequence[str], lower: bool = False) -> JsonObject:
     """BLEU and chrF (Papineni et al. 2002; Popovic 2015) by sacrebleu (Post 2018), with BLEU's signature."""
     try:
         from sacrebleu.metrics.bleu import BLEU

@@ -1,13 +1,14 @@
 """Runs of older versions: their config.json as this version writes it."""
 
-from collections.abc import Mapping
 from typing import Any
+
+from ..json_types import JsonMapping, JsonObject
 
 FORMAT = 2
 """Format of config.json; a run with a higher one was written by a newer version."""
 
 
-def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
+def upgraded(written: JsonMapping) -> JsonObject:
     """What a config.json of any older format says, in today's words."""
     config = {"command": "", "created": "", "version": "0.1.0", **written}
     if written["format"] < 2 and isinstance(config.get("recipe"), dict):
@@ -44,7 +45,7 @@ def _renamed(data: Any) -> Any:
     return {names.get(name, name): _renamed(item) for name, item in data.items()}
 
 
-def _recipe_1(recipe: dict[str, Any]) -> dict[str, Any]:
+def _recipe_1(recipe: JsonObject) -> JsonObject:
     """A recipe of format 1 (version 0.1), which had no task."""
     head = recipe.get("head")
     kind = head.get("kind") if isinstance(head, dict) else None
@@ -58,7 +59,7 @@ def _recipe_1(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, "kind": known, "task": {"kind": task} if task else None}
 
 
-def _translation_1(recipe: dict[str, Any]) -> dict[str, Any]:
+def _translation_1(recipe: JsonObject) -> JsonObject:
     idle = ("inputs", "flavour", "skip", "feedback", "augment")
     kept = {name: v for name, v in recipe.items() if name not in (*idle, "core", *_DECODING)}
     decoding = {_DECODING[name]: recipe[name] for name in _DECODING if name in recipe}

@@ -8,6 +8,7 @@ from typing import Any
 from ..config import to_json, value
 from ..errors import UserError
 from ..files import write_file
+from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..version import __version__
 from .checkpoints import load_weights, read_json, write_json
@@ -89,7 +90,7 @@ class Run:
         return self.parts
 
 
-FIELDS: dict[str, Any] = {
+FIELDS: JsonObject = {
     "name": str,
     "raw": Shapes,
     "data": tuple[str, ...],

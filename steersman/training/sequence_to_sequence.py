@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from ..data.vocabulary import (
     vocabulary_from_json,
 )
 from ..errors import UserError
+from ..json_types import JsonMapping, JsonObject
 from ..nn.encoder_decoder import Decoder, EncoderDecoder, Readout, SourceEncoderSpec, build
 from ..progress import Watch, silent
 from .checkpoints import read_json, write_json
@@ -113,7 +114,7 @@ class SequenceToSequence(Recipe):
         if not begun:  # A run that is resumed keeps its own, whatever library is installed by now.
             write_json(folder / VOCABULARY, self.learned(records))
 
-    def learned(self, records: Sequence[Record]) -> dict[str, Any]:
+    def learned(self, records: Sequence[Record]) -> JsonObject:
         """The vocabularies as JSON."""
         found = self.vocabularies.learn({name: [text_of(r[name]) for r in records] for name in self.texts})
         return {name: vocabulary.to_json() for name, vocabulary in found.items()}
@@ -127,7 +128,7 @@ class SequenceToSequence(Recipe):
         return self.with_vocabularies(found, raw, str(where))
 
     def with_vocabularies(
-        self, found: Mapping[str, Any], raw: Shapes | None = None, where: str = VOCABULARY
+        self, found: JsonMapping, raw: Shapes | None = None, where: str = VOCABULARY
     ) -> EncoderDecoder:
         """The model with vocabularies as `learned` gives them, for other sources of these shapes."""
         known = {name: vocabulary_from_json(found[name], f"{where}: {name}") for name in self.texts}
@@ -179,7 +180,7 @@ class SequenceToSequence(Recipe):
         drawn = partial(self._dropped, model.vocabularies) if self.vocabularies.dropout else None
         return PairBatches(self.batches, examples, self.training.seed, rank, ranks, drawn)
 
-    def _dropped(self, known: Mapping[str, Any], pair: Pair, chance: random.Random) -> Pair:
+    def _dropped(self, known: JsonMapping, pair: Pair, chance: random.Random) -> Pair:
         """The pair with merges left out."""
         share = self.vocabularies.dropout
         drawn = {name: known[name].encode_dropped(pair.texts[name], share, chance) for name in self.texts}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..config import Spec
 from ..errors import UserError
+from ..json_types import JsonObject
 from ..nn.heads import HeadSpec
 from ..nn.model import SequenceModel
 from ..plugins import import_parts
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .run import Run
 
-Scores = dict[str, Any]
+Scores = JsonObject
 """Plain numbers, strings, lists and dicts; None where a figure is not defined."""
 
 
@@ -36,7 +37,7 @@ class Outcome(Protocol):
 class Speaker(Protocol):
     """What says something about a text of a person."""
 
-    def say(self, text: str) -> dict[str, Any]:
+    def say(self, text: str) -> JsonObject:
         """`text`, what is said, and where there are any:
 
         `pieces` it is made of, `score` (its log-probability), `unknown` (how many pieces of what was read are not

@@ -20,6 +20,7 @@ from ..config import Spec
 from ..data.batches import Batch
 from ..errors import Interrupted, UserError
 from ..files import disk_error, write_file
+from ..json_types import JsonObject, LogRow
 from ..nn.cores import detach, map_state, state_tensors
 from ..nn.model import SequenceModel
 from ..progress import Watch, silent
@@ -308,7 +309,7 @@ class Trainer:
                 "remove its folder to go on from the one before"
             ) from error
 
-    def _restore(self, tensors: dict[str, dict[str, Tensor]], progress: dict[str, Any]) -> None:
+    def _restore(self, tensors: dict[str, dict[str, Tensor]], progress: JsonObject) -> None:
         self.model.load_state_dict(tensors["model"])
         if self.kept is not self.model:
             self.kept.load_state_dict(tensors["average"])
@@ -332,7 +333,7 @@ class Trainer:
         return torch.stack(parts, 1).flatten(0, 1)
 
     @contextmanager
-    def _log(self) -> Iterator[Callable[[dict[str, Any]], None]]:
+    def _log(self) -> Iterator[Callable[[LogRow], None]]:
         """Appends rows to log.jsonl, after dropping those of steps that are about to be done again."""
         if not self._chief:
             yield lambda row: None
@@ -344,7 +345,7 @@ class Trainer:
         try:
             with open(path, "a") as file:
 
-                def log(row: dict[str, Any]) -> None:
+                def log(row: LogRow) -> None:
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     if events:
@@ -364,7 +365,7 @@ Look = Callable[[Trainer, Batch], dict[str, float]]
 """Look at a trainer after a step, with its batch; what it gives stands in the log's row of that step."""
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: Path) -> list[LogRow]:
     """The rows of a run's log; a half-written last line is left out."""
     path = folder / "log.jsonl"
     rows = []

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...errors import UserError
+from ...json_types import JsonObject
 from ...nn.decoding import Sampling
 from ...nn.model import Model
 from ...nn.stepper import Stepper
@@ -71,7 +72,7 @@ class Continuation:
     length: int = 300
     """Symbols that follow on the prompt."""
 
-    def say(self, text: str) -> dict[str, Any]:
+    def say(self, text: str) -> JsonObject:
         """`text`: the same for the same prompt. UserError where the prompt has unknown characters."""
         found = bytearray()
         written(self.speaker, self.speaker.speak(text, self.length, self.sampling), found.extend)

@@ -1,8 +1,5 @@
 """Page of a text model."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...evaluation.outcome import best_first
 from ...evaluation.page import (
     MINUS,
@@ -12,10 +9,11 @@ from ...evaluation.page import (
     Table,
 )
 from ...evaluation.sections import percent
+from ...json_types import JsonMapping
 from .reading import Reading
 
 
-def text_summary(scores: Mapping[str, Any]) -> str:
+def text_summary(scores: JsonMapping) -> str:
     """The outcome in two sentences."""
     summary = (
         f"Over {scores['items']:,} symbols that it never trained on, read in one pass with its state carried, "
@@ -27,7 +25,7 @@ def text_summary(scores: Mapping[str, Any]) -> str:
     return summary
 
 
-def text_facts(scores: Mapping[str, Any]) -> list[Fact]:
+def text_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     pairs = scores["baselines"]["pairs"]
     return [
@@ -38,7 +36,7 @@ def text_facts(scores: Mapping[str, Any]) -> list[Fact]:
     ]
 
 
-def text_sections(scores: Mapping[str, Any], reading: Reading) -> list[Section]:
+def text_sections(scores: JsonMapping, reading: Reading) -> list[Section]:
     """Scores beside the baselines, and what the model did while it read."""
     rows = {"this run": scores, **scores["baselines"]}
     order = best_first({name: row["nats"] for name, row in rows.items()}, higher_is_better=False)

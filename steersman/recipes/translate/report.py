@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...evaluation.outcome import best_first
 from ...evaluation.page import Fact, Plot, Section, Table
 from ...evaluation.plots import TRUTH, draw
+from ...json_types import JsonMapping
 from .attention import AttentionPicture, unrolled
 from .translator import AttentionTable
 
@@ -31,7 +32,7 @@ def score_curve(log: Sequence[Mapping[str, float]]) -> Plot:
     return draw("BLEU of greedy translations of validation pairs; the best weights are kept.", paint, 240)
 
 
-def translation_summary(scores: Mapping[str, Any]) -> str:
+def translation_summary(scores: JsonMapping) -> str:
     """The outcome in a sentence."""
     nearest = scores["baselines"][NEAREST]
     return (
@@ -40,7 +41,7 @@ def translation_summary(scores: Mapping[str, Any]) -> str:
     )
 
 
-def translation_facts(scores: Mapping[str, Any]) -> list[Fact]:
+def translation_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     plain, width = scores["baselines"]["greedy"], scores["beam_width"]
     return [
@@ -52,7 +53,7 @@ def translation_facts(scores: Mapping[str, Any]) -> list[Fact]:
 
 
 def translation_sections(
-    scores: Mapping[str, Any], log: Sequence[Mapping[str, float]], tables: Sequence[AttentionTable]
+    scores: JsonMapping, log: Sequence[Mapping[str, float]], tables: Sequence[AttentionTable]
 ) -> list[Section]:
     """Baselines, score by length, examples, where it looked, and the score while training."""
     rows = {"this run": scores, **scores["baselines"]}

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...data.pairs import Pair
 from ...data.records import Record, text_of
 from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, scores_beside
 from ...evaluation.sequences import Nearest, bleu
+from ...json_types import JsonObject
 from ...nn.encoder_decoder import EncoderDecoder, Readout
 from ...nn.model import SequenceModel
 from ...progress import Watch, silent
@@ -99,7 +100,7 @@ class TranslateText(TaskSpec):
         return Speaker(run.model(), self.beam_width, self.length_penalty, self.max_length)
 
 
-def _told(scores: dict[str, Any], run: Run, model: EncoderDecoder, said: Sequence[Translated]) -> Told:
+def _told(scores: JsonObject, run: Run, model: EncoderDecoder, said: Sequence[Translated]) -> Told:
     short = sorted((one for one in said if 1 <= len(one.tokens) <= 14), key=lambda one: len(one.tokens))[-3:]
     tables = [attention(model, one.source, one.tokens) for one in short] if has_attention(model) else []
     sections = translation_sections(scores, read_log(run.folder), tables)
@@ -118,7 +119,7 @@ def _lower(recipe: Recipe) -> bool:
 
 def _by_length(
     said: Sequence[Translated], greedy: Sequence[Translated], truth: Sequence[str], lower: bool
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     for low, high in LENGTHS:
         inside = [i for i, one in enumerate(said) if low <= len(one.source.split()) <= high]
         if inside:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from ...data.batches import Ragged
 from ...data.pairs import ByLength, padded
 from ...data.vocabulary import BEGIN, UNKNOWN
 from ...errors import UserError
+from ...json_types import JsonObject
 from ...nn.encoder_decoder import EncoderDecoder
 from ...nn.model import SequenceModel
 from ...progress import Watch, silent
@@ -106,7 +107,7 @@ class Speaker:
     length_penalty: float = 1.0
     max_length: int = 200
 
-    def say(self, text: str) -> dict[str, Any]:
+    def say(self, text: str) -> JsonObject:
         """`text`, `pieces`, `score` (log-probability), `unknown`, and `attention` with the pieces of both sides."""
         (found,) = translate(self.model, [text], self.beam_width, self.length_penalty, self.max_length)
         pieces = self.model.vocabularies[TARGET].pieces(found.tokens)
