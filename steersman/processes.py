@@ -50,8 +50,13 @@ def in_parallel(function: Callable[[Given], Made], tasks: Sequence[Given], worke
             'starts work at its top level (put that under `if __name__ == "__main__":`)'
         ) from None
     except BaseException:
-        for process in list(pool._processes.values()):
+        ended = list(pool._processes.values())
+        for process in ended:
             process.terminate()
+        for process in ended:
+            process.join()
+        # One that was ended in the middle of a result would have the pool wait for the rest of it for ever.
+        pool._result_queue._writer.close()
         raise
     finally:
         pool.shutdown()

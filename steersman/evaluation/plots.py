@@ -312,6 +312,7 @@ def error_beside_baselines(scores: JsonMapping, name: str, zero: str) -> Plot:
     rows = [(name, scores["rmse"], MODEL)]
     rows += [(readable(baseline), row["rmse"], FAINT) for baseline, row in scores["baselines"].items()]
     rows.sort(key=lambda row: -row[1])
+    held = "persistence" in scores["baselines"]
 
     def paint(drawing: Figure, is_wide: bool) -> None:
         axes = drawing.subplots()
@@ -327,8 +328,8 @@ def error_beside_baselines(scores: JsonMapping, name: str, zero: str) -> Plot:
 
     height = 26 + 30 * len(rows)
     return draw(
-        f"RMSE, the shorter the better. {zero}; mean is the training data's average; "
-        "persistence repeats the true value of so many steps ago, which no model is told.",
+        f"RMSE, the shorter the better. {zero}; mean is the training data's average"
+        + ("; persistence repeats the true value of so many steps ago, which no model is told." if held else "."),
         paint,
         height,
         height,

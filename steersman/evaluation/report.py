@@ -8,9 +8,9 @@ from typing import Any
 from ..config import to_json
 from ..progress import Watch, silent
 from ..training.checkpoints import write_json
-from ..training.material import material
+from ..training.material import Material, material
 from ..training.run import Run
-from ..training.task import Scores, task_of
+from ..training.task import Outcome, Scores, task_of
 from ..training.trainer import read_log
 from .page import Report, Section, Table, write_report
 from .sections import run_sections
@@ -27,18 +27,37 @@ def report_run(
 
     `beside` are other runs, such as that of the single-step model, that stand among the baselines.
     """
-    task = task_of(run.recipe)
-    folder = folder or run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    given = material(run, data, watch)
-    outcome = task.evaluate(run, given, beside, watch)
-    write_json(folder / "metrics.json", outcome.scores)
-    summary, facts, sections = outcome.told()
+    given, outcome = evaluate_run(run, data, beside, watch)
     title = f"{run.name}: {run.folder.name}" + (f" on {given.name}" if data else "")
-    training = run_sections(read_log(run.folder), to_json(run.recipe))
-    report = Report(title, summary, list(facts), [*sections, identity(run), *training])
-    write_report(folder / "report.html", report)
+    write_outcome(run, outcome, title, folder or run.folder)
     return outcome.scores
+
+
+def evaluate_run(
+    run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent
+) -> tuple[Material, Outcome]:
+    """What a run is scored on, and what it scored."""
+    task = task_of(run.recipe)
+    given = material(run, data, watch)
+    return given, task.evaluate(run, given, beside, watch)
+
+
+def write_outcome(run: Run, outcome: Outcome, title: str, folder: Path) -> None:
+    """Writes metrics.json and report.html into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "metrics.json", outcome.scores)
+    summary, facts, _ = outcome.told()
+    write_report(folder / "report.html", Report(title, summary, list(facts), told_sections(run, outcome)))
+
+
+def told_sections(run: Run, outcome: Outcome) -> list[Section]:
+    """What a page tells of a run: its scores, what it is, and how it was trained."""
+    training = run_sections(read_log(run.folder), to_json(run.recipe))
+    return [*outcome.told()[2], identity(run), *training]
+
+
+def _unknown(run: Run, otherwise: str) -> str:
+    return "not known: written by an older version" if run.version == "0.1.0" else otherwise
 
 
 def identity(run: Run) -> Section:
@@ -48,10 +67,10 @@ def identity(run: Run) -> Section:
     rows: list[list[Any]] = [
         ["recipe", run.name],
         ["data", ", ".join(Path(path).name for path in run.data) or f"its own: {type(run.recipe.source).__name__}"],
-        ["made again by", run.command or "a program of your own (steersman.fit)"],
+        ["made again by", run.command or _unknown(run, "a program of your own (steersman.fit)")],
         ["version", run.version],
         ["parameters", f"{num_parameters:,}"],
-        ["begun", run.created or "not known: written by an older version"],
+        ["begun", run.created or _unknown(run, "not known")],
         ["trained for", str(timedelta(seconds=round(seconds))) + " (h:mm:ss)"],
     ]
     if run.extra:

@@ -43,20 +43,25 @@ def regression_summary(scores: JsonMapping) -> str:
     return (
         f"Over {scores['steps']:,} steps of {scores.get('data', 'records kept apart')} its {what} is off by "
         f"{figure(scores['rmse'])} (RMSE); the best of its baselines, {best}, is off by {figure(rivals[best])}. "
-        f"The prediction comes {timing}."
-    )
+    ) + ("" if scores.get("once") else f"The prediction comes {timing}.")
 
 
 def regression_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     lag, zero = scores["best_lag_s"], scores["baselines"]["zero"]["rmse"]
     side = "in step" if lag == 0 else "the model reacts late" if lag > 0 else "the model anticipates"
+    timing = [] if scores.get("once") else [Fact("Best lag", f"{lag:.2f} s".replace("-", MINUS), side)]
     return [
         Fact("RMSE", figure(scores["rmse"]), f"always zero: {figure(zero)}"),
         Fact("Mean absolute error", figure(scores["mae"])),
         Fact("Variance explained", percent(scores["r2"]) if scores["r2"] is not None else DASH, "R²"),
-        Fact("Best lag", f"{lag:.2f} s".replace("-", MINUS), side),
+        *timing,
     ]
+
+
+PERSISTENCE = (
+    "Persistence is told the true value of a moment ago, which the model is not; at short range it is hard to beat."
+)
 
 
 def regression_sections(
@@ -71,14 +76,15 @@ def regression_sections(
     sections = [
         Section(
             "Beside the baselines",
-            "A prediction is worth something only if it beats what needs no model. Persistence is told the "
-            "true value of a moment ago, which the model is not; at short range it is hard to beat.",
+            "A prediction is worth something only if it beats what needs no model."
+            + (" " + PERSISTENCE if "persistence" in scores["baselines"] else ""),
             [error_beside_baselines(scores, "model", words.zero)],
         )
     ]
     if traces:
         sections.append(_time_section(scores, traces, words))
     moments = _worst_section(scores, traces, pictures, words)
+    timing = Section("Timing", words.timing, [lag_curve(scores["lag_curve"], scores["best_lag_s"])])
     return [
         *sections,
         Section(
@@ -86,11 +92,7 @@ def regression_sections(
             words.sizes,
             [error_by_size(sizes, words.bins)],
         ),
-        Section(
-            "Timing",
-            words.timing,
-            [lag_curve(scores["lag_curve"], scores["best_lag_s"])],
-        ),
+        *([] if scores.get("once") else [timing]),
         moments,
         _records_section(scores),
     ]

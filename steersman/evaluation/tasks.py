@@ -59,21 +59,27 @@ class Estimate(TaskSpec):
         predictions = _series(model.predict(examples), size)
         truths = _series([np.atleast_2d(e.y) for e in examples], size)
         others: dict[str, Sequence[np.ndarray]] = {run_name(o): _beside(o, model, material.test) for o in beside}
+        for name, theirs in others.items():
+            if [len(t) for t in theirs] != [len(t) for t in truths]:
+                raise UserError(f"{name} sees other steps of these records than this run does: it can't stand beside")
         if (line := _ridge(run, model, examples, material, watch)) is not None:
             others["ridge"] = line
-        rate_hz = 1 / float(np.median(np.concatenate([np.diff(e.time_s) for e in examples])))
+        once = model.flavour == "many-to-one"
+        periods = np.concatenate([np.diff(e.time_s) for e in examples])
+        rate_hz = 1 / float(np.median(periods)) if len(periods) and np.median(periods) > 0 else 1.0
         names = [name for e in examples for name in _names(e, model)]
         edges = self.edges or quantile_edges(np.concatenate(truths))
         head: Any = model.head
         means = head.mean[:size].tolist() * len(examples)
-        scores = regression_scores(predictions, truths, means, rate_hz, others, names, edges=edges)
+        scores = regression_scores(predictions, truths, means, rate_hz, others, names, () if once else (1, 10), edges)
         sizes = {name: by_size(np.concatenate(o), np.concatenate(truths), edges) for name, o in others.items()}
         scores |= {
             "target": self.quantity or target,
             "unit": self.unit,
             "data": material.name,
             "others": sizes,
-            "also": {"best lag (s)": scores["best_lag_s"]},
+            "once": once,
+            "also": {} if once else {"best lag (s)": scores["best_lag_s"]},
         }
         scores = contract(self, scores, self.columns)
         series = [(e, name) for e in examples for name in _names(e, model)]

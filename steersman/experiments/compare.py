@@ -1,6 +1,7 @@
 """Recipes side by side on one split: every seed's score, beside what needs no network."""
 
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,17 @@ class Comparison:
         if done.exists() and begun and Run.open(folder).recipe == recipe.adapt(self._parts(name, recipe, watch)):
             return json.loads(done.read_text())
         say(f"{name}, seed {seed}: {training.steps} steps")
-        run = fit(name, recipe, folder, self.data, say=say, watch=watch, records=self.records.get(name))
+        again = ["steersman", "compare", name, *(("--data", *self.data) if self.data else ())]
+        run = fit(
+            name,
+            recipe,
+            folder,
+            self.data,
+            say=say,
+            watch=watch,
+            records=self.records.get(name),
+            command=shlex.join(again),
+        )
         return report_run(run, watch=watch)
 
     def _parts(self, name: str, recipe: Recipe, watch: Watch):
@@ -139,6 +150,13 @@ def chosen(
     if len(set(measures.values())) > 1:
         each = ", ".join(f"{name} by {measure}" for name, measure in measures.items())
         raise UserError(f"recipes are compared by one measure, but these are scored by several: {each}")
+    answers = {name: recipe.head.targets for name, recipe in found.items()}
+    own = {name: repr(recipe.source) for name, recipe in found.items()} if not data else {}
+    # A text is one question, whether it is answered by character or by byte.
+    asked = {"next_text" if name[0].startswith("next_") else name[0] for name in answers.values()}
+    if len(asked) > 1 or len(set(own.values())) > 1:
+        each = "; ".join(f"{name}: {', '.join(answer)}" for name, answer in answers.items())
+        raise UserError(f"recipes are compared where they answer one question on one set of data ({each})")
     return found, records
 
 

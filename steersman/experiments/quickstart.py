@@ -7,17 +7,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ..config import Spec, to_json
+from ..config import Spec
 from ..evaluation.page import write_report
-from ..evaluation.report import report_run
-from ..evaluation.sections import regression_sections, run_sections
+from ..evaluation.report import evaluate_run, told_sections, write_outcome
 from ..processes import num_cores
 from ..progress import Watch
 from ..recipes import RECIPES
 from ..training.checkpoints import write_json
 from ..training.fit import fit
 from ..training.run import Run
-from ..training.trainer import read_log
 from ..worlds.recording import Recorded
 from ..worlds.report import film, report_drives
 from ..worlds.rollout import EXPERT, drives
@@ -69,9 +67,11 @@ class Quickstart(Spec):
         filmed = film(source.world, str(runs["steer"].folder), self.seed, folder / "drive.mp4", watch)
         write_json(folder / "driving.json", drivers)
         told = report_drives(TITLE, episodes, filmed, PUBLISHED)
-        regression = regression_sections(report_run(runs["steer"], beside=[runs["steer-frame"]]))
-        training = run_sections(read_log(runs["steer"].folder), to_json(runs["steer"].recipe))
-        write_report(folder / "report.html", replace(told, sections=[*told.sections, *regression, *training]))
+        run = runs["steer"]
+        _, outcome = evaluate_run(run, beside=[runs["steer-frame"]])
+        write_outcome(run, outcome, f"{run.name}: {run.folder.name}", run.folder)
+        sections = [*told.sections, *told_sections(run, outcome)]
+        write_report(folder / "report.html", replace(told, sections=sections))
         places = {"run": runs["steer"].folder, "report": folder / "report.html", "film": folder / "drive.mp4"}
         return drive_table(drivers, source.world.words, PUBLISHED), places
 
@@ -82,7 +82,7 @@ class Quickstart(Spec):
         def named(what: str, done: int, total: int, note: str = "") -> None:
             watch(f"{name}: {what}", done, total, note)
 
-        return fit(name, recipe, Path(self.folder) / name, say=say, watch=named)
+        return fit(name, recipe, Path(self.folder) / name, say=say, watch=named, command="steersman quickstart")
 
 
 def _titles(runs: dict[str, Run]) -> dict[str, str]:

@@ -142,7 +142,13 @@ def _made(name: str, make: Make, records: Sequence[Record]) -> Recipe:
     if name in RECIPES:
         return make(records)
     try:
-        recipe = make(records)
+        inspect.signature(make).bind(records)
     except TypeError as error:
         raise UserError(f"{name} can't be called with the records of the data: {error}") from error
+    try:
+        recipe = make(records)
+    except TypeError as error:
+        raise UserError(
+            f"{name}: {error}; fields of version 0.1 are called otherwise now, see the changelog"
+        ) from error
     return checked(recipe, name)

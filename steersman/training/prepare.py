@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..nn.model import SequenceModel
 from ..progress import Watch, silent
 from .recipe import Parts, Recipe, Shapes, open_records
+from .task import task_of
 
 LEARNED = ("train", "validation")
 """Parts that training sees."""
@@ -65,6 +66,7 @@ def prepare(
     `begin` (given the adapted recipe and the shapes) has not refused. `on_examples` may change examples before that.
     """
     recipe = recipe.adapt(parts)
+    task_of(recipe)  # A task that does not fit is refused before anything is learned.
     train = [*parts["train"], *extra]
     raw = recipe.shapes(train)
     if begin:

@@ -64,6 +64,7 @@ class Run:
         if written["format"] > FORMAT:
             raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
         written = upgraded(written)
+        _check_shapes(written.get("raw"), where)
         return cls(
             folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in FIELDS.items()}
         )
@@ -132,11 +133,20 @@ def absolute(data: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(Path(path).resolve()) for path in data)
 
 
+def _check_shapes(raw: object, where: Path) -> None:
+    """UserError where shapes of steps are not whole numbers from 1 on."""
+    shapes = list(raw.values()) if isinstance(raw, dict) else [raw]
+    good = all(isinstance(s, list) and s and all(type(n) is int and 0 < n < 2**20 for n in s) for s in shapes)
+    if isinstance(raw, list | dict) and not good:
+        raise UserError(f"{where}: raw: expected whole numbers from 1 on, found {str(raw)[:60]}; it is damaged")
+
+
 def check_same_run(run: Run) -> Run:
     """The run as it was begun, where its folder holds it already. UserError where that is of another recipe or data."""
     if not (run.folder / "config.json").exists():
         return run
     old = Run.open(run.folder)
+    run = replace(run, extra=run.extra or old.extra)
     if (old.recipe, old.data) != (run.recipe, run.data):
         what = "recipe" if old.recipe != run.recipe else "data"
         raise UserError(

@@ -371,9 +371,12 @@ def read_log(folder: Path) -> list[LogRow]:
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or not all(isinstance(v, int | float | None) for v in row.values()):
+            raise UserError(f"{path}, line {len(rows) + 1}: not a row of figures; it is damaged")
+        rows.append(row)
     return rows
 
 

@@ -114,7 +114,9 @@ def _world(arguments: list[str]) -> tuple[WorldSpec, list[str]]:
             return WORLDS[name](), arguments[: i - (last == "--world")] + arguments[i + 1 :]
     pairs = zip(before, arguments, strict=True)
     # A word that is no option's value is the run.
-    words = (a for last, a in pairs if a[:1] != "-" and (last[:2] != "--" or last == "--json" or "=" in last))
+    words = (
+        a for last, a in pairs if a[:1] != "-" and (last[:2] != "--" or last in ("--json", "--no-json") or "=" in last)
+    )
     run = next(words, EXPERT)
     return (CarRacing() if run == EXPERT or {"-h", "--help"} & set(arguments) else _own_world(run)), arguments
 

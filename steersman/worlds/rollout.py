@@ -95,7 +95,10 @@ def named_policy(name: str, world: World) -> Policy:
     if run.raw != world.observation.shape:
         shown = f"{world.spec.called} shows {world.observation.shape}"
         raise UserError(f"{folder} can't drive: it takes steps of shape {run.raw}, {shown}")
-    return policy(load(folder))
+    model = load(folder)
+    if model.no_step:
+        raise UserError(f"{folder} can't drive: {model.no_step}")
+    return policy(model)
 
 
 def lacking(world: WorldSpec, head: HeadSpec) -> list[str]:

@@ -51,6 +51,15 @@ class TranslateText(TaskSpec):
         "length_penalty": (0, inf),
     }
 
+    def check(self, recipe: Recipe) -> None:
+        super().check(recipe)
+        sources = getattr(getattr(recipe, "encoder", None), "sources", ())
+        if sources != (SOURCE,) or getattr(recipe, "texts", ()) != (SOURCE, TARGET):
+            raise UserError(
+                f"task TranslateText scores a text `{TARGET}` said about a text `{SOURCE}`; this recipe reads "
+                f"{', '.join(sources)}; give it another task, or leave it out"
+            )
+
     def validation(self, recipe: Recipe, model: SequenceModel, examples: Sequence[Pair]) -> float:
         """100 less the BLEU of greedy translations."""
         pairs = examples[: self.validation_pairs]
