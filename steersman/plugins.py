@@ -36,6 +36,7 @@ PARTS = (
     "nn.pictures",
     "nn.pretrained",
     "evaluation.tasks",
+    "evaluation.said",
     "sources.catalogues",
     "sources.digits",
     "sources.synthetic",

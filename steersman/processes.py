@@ -56,7 +56,7 @@ def in_parallel(function: Callable[[Given], Made], tasks: Sequence[Given], worke
         for process in ended:
             process.join()
         # One that was ended in the middle of a result would have the pool wait for the rest of it for ever.
-        pool._result_queue._writer.close()
+        pool._result_queue._writer.close()  # pyright: ignore[reportAttributeAccessIssue]
         raise
     finally:
         pool.shutdown()

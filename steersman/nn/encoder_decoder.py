@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..config import Spec
 from ..data.batches import Batch, Ragged
+from ..data.pairs import Pair, batch_of
 from ..data.vocabulary import PAD, Vocabulary
 from ..errors import UserError
 from .attention import Additive, Attention, Keyed, Multiplicative
@@ -383,6 +384,18 @@ class EncoderDecoder(SequenceModel):
         there = batch.mask > 0
         weight = batch.mask[there]
         return (self.head.loss(raw[there], batch.y[there]) * weight).sum(), weight.sum()
+
+    @torch.no_grad()
+    def held_out_loss(self, examples: Sequence[Pair]) -> float:
+        """Mean loss a token over whole pairs."""
+        training, total, count = self.training, 0.0, 0.0
+        self.eval()
+        for start in range(0, len(examples), 32):
+            batch = batch_of(examples[start : start + 32]).to(self.device)
+            loss, weight = self.loss(batch, self(batch, self.initial(len(batch.x)))[0])
+            total, count = total + float(loss), count + float(weight)
+        self.train(training)
+        return total / max(count, 1.0)
 
     @torch.no_grad()
     def _mixed(self, x: Tensor, state: State) -> Tensor:
