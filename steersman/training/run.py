@@ -64,7 +64,6 @@ class Run:
         if written["format"] > FORMAT:
             raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
         written = upgraded(written)
-        _check_shapes(written.get("raw"), where)
         return cls(
             folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in FIELDS.items()}
         )
@@ -133,11 +132,10 @@ def absolute(data: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(Path(path).resolve()) for path in data)
 
 
-def _check_shapes(raw: object, where: Path) -> None:
-    """UserError where shapes of steps are not whole numbers from 1 on."""
+def _check_shapes(raw: Shapes, where: Path) -> None:
+    """UserError where a shape of steps is empty, or not of numbers from 1 on."""
     shapes = list(raw.values()) if isinstance(raw, dict) else [raw]
-    good = all(isinstance(s, list) and s and all(type(n) is int and 0 < n < 2**20 for n in s) for s in shapes)
-    if isinstance(raw, list | dict) and not good:
+    if not all(shape and all(0 < n < 2**20 for n in shape) for shape in shapes):
         raise UserError(f"{where}: raw: expected whole numbers from 1 on, found {str(raw)[:60]}; it is damaged")
 
 

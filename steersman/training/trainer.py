@@ -247,7 +247,7 @@ class Trainer:
     def _roll_back(self, cause: str) -> None:
         if self.at.rollbacks == 2:
             raise UserError(
-                f"training exploded a third time: {cause}; look at the data, or lower --training.learning_rate"
+                f"training exploded a third time: {cause}; look at the data, or lower --training.learning-rate"
             )
         rollbacks = self.at.rollbacks + 1
         self._load(self.checkpoints.steps()[-1])

@@ -232,9 +232,12 @@ def config(run) -> dict:
         (lambda c: c | {"recipe": c["recipe"] | {"training": {"kind": "LSTM"}}}, "expected Training"),
         (lambda c: c | {"raw": [84, 96, 3]}, "doesn't fit"),
         (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Conv"}}}, "core: expected CoreSpec, found 'Conv'"),
-        (lambda c: c | {"recipe": c["recipe"] | {"encoder": {"kind": "LSTM"}}}, "encoder: LSTM"),
-        (lambda c: c | {"recipe": c["recipe"] | {"head": {"kind": "GRU"}}}, "head: GRU is not one of the heads"),
-        (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Split"}}}, "core: Split"),
+        (
+            lambda c: c | {"recipe": c["recipe"] | {"encoder": {"kind": "LSTM"}}},
+            "encoder: expected EncoderSpec, found 'LSTM'",
+        ),
+        (lambda c: c | {"recipe": c["recipe"] | {"head": {"kind": "GRU"}}}, "head: expected HeadSpec, found 'GRU'"),
+        (lambda c: c | {"recipe": c["recipe"] | {"core": {"kind": "Split"}}}, "core: expected CoreSpec, found 'Split'"),
     ],
 )
 def test_a_config_that_is_not_what_was_written_is_refused_in_words(run, change, said):

@@ -112,7 +112,7 @@ def test_an_explosion_rolls_back_to_the_last_checkpoint_with_half_the_rate(tmp_p
 def test_a_third_explosion_stops_with_the_cause(tmp_path):
     made = trainer(small("steer"), tmp_path, **SHORT)
     plant(made, 7, 3)
-    with pytest.raises(UserError, match=r"third time: at step 7 the loss is nan.*training\.rate"):
+    with pytest.raises(UserError, match=r"third time: at step 7 the loss is nan.*training\.learning-rate"):
         made.run()
     assert Checkpoints(tmp_path / "checkpoints").steps() == [0, 5]  # and what was good is still there
 
