@@ -113,7 +113,7 @@ def value(data: Any, hint: Any, where: str) -> Any:
     return _check(data, hint is not type(None) or data is None, hint, where)
 
 
-_JSON: dict[Any, type] = {tuple: list, dict: dict}
+_JSON: dict[object, type] = {tuple: list, dict: dict}
 """What holds a container of each kind in JSON."""
 
 

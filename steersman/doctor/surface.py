@@ -1,13 +1,13 @@
 """The loss surface around the weights: curvature by Lanczos, and how far a step goes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data.batches import Batch
+from ..nn.heads import tells_classes
 from ..nn.model import Model
 from ..training.trainer import Trainer, Training
 from .findings import Curve, Finding, Patient, Stretch, above, below
@@ -106,9 +106,8 @@ def blank_loss(model: Model, held: Stretch, informed: bool = False) -> float:
     once = held.y.ndim == 2
     steps, target = (1, held.y[:, None]) if once else (held.steps, held.y)
     raw = held.feature.new_zeros(len(held.y), steps, *model.head(_nothing(model)).shape[1:])
-    if informed and model.head.classes:
-        counts: Any = model.head.counts
-        raw = raw + (counts + 1).log()
+    if informed and tells_classes(model.head):
+        raw = raw + (model.head.counts + 1).log()
     weight = held.mask[:, :1] if once else held.mask
     return float((model.head.loss(raw, target) * weight).sum() / weight.sum())
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ..data.examples import Example
 from ..data.records import Record, Stream
 from ..errors import UserError
-from ..nn.heads import Classification, Regression
+from ..nn.heads import Classification, Regression, tells_classes, tells_numbers
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.material import Material
@@ -69,7 +69,8 @@ class Estimate(TaskSpec):
         rate_hz = 1 / float(np.median(periods)) if len(periods) and np.median(periods) > 0 else 1.0
         names = [name for e in examples for name in _names(e, model)]
         edges = self.edges or quantile_edges(np.concatenate(truths))
-        head: Any = model.head
+        head = model.head
+        assert tells_numbers(head)
         means = head.mean[:size].tolist() * len(examples)
         scores = regression_scores(predictions, truths, means, rate_hz, others, names, () if once else (1, 10), edges)
         sizes = {name: by_size(np.concatenate(o), np.concatenate(truths), edges) for name, o in others.items()}
@@ -119,7 +120,8 @@ class Classify(TaskSpec):
 
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
         model: Model = run.model()
-        head: Any = model.head
+        head = model.head
+        assert tells_classes(head)
         examples = run.recipe.examples(model, material.test, watch)
         last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
         labels = head.labels(np.concatenate([e.y.reshape(-1) for e in examples]))

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ..data.records import Record
 from ..json_types import JsonObject
+from ..nn.heads import tells_classes
 from ..nn.model import Model
 from ..progress import Watch
 from ..training.recipe import Parts
@@ -94,12 +94,12 @@ def _quiet() -> Iterator[None]:
 
 def _held_out(made: bytes, run: Run, model: Model, records: Sequence[Record]) -> float:
     """Error of a graph on records, each from a zero state: root of the mean square, or nats for classes."""
-    total, count, head = 0.0, 0, cast(Any, model.head)
+    total, count, head = 0.0, 0, model.head
     for example, record in zip(run.recipe.examples(model, records), records, strict=True):
         carried = Carried(made, model.initial(1))
         out = [carried.step(raw[None]) for raw in raw_values(run, record)]
         y = torch.from_numpy(np.atleast_2d(example.y))
-        if model.head.classes:
+        if tells_classes(head):
             logits = torch.from_numpy(np.concatenate([o["logits"] for o in out[-len(y) :]]))
             labels = torch.from_numpy(head.labels(y.numpy())[:, 0])
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")

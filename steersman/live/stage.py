@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Wheel(Protocol):
     hands: str
     """`model` or `person`: who drove the last step."""
 
-    def begin(self, world: Any, name: str) -> None:
+    def begin(self, world: World, name: str) -> None:
         """A track begins: its first picture was not yet seen."""
 
     def action(self, world: World, observation: np.ndarray, prediction: dict[str, float]) -> np.ndarray:
@@ -295,7 +295,8 @@ class Stage(Audience):
         if self.wheel:
             if self._record:
                 self.wheel.end()
-            self.wheel.begin(self.show.world, record)
+            if self.show.world is not None:  # Who takes a wheel is seated in a world.
+                self.wheel.begin(self.show.world, record)
         self._record = record
 
     def _driven(self, shot: Shot, prediction: dict[str, float]) -> np.ndarray | None:

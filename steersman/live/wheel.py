@@ -28,7 +28,7 @@ class Hands:
 
 
 class Wheel:
-    """Any thread may take it or let it go; the stage asks it, step by step, for what is driven."""
+    """Holder of the wheel: threads take it or let it go; the stage asks it, step by step, for what is driven."""
 
     def __init__(
         self,

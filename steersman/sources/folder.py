@@ -1,4 +1,4 @@
-"""Any other drive: a CSV with a steering angle a line, and beside it the pictures it names, or one video.
+"""Drives of no known format: a CSV with a steering angle a line, and beside it the pictures it names, or one video.
 
 Columns are found by their usual names, or named: `LOG?steer=COLUMN&unit=deg`. A clock's unit is in its column's name
 or is the one that gives 1 to 200 frames a second. An angle's unit is in its column's name; else up to 1 it is a

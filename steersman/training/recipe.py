@@ -186,7 +186,7 @@ def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
     )
 
 
-def checked(recipe: Any, name: str) -> Recipe:
+def checked(recipe: object, name: str) -> Recipe:
     """What a function of that name gave, where it is a recipe. UserError where it is not."""
     if not isinstance(recipe, Recipe):
         raise UserError(f"{name} gives a {type(recipe).__name__}, not a Recipe; return a StepRecipe, for example")

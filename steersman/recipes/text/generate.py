@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch
 from ...errors import UserError
 from ...json_types import JsonObject
 from ...nn.decoding import Sampling
+from ...nn.encoders import reads_symbols
 from ...nn.model import Model
 from ...nn.stepper import Stepper
 from .reading import text_head
@@ -22,9 +22,9 @@ class Speaker:
     UserError where the model is none of a text.
     """
 
-    def __init__(self, model: Any):
-        head = text_head(model)
-        encoder: Any = model.encoder
+    def __init__(self, model: Model):
+        head, encoder = text_head(model), model.encoder
+        assert reads_symbols(encoder)
         if model.skip:
             raise UserError("a text model whose head sees the encoder, too, can't be streamed; train it without skip")
         self.symbols = head.symbols

@@ -5,7 +5,6 @@ import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from ...data.examples import Example
 from ...data.symbols import SIGN
 from ...errors import UserError
 from ...evaluation.metrics import Scores, confused, guess_scores
-from ...nn.heads import NextSymbolHead
+from ...nn.encoders import reads_symbols
+from ...nn.heads import NextSymbolHead, tells_symbols
 from ...nn.model import Model
 
 PASSAGE = 1500
@@ -49,10 +49,9 @@ class Reading:
 
 def text_head(model: Model) -> NextSymbolHead:
     """The head of a model of a text. UserError where the model is of something else."""
-    head: Any = model.head
-    if head.symbols is None or model.encoder.symbols is None:
+    if not tells_symbols(model.head) or not reads_symbols(model.encoder):
         raise UserError("this run is not a model of a text; `steersman train chars` makes one")
-    return head
+    return model.head
 
 
 def text_scores(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...errors import UserError
 from ...evaluation.outcome import Scored, contract, scores_beside
@@ -13,7 +13,7 @@ from ...training.material import Material
 from ...training.run import Run
 from ...training.task import TaskSpec
 from .generate import Continuation, Speaker
-from .reading import count_guesses, labels_of, read_along, text_scores
+from .reading import count_guesses, labels_of, read_along, text_head, text_scores
 from .report import text_facts, text_sections, text_summary
 
 
@@ -30,7 +30,7 @@ class PredictText(TaskSpec):
         if material.known is None:
             raise UserError(f"the text that {run.folder} was trained on is gone, and its baselines are made of that")
         model: Model = run.model()
-        head: Any = model.head
+        head = text_head(model)
         examples = run.recipe.examples(model, material.test, watch)
         confusion, nats, passage = count_guesses(model, examples)
         train = run.recipe.examples(model, material.known["train"], watch)
