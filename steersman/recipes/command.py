@@ -17,6 +17,7 @@ from ..data.records import Record
 from ..errors import Interrupted, UserError
 from ..live import live_part
 from ..progress import bars, silent
+from ..training import old_runs
 from ..training.devices import join_processes
 from ..training.recipe import Recipe, checked, open_records
 from ..training.run import Run, new_folder
@@ -49,15 +50,9 @@ class Train:
 
 
 RENAMED = {
-    "--training.rate": "--training.learning-rate",
-    "--training.final-rate": "--training.final-learning-rate",
-    "--training.decay": "--training.weight-decay",
-    "--training.clip": "--training.clip-norm",
-    "--training.average": "--training.ema-decay",
-    "--training.hold": "--training.constant-share",
-    "--batches.rows": "--batches.batch-size",
-    "--batches.steps": "--batches.window",
-    "--batches.cold-weight": "--batches.restart-weight",
+    f"--{part}.{old}".replace("_", "-"): f"--{part}.{new}".replace("_", "-")
+    for part, kind in (("training", "Training"), ("batches", "Lanes"))
+    for old, new in old_runs.RENAMED[kind].items()
 }
 """Options of version 0.1 and what they are called now."""
 

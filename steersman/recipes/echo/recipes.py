@@ -1,6 +1,7 @@
 """The smallest tasks that need a memory: an echo, and what several inputs, gaps and vectors add to it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...data.batches import Windows
 from ...data.records import Record
@@ -64,17 +65,7 @@ def echo_gaps(records: Sequence[Record] = ()) -> StepRecipe:
     Time:    some ten seconds
     Score:   RMSE 0.025 (with zeros for what is missing, and no clock: 0.39 to 0.42; saying the mean: 0.86)
     """
-    return StepRecipe(
-        source=Fading(),
-        inputs="readings",
-        encoder=Observed(),
-        core=GRU(32),
-        task=Estimate(),
-        head=Regression(targets=("y",)),
-        batches=Windows(batch_size=16),
-        split=Split(validation=0.15, test=0.15),
-        training=Training(steps=400, learning_rate=1e-2, precision="float32", validate_every=50),
-    )
+    return replace(echo(), source=Fading(), inputs="readings", encoder=Observed())
 
 
 def echo_vector(records: Sequence[Record] = ()) -> StepRecipe:
