@@ -12,6 +12,10 @@ from .errors import Interrupted, NotFinite, UserError
 from .plugins import Registry, own_file
 from .version import __version__
 
+# Threads that wait for each other sleep: spinning, they would take the cores from whatever runs beside. OpenMP reads it
+# once, when PyTorch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
     {
         "quickstart": ("experiments.command:quickstart", "record, train and drive: the whole way at once"),

@@ -29,6 +29,17 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextmanager
+def on_threads(threads: int) -> Iterator[None]:
+    """PyTorch, and the kernels, on so many threads; 0: as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def in_parallel(function: Callable[[Given], Made], tasks: Sequence[Given], workers: int) -> Iterator[Made]:
     """Results in the order of the tasks, from so many processes, each on one thread."""
     if workers <= 1 or len(tasks) <= 1:

@@ -23,6 +23,7 @@ from ..files import disk_error, write_file
 from ..json_types import JsonObject, LogRow
 from ..nn.cores import detach, map_state, state_tensors
 from ..nn.model import SequenceModel
+from ..processes import on_threads
 from ..progress import Watch, silent
 from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_tensors
 
@@ -91,6 +92,8 @@ class Progress:
     stale: int = 0
     rollbacks: int = 0
     dtype: str = ""
+    threads: int = 0
+    """Threads that a step is computed on; 0: as many as PyTorch takes."""
 
 
 class Trainer:
@@ -131,9 +134,10 @@ class Trainer:
             self._load(self.checkpoints.steps()[-1])
         else:
             self.at.dtype = choose_precision(self)
+            self.at.threads = choose_threads(self)
             self._save()
         self.model.train()
-        with _interrupts() as interrupted:
+        with _interrupts() as interrupted, on_threads(self.at.threads):
             while not self._finished():
                 try:
                     self._go(interrupted)
@@ -380,24 +384,53 @@ def read_log(folder: Path) -> list[LogRow]:
     return rows
 
 
+SPARED = 0.05
+"""Share of a step's time that fewer threads may take longer: with other work beside, threads wait for each other."""
+
+
 def choose_precision(trainer: Trainer) -> str:
     """The faster of float32 and bfloat16 on the first batch, where the choice is left open."""
     if trainer.training.precision != "auto":
         return trainer.training.precision
-    generator, seconds = torch.get_rng_state(), {"float32": math.inf, "bfloat16": math.inf}
-    batch = trainer.batches.epoch(0)[0]
-    for _ in range(4):
-        for dtype in seconds:
-            began = time.perf_counter()
-            trainer.forward(batch, dtype)[0].backward()
-            if trainer.model.device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - began)
-    trainer.optimiser.zero_grad(set_to_none=True)
-    torch.set_rng_state(generator)
+    seconds = dict.fromkeys(("float32", "bfloat16"), math.inf)
+    with _trial(trainer) as step_seconds:
+        for _ in range(4):
+            for dtype in seconds:
+                seconds[dtype] = min(seconds[dtype], step_seconds(dtype))
     # What the processes measure may differ; what they compute in may not.
     fastest = torch.tensor([float(seconds["bfloat16"] < seconds["float32"])])
     return "bfloat16" if trainer._everywhere(fastest).item() * 2 > trainer.batches.ranks else "float32"
+
+
+def choose_threads(trainer: Trainer) -> int:
+    """The fewest threads, of 1, 2, 4 and so on up to PyTorch's, on which the first batch takes next to no longer."""
+    most = torch.get_num_threads()
+    if most == 1 or trainer.model.device.type != "cpu":
+        return 0
+    seconds = dict.fromkeys([*(2**i for i in range(most.bit_length()) if 2**i < most), most], math.inf)
+    with _trial(trainer) as step_seconds:
+        for _ in range(4):
+            for threads in seconds:
+                with on_threads(threads):
+                    seconds[threads] = min(seconds[threads], step_seconds(trainer.at.dtype))
+    return next(n for n, s in seconds.items() if s <= min(seconds.values()) * (1 + SPARED))
+
+
+@contextmanager
+def _trial(trainer: Trainer) -> Iterator[Callable[[str], float]]:
+    """A function that gives the seconds of the first batch, forward and backward; training goes on as if unmeasured."""
+    generator, batch = torch.get_rng_state(), trainer.batches.epoch(0)[0]
+
+    def step_seconds(dtype: str) -> float:
+        began = time.perf_counter()
+        trainer.forward(batch, dtype)[0].backward()
+        if trainer.model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    yield step_seconds
+    trainer.optimiser.zero_grad(set_to_none=True)
+    torch.set_rng_state(generator)
 
 
 @contextmanager

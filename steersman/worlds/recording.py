@@ -12,21 +12,21 @@ import numpy as np
 from ..config import to_json
 from ..data.cache import locked
 from ..data.records import Record
-from ..processes import in_parallel, num_cores
+from ..processes import in_parallel, num_cores, on_threads
 from ..progress import Watch, silent
 from ..sources import read
 from ..sources.source import SourceSpec
 from ..training.recipe import Recipe
 from ..training.run import find
 from .car_racing import CarRacing
-from .rollout import EXPERT, lacking, named_policy, one_thread
+from .rollout import EXPERT, lacking, named_policy
 from .world import World, WorldSpec, expert_of
 
 STRENGTHS = (0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0, 0.06, 0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0)
 """Noise on the controls of the recorded episodes, over and over."""
 
 
-@one_thread()
+@on_threads(1)
 def recorded_drive(spec: WorldSpec, name: str, task: tuple[int, float]) -> dict[str, np.ndarray]:
     """Streams of one episode: what was seen, what the expert would do, and what was done instead.
 

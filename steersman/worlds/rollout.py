@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from ..errors import UserError
 from ..json_types import JsonObject
 from ..nn.cores import State
 from ..nn.heads import HeadSpec
 from ..nn.model import Model
-from ..processes import in_parallel
+from ..processes import in_parallel, on_threads
 from ..training.run import Run, find, load
 from .world import FactValue, Info, Labels, World, WorldSpec, expert_of
 
@@ -56,20 +54,12 @@ def expert_policy(world: World) -> Policy:
     return lambda observation, state: (expert.act(world), state)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One step of a small network is quickest, and always the same, on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@one_thread()
+@on_threads(1)
 def rollout(world: World, act: Policy, seed: int, look: Look | None = None) -> Episode:
-    """One episode of a policy, from the world's reset to its end."""
+    """One episode of a policy, from the world's reset to its end.
+
+    One step of a small network is quickest, and always the same, on one thread.
+    """
     observation, info = world.reset(seed)
     state, done, latency_ms = None, False, []
     while not done:

@@ -6,6 +6,7 @@ import random
 import runpy
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from steersman.data.batches import Batches, Lanes, Windows
 from steersman.data.examples import Example
 from steersman.errors import UserError
 from steersman.nn.cores import detach
+from steersman.processes import on_threads
 from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
-from steersman.training.trainer import Trainer, Training, choose_precision, read_log
+from steersman.training.trainer import Trainer, Training, choose_precision, choose_threads, read_log
 
 TESTS = Path(__file__).parents[1]
 SHORT = {"steps": 12, "warmup": 2, "checkpoint_every": 5, "validate_every": 4}
@@ -255,6 +257,43 @@ def test_measuring_the_precision_changes_nothing_but_the_precision(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(weights, made.model.parameters(), strict=True))
     assert all(p.grad is None for p in made.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({1: 1.0, 2: 0.6, 4: 0.4, 6: 0.3}, 6),
+        ({1: 1.0, 2: 0.6, 4: 0.59, 6: 0.58}, 2),
+        ({1: 1.0, 2: 0.97, 4: 0.99, 6: 1.2}, 1),
+    ],
+)
+def test_the_fewest_threads_that_are_about_as_fast_are_taken_written_down_and_kept(
+    tmp_path, monkeypatch, seconds, chosen
+):
+    # Stands in for the clock: what a step would take on so many threads.
+    measured = contextmanager(lambda trainer: iter([lambda dtype: seconds[torch.get_num_threads()]]))
+    monkeypatch.setattr("steersman.training.trainer._trial", measured)
+    with on_threads(6):
+        with pytest.raises(Killed):
+            trainer(small("steer"), tmp_path, 6, **SHORT | {"precision": "float32"}).run()
+        assert torch.get_num_threads() == 6
+        assert Checkpoints(tmp_path / "checkpoints").read(5)[1]["threads"] == chosen
+        monkeypatch.setattr("steersman.training.trainer.choose_threads", lambda trainer: pytest.fail("measured anew"))
+        used = []
+        made = trainer(small("steer"), tmp_path, **SHORT | {"precision": "float32"})
+        made.look = lambda *_: used.append(torch.get_num_threads()) or {}
+        made.run()
+    assert set(used) == {chosen}
+
+
+def test_measuring_the_threads_changes_nothing(tmp_path):
+    made = trainer(deep(), tmp_path, precision="float32")
+    weights, before = [p.clone() for p in made.model.parameters()], torch.get_rng_state()
+    with on_threads(2):
+        assert choose_threads(made) in (1, 2)
+        assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(weights, made.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
