@@ -6,19 +6,22 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from .errors import UserError
+from .errors import Interrupted, UserError
 from .json_types import JsonObject
 from .plugins import OWN, own_file
+from .progress import Watch
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -40,13 +43,70 @@ def on_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_parallel(function: Callable[[Given], Made], tasks: Sequence[Given], workers: int) -> Iterator[Made]:
-    """Results in the order of the tasks, from so many processes, each on one thread."""
+def in_parallel(
+    function: Callable[..., Made], tasks: Sequence[Given], workers: int, watch: Watch | None = None
+) -> Iterator[Made]:
+    """Results in the order of the tasks, from so many processes, each on one thread.
+
+    With `watch`, the function is given it by name, and what it tells there arrives here while it works.
+    """
     if workers <= 1 or len(tasks) <= 1:
-        yield from map(function, tasks)
+        yield from (function(task) if watch is None else function(task, watch=watch) for task in tasks)
         return
+    with _listening(watch) as there:
+        yield from _in_pool(partial(_work, function), tasks, workers, there)
+
+
+@contextmanager
+def _listening(watch: Watch | None) -> Iterator[Connection | None]:
+    """The end of a pipe for workers, what comes out of which is told to `watch`."""
+    if watch is None:
+        yield None
+        return
+    here, there = multiprocessing.Pipe(duplex=False)
+
+    def listen() -> None:
+        for message in heard(here):
+            watch(message["text"], message["done"], message["total"], message["note"])
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield there
+    finally:
+        there.close()
+        listener.join()
+
+
+_told: Connection | None = None
+"""In a worker: where its parent listens. One pipe for all of them, into which such short messages go whole."""
+
+
+def _work(function: Callable[..., Made], task: Any) -> Made:
+    try:
+        return function(task) if _told is None else function(task, watch=Teller(_told))
+    except Interrupted:
+        os._exit(1)  # What was asked to stop has saved what it had; a pool would have it wait for other work.
+
+
+class Teller:
+    """Watch of a worker: tells its parent, of each work five times a second at most, and of its end."""
+
+    def __init__(self, there: Connection):
+        self.there, self.last = there, {}
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self.last.get(what, 0.0) >= 0.2 or done == total:
+            self.last[what] = now
+            send(self.there, "watch", what[:200], done=done, total=total, note=note[:200])
+
+
+def _in_pool(
+    function: Callable[[Given], Made], tasks: Sequence[Given], workers: int, there: Connection | None
+) -> Iterator[Made]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, start_worker, (tuple(OWN),))
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, start_worker, (tuple(OWN), there))
     waiting, running = iter(tasks), deque()
     try:
         with _deaf():
@@ -86,7 +146,9 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def start_worker(files: Sequence[str]) -> None:
+def start_worker(files: Sequence[str], there: Connection | None = None) -> None:
+    global _told
+    _told = there
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     for file in files:

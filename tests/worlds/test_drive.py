@@ -15,7 +15,7 @@ import torch
 
 pytest.importorskip("gymnasium", reason="the simulator is an extra")
 
-from steersman.errors import UserError
+from steersman.errors import Interrupted, UserError
 from steersman.nn.heads import Regression
 from steersman.processes import in_parallel
 from steersman.recipes import RECIPES
@@ -222,6 +222,29 @@ def doubled_beside_threads(value: int) -> tuple[int, int]:
 def test_results_come_in_the_order_of_the_tasks_and_workers_compute_on_one_thread():
     assert list(in_parallel(double, [2, 1, 5], 1)) == [4, 2, 10]
     assert list(in_parallel(doubled_beside_threads, [2, 1, 0, 5, 4], 2)) == [(n, 1) for n in (4, 2, 0, 10, 8)]
+
+
+def telling(value: int, watch) -> int:
+    for done in range(value + 1):
+        watch(f"work {value}", done, value, "on one thread")
+    return double(value)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_workers_tell_while_they_work_arrives(workers):
+    told = {}
+    results = list(in_parallel(telling, [3, 1, 4], workers, lambda what, *rest: told.update({what: rest})))
+    assert results == [6, 2, 8]
+    assert told == {f"work {n}": (n, n, "on one thread") for n in (3, 1, 4)}
+
+
+def asked_to_stop(value: int, watch) -> int:
+    raise Interrupted("saved")
+
+
+def test_a_worker_that_was_asked_to_stop_ends():
+    with pytest.raises(UserError, match="a worker process died"):
+        list(in_parallel(asked_to_stop, [1, 2], 2, lambda *told: None))
 
 
 def test_what_goes_wrong_in_a_worker_is_told():
