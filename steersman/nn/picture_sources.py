@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .encoder_decoder import Memory, SourceEncoder, SourceEncoderSpec, Sources
-from .pictures import Picture, check_layers, he, picture_normaliser
+from .pictures import Picture, check_layers, he, normal_pictures, picture_normaliser
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class GridEncoder(SourceEncoder):
         self.convolutions = nn.Sequential()
         for out, kernel, stride in zip(spec.channels, spec.kernels, spec.strides, strict=True):
             self.convolutions.append(he(nn.Conv2d(depth, out, kernel, stride, kernel // 2)))
-            self.convolutions.append(nn.ReLU())
+            self.convolutions.append(nn.ReLU(inplace=True))
             height, width, depth = -(-height // stride), -(-width // stride), out
         self.size = self.summary = depth
         self.cells = height * width
@@ -79,7 +79,7 @@ class GridEncoder(SourceEncoder):
         """The summary is the mean of the cells."""
         pictures = (source := sources[self.spec.stream]).values
         rows, count = pictures.shape[:2]
-        normal = (pictures.to(self.mean.dtype) - self.mean) / self.deviation
+        normal = normal_pictures(pictures, self.mean, self.deviation)
         y = self.convolutions(normal.flatten(0, 1).permute(0, 3, 1, 2)).flatten(2).transpose(1, 2) + self.places
         mask = source.mask.repeat_interleave(self.cells, 1)
         values = torch.where(mask.unsqueeze(2), y.reshape(rows, count * self.cells, -1), 0.0)

@@ -164,7 +164,7 @@ class ConvEncoder(PictureEncoder):
         self.convolutions = nn.Sequential()
         for before, out, kernel, stride in layers:
             self.convolutions.append(he(nn.Conv2d(before, out, kernel, stride)))
-            self.convolutions.append(nn.ReLU())
+            self.convolutions.append(nn.ReLU(inplace=True))
         self.dense = nn.Linear(flat, spec.features)
         self.dropout = nn.Dropout(spec.dropout)
 
@@ -176,11 +176,11 @@ class ConvEncoder(PictureEncoder):
         # Under autocast the pictures are made small before they are stacked, not after.
         kind = self.mean.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.mean.dtype
-        normal = self.normal(line.to(self.mean.dtype)).to(dtype)
+        normal = normal_pictures(line, self.mean, self.deviation).to(dtype)
         seen = [normal[:, i : i + time] for i in range(self.past - self.spec.frames + 1, self.past + 1)]
         if self.spec.differences:
             seen = [b - a for a, b in pairwise(seen)]
-        stacked = torch.cat(seen, -1)
+        stacked = seen[0] if len(seen) == 1 else torch.cat(seen, -1)
         # A picture lies in memory with its channels last; permuted, it is what channels_last kernels want.
         y = self.convolutions(stacked.flatten(0, 1).permute(0, 3, 1, 2)).flatten(1)
         y = self.dropout(torch.relu(self.dense(y))).unflatten(0, (batch, time))
@@ -227,7 +227,7 @@ class Conv3dEncoder(PictureEncoder):
         for before, out, kernel, stride in layers:
             size = (spec.times, kernel, kernel)
             self.convolutions.append(he(nn.Conv3d(before, out, size, (1, stride, stride))))
-            self.convolutions.append(nn.ReLU())
+            self.convolutions.append(nn.ReLU(inplace=True))
         self.dense = nn.Linear(flat, spec.features)
         self.dropout = nn.Dropout(spec.dropout)
 
@@ -236,7 +236,7 @@ class Conv3dEncoder(PictureEncoder):
     ) -> tuple[Float[Tensor, "batch time feature"], State]:
         time = x.shape[1]
         line = torch.cat((state[0], x), 1) if state else x
-        normal = self.normal(line.to(self.mean.dtype)).permute(0, 4, 1, 2, 3)
+        normal = normal_pictures(line, self.mean, self.deviation).permute(0, 4, 1, 2, 3)
         y = self.convolutions(normal).transpose(1, 2).flatten(2)
         return self.dropout(torch.relu(self.dense(y))), (line[:, time:],) if state else ()
 
@@ -272,6 +272,17 @@ def he(layer: nn.Conv2d | nn.Conv3d) -> nn.Module:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def normal_pictures(
+    x: UInt8[Tensor, "*picture height width channel"],
+    mean: Float[Tensor, "channel"],
+    deviation: Float[Tensor, "channel"],
+) -> Float[Tensor, "*picture height width channel"]:
+    """Pixels less their mean, over their deviation: a whole row at once, for two or three channels are no long loop."""
+    width = x.shape[-2]
+    rows = x.to(mean.dtype, copy=True).flatten(-2)
+    return rows.sub_(mean.repeat(width)).div_(deviation.repeat(width)).unflatten(-1, (width, -1))
 
 
 def picture_normaliser(encoder: nn.Module, channels: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .cores import State
 from .encoders import Encoder, EncoderSpec
-from .pictures import Picture
+from .pictures import Picture, normal_pictures
 
 BLOCKS = (
     *((1, 16, 1),),
@@ -112,7 +112,7 @@ class PretrainedEncoder(Encoder):
     def forward(
         self, x: UInt8[Tensor, "batch time height width channel"], state: State
     ) -> tuple[Float[Tensor, "batch time feature"], State]:
-        pictures = self.normal(x.flatten(0, 1).to(self.mean.dtype)).permute(0, 3, 1, 2)
+        pictures = normal_pictures(x.flatten(0, 1), self.mean, self.deviation).permute(0, 3, 1, 2)
         y = self.dropout(torch.relu(self.dense(self.features(pictures).flatten(1))))
         return y.unflatten(0, x.shape[:2]), state
 

@@ -23,7 +23,7 @@ from ..files import disk_error, write_file
 from ..json_types import JsonObject, LogRow
 from ..nn.cores import detach, map_state, state_tensors
 from ..nn.model import SequenceModel
-from ..processes import on_threads
+from ..processes import keep_memory, on_threads
 from ..progress import Watch, silent
 from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_tensors
 
@@ -130,6 +130,7 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end. Interrupted on Ctrl-C; UserError when it explodes a third time."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        keep_memory()
         if self.checkpoints.steps():
             self._load(self.checkpoints.steps()[-1])
         else:

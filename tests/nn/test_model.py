@@ -14,7 +14,7 @@ from steersman.nn.cores import GRU, LSTM, Memoryless
 from steersman.nn.encoders import Identity
 from steersman.nn.heads import Classification, Regression
 from steersman.nn.model import Network
-from steersman.nn.pictures import Conv, Picture, RoadTexture
+from steersman.nn.pictures import Conv, Picture, RoadTexture, normal_pictures
 
 SMALL = {"channels": (4,), "kernels": (3,), "strides": (2,), "features": 8, "pixels": Picture(9, 12)}
 
@@ -196,3 +196,13 @@ def test_fresh_rows_of_every_part_begin_anew():
     torch.testing.assert_close(mixed[fresh], new[fresh], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(mixed[~fresh], on[~fresh], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(new, on)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_pictures_are_normalised_as_any_number_is_and_left_as_they_are(channels, kind):
+    pictures = torch.randint(0, 256, (2, 3, 5, 7, channels)).to(kind)
+    before, mean, deviation = pictures.clone(), torch.rand(channels) * 200, torch.rand(channels) * 90
+    assert torch.equal(normal_pictures(pictures, mean, deviation), (pictures - mean) / deviation)
+    assert torch.equal(pictures, before)
+    assert normal_pictures(pictures, mean.double(), deviation.double()).dtype is torch.float64

@@ -1,5 +1,6 @@
 """The loop: what it computes, when it stops, what it survives."""
 
+import ctypes
 import json
 import os
 import random
@@ -294,6 +295,24 @@ def test_measuring_the_threads_changes_nothing(tmp_path):
         assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(weights, made.model.parameters(), strict=True))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_memory_of_a_step_is_not_asked_for_anew():
+    script = """
+import resource
+from steersman.processes import keep_memory
+keep_memory()
+import torch
+pages = []
+for _ in range(5):
+    blocks = [torch.ones(n, 1_000_000) for n in (1, 7, 5, 7, 3)]
+    del blocks
+    pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(pages[-1] - pages[-2])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # 92 MB are 22,000 pages
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
