@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import re
+import struct
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +15,88 @@ from .records import Index, Values
 
 MOST_PIXELS = 2**25
 """Pixels of one picture (8192x4096); a larger one is refused before it is decoded."""
+MOST_BYTES = 2**28
+"""Bytes of one encoded picture."""
+MOST_SCANS = 64
+"""Scans of a JPEG, each of which may go through all its pixels again; progressive ones usually have about ten."""
+MOST_PARTS = 2**14
+"""Segments before the first scan of a JPEG, and chunks of a PNG, which are read one by one."""
+MOST_PROFILES = 16
+"""Colour profiles in a PNG, each of which may unpack to a thousand times its size."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
+"""Encodings that are decoded; among Pillow's others is one that runs a program."""
+
+
+class TooLarge(ValueError):
+    """What decoding a picture would cost more than it may."""
+
+
+def decoded(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+    """RGB uint8 (height width 3) of an encoded picture: the one way to decode what others wrote.
+
+    TooLarge before anything is decoded that would take longer than its pixels and bytes account for; a damaged picture
+    raises anything.
+    """
+    from PIL import Image
+
+    if excess := _excess(data):
+        raise TooLarge(excess)
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            if image.width * image.height > most_pixels:
+                raise TooLarge(f"{image.width}x{image.height} is over {most_pixels} pixels")
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except Image.DecompressionBombError:  # Of its own accord, from twice its own limit on.
+        raise TooLarge(f"it is over {most_pixels} pixels") from None
+
+
+def _excess(data: bytes) -> str:
+    """What there is too much of in an encoded picture; empty where there is not."""
+    if len(data) > MOST_BYTES:
+        return f"{len(data)} bytes are over {MOST_BYTES}"
+    counted = []
+    if data.startswith(b"\xff\xd8"):
+        parts, scans = _jpeg(data)
+        counted = [("segments", parts, MOST_PARTS), ("scans", scans, MOST_SCANS)]
+    elif data.startswith(b"\x89PNG"):
+        profiles = data.count(b"iCCP")
+        counted = [("chunks", _chunks(data), MOST_PARTS), ("colour profiles", profiles, MOST_PROFILES)]
+    elif data[:2] in (b"P1", b"P2", b"P3"):
+        counted = [("comments", data.count(b"#"), MOST_PARTS)]  # Each has the rest of the file copied.
+    return "; ".join(f"it has over {most} {what}" for what, number, most in counted if number > most)
+
+
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""A marker of a JPEG other than those by which a scan is restarted."""
+BARE = re.compile(rb"[\x01-\xbf\xc8\xd8\xd9\xf0-\xfd]")
+"""Second bytes of markers that begin no segment with a length."""
+
+
+def _jpeg(data: bytes) -> tuple[int, int]:
+    """How many segments, and bytes between them, stand before the first scan of a JPEG; and how many scans it has.
+
+    What a segment holds, such as a small picture, does not count.
+    """
+    at, parts, scans = 2, 0, 0
+    while (parts <= MOST_PARTS and scans <= MOST_SCANS) and (marker := MARKER.search(data, at)):
+        kind = data[marker.end() - 1 : marker.end()]
+        parts += 0 if scans else 1 + marker.start() - at
+        scans += kind == b"\xda"
+        if kind == b"\xd9" and scans:
+            break
+        at = marker.end()
+        if not BARE.match(kind) and at + 2 <= len(data):
+            at += max(2, *struct.unpack_from(">H", data, at))
+    return parts if scans else parts + len(data) - at, scans
+
+
+def _chunks(data: bytes) -> int:
+    """How many chunks a PNG has."""
+    at, found = 8, 0
+    while at + 8 <= len(data) and found <= MOST_PARTS:
+        at += 12 + struct.unpack_from(">I", data, at)[0]
+        found += 1
+    return found
 
 
 class Frames:
@@ -69,13 +153,8 @@ class Frames:
         source = self.sources[i]
         if isinstance(source, np.ndarray):
             return source
-        from PIL import Image
-
         try:
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise ValueError(f"{image.width}x{image.height} is over {MOST_PIXELS} pixels")
-                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return decoded(source if isinstance(source, bytes) else _encoded(source))
         except Exception as error:  # Pillow raises anything from SyntaxError to struct.error here.
             raise UserError(f"{self._name(i)} can't be decoded ({error}); remove it from its log") from error
 
@@ -103,6 +182,12 @@ class Chosen:
         """Fingerprint of the whole and of which frames are chosen."""
         whole = getattr(self.values, "fingerprint", None) or _digest(self.values)
         return hashlib.sha256(whole.encode() + np.asarray(self.rows, np.int64).tobytes()).hexdigest()
+
+
+def _encoded(path: Path) -> bytes:
+    """The bytes of a file, and few more than may be decoded."""
+    with open(path, "rb") as file:
+        return file.read(MOST_BYTES + 1)
 
 
 def stamp(path: Path) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..data.frames import TooLarge, decoded
 from ..nn.pictures import Picture
 from .limits import Refused
 
@@ -15,14 +16,11 @@ SHOWN = 640
 
 
 def decode(data: bytes, most_pixels: int) -> np.ndarray:
-    """RGB uint8 (height width 3) of a JPEG or PNG; its size is read in the header, before anything is decoded."""
+    """RGB uint8 (height width 3) of a JPEG or PNG; what it would cost is looked at before anything is decoded."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > most_pixels:
-                raise Image.DecompressionBombError
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except Image.DecompressionBombError:
-        raise Refused(f"a picture of over {most_pixels} pixels", "send smaller ones", 413) from None
+        return decoded(data, most_pixels, FORMATS)
+    except TooLarge as error:
+        raise Refused(f"this picture is too large: {error}", "send smaller ones", 413) from None
     except Exception:  # Pillow raises anything from SyntaxError to struct.error here.
         raise Refused("this is not a whole picture", "send a JPEG or PNG as it is in its file") from None
 

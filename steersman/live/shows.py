@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from av.error import FFmpegError
 
@@ -14,6 +13,7 @@ from ..data.records import Record
 from ..errors import UserError
 from ..nn.model import Model
 from ..progress import Watch, silent
+from ..sources.films import DEMUXERS, opened
 from ..training.recipe import read_records
 from ..training.run import Run
 from ..worlds.recording import world_of
@@ -191,13 +191,12 @@ class Filmed(Show):
 
     def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
         try:
-            with av.open(str(self._file)) as film:
-                stream = film.streams.video[0]
+            with opened(self._file, DEMUXERS.get(self._file.suffix.lower())) as (film, stream):
                 self.rate_hz = float(stream.average_rate or 25)
                 for number, frame in enumerate(film.decode(stream)):
                     time_s = frame.time if frame.time is not None else number / self.rate_hz
                     yield time_s, frame.to_ndarray(format="rgb24")
-        except (OSError, IndexError, FFmpegError) as error:
+        except (OSError, IndexError, ValueError, FFmpegError) as error:
             raise UserError(f"{self._file} can't be read as a video ({error}); give another file") from error
 
     def shot(self) -> Shot:

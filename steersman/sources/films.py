@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -115,12 +116,22 @@ class Film:
     @contextmanager
     def _opened(self):
         """The container and its first video stream."""
-        with reading(self.path), av.open(f"file:{self.path}", format=DEMUXERS[self.path.suffix.lower()]) as container:
-            stream = container.streams.video[0]
-            if not 0 < stream.width * stream.height <= MOST_PIXELS:
-                raise ValueError(f"its pictures are {stream.width}x{stream.height}")
-            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
-            yield container, stream
+        with reading(self.path), opened(self.path, DEMUXERS[self.path.suffix.lower()]) as found:
+            yield found
+
+
+@contextmanager
+def opened(path: Path, demuxer: str | None = None) -> Iterator[tuple[Any, Any]]:
+    """A film's container and its first video stream; raises anything where it is none, or over MOST_PIXELS.
+
+    Without a `demuxer`, whose format it has is guessed: for a file that the user named, never one that a log names.
+    """
+    with av.open(f"file:{path}", format=demuxer) as container:
+        stream = container.streams.video[0]
+        if not 0 < stream.width * stream.height <= MOST_PIXELS:
+            raise ValueError(f"its pictures are {stream.width}x{stream.height}")
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        yield container, stream
 
 
 def _without_loose_end(pts: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from ..data.frames import Frames, stamp
 from ..data.records import Index, Record, Stream
 from ..errors import UserError
 from ..json_types import JsonObject
+from .films import DEMUXERS, opened
 from .lerobot_layout import CHUNK, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_writer import Writer
 from .safety import strays
@@ -296,8 +297,7 @@ class Video:
     def _decode(self, wanted: np.ndarray) -> dict[int, np.ndarray]:
         """Pictures by their number in the stretch, decoded in one run from the key frame before the first."""
         found: dict[int, np.ndarray] = {}
-        with av.open(self.path) as container:
-            stream = container.streams.video[0]
+        with opened(self.path, DEMUXERS.get(self.path.suffix.lower(), "mov")) as (container, stream):
             begin_s = max(0.0, self.start_s + (int(wanted[0]) - 0.5) / self.fps)
             assert stream.time_base is not None
             container.seek(int(begin_s / stream.time_base), stream=stream)

@@ -492,6 +492,18 @@ def test_frames_of_a_lossy_video_are_the_right_ones(tmp_path):
         start += length
 
 
+@pytest.mark.parametrize(
+    "text", ["ffconcat version 1.0\nfile real.mp4\n", "#EXTM3U\n#EXTINF:1\nreal.mp4\n#EXT-X-ENDLIST\n"]
+)
+def test_a_playlist_in_place_of_a_video_is_not_followed(text, tmp_path):
+    write_theirs(tmp_path, video=True)
+    for video in tmp_path.rglob("*.mp4"):
+        video.rename(video.with_name("real.mp4"))
+        video.write_text(text)
+    with pytest.raises(UserError, match="can't be read"):
+        lerobot.read(tmp_path)[0]["picture"].values[0]
+
+
 def test_a_video_that_ends_early_is_named(tmp_path):
     write_theirs(tmp_path, video=True)
     path = tmp_path / f"videos/{VIDEO}/chunk-000/file-000.mp4"
