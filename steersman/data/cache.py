@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import disk_error, flush, sync_folder
-from .frames import _digest
+from .frames import DECODED, _digest
 from .records import Values
 
 
@@ -51,7 +51,7 @@ def cached(
     not used for longest is deleted before the folder grows over MOST_BYTES.
     """
     identity = getattr(values, "fingerprint", None) or _digest(values)
-    path = Path(folder) / (hashlib.sha256(f"{identity}|{key}".encode()).hexdigest() + ".npy")
+    path = Path(folder) / (hashlib.sha256(f"{identity}|{key}|{DECODED}".encode()).hexdigest() + ".npy")
     kept = _kept(path)
     if kept is None:
         # One process at a time, so that the ranks of one training don't all do the same work.

@@ -5,16 +5,36 @@ import io
 import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
 from .records import Index, Values
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 MOST_PIXELS = 2**25
 """Pixels of one picture (8192x4096); a larger one is refused before it is decoded."""
+DECODED = 2
+"""Version of what decoding a picture gives; one prepared by an older is not taken from the cache."""
+SAMPLED = 8
+"""Pictures of a recording that tell how many bits its deep grey has."""
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""Pillow's names of what turns a picture upright, by its EXIF orientation."""
+ORIENTATION = 0x0112
 MOST_BYTES = 2**28
 """Bytes of one encoded picture."""
 MOST_SCANS = 64
@@ -32,7 +52,13 @@ class TooLarge(ValueError):
 
 
 def decoded(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
-    """RGB uint8 (height width 3) of an encoded picture: the one way to decode what others wrote.
+    """RGB uint8 (height width 3) of an encoded picture, upright. Raises as `stored` does."""
+    picture = stored(data, most_pixels, formats)
+    return picture if picture.ndim == 3 else of_grey(picture, grey_bits(picture))
+
+
+def stored(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+    """An encoded picture as `pixels` gives it: the one way to decode what others wrote.
 
     TooLarge before anything is decoded that would take longer than its pixels and bytes account for; a damaged picture
     raises anything.
@@ -45,7 +71,7 @@ def decoded(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if image.width * image.height > most_pixels:
                 raise TooLarge(f"{image.width}x{image.height} is over {most_pixels} pixels")
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return pixels(image)
     except Image.DecompressionBombError:  # Of its own accord, from twice its own limit on.
         raise TooLarge(f"it is over {most_pixels} pixels") from None
 
@@ -102,8 +128,9 @@ def _chunks(data: bytes) -> int:
 class Frames:
     """Pictures (time height width 3) uint8 RGB, decoded from files or encoded bytes each time they are read.
 
-    `sources` are all paths, all bytes or all decoded, and may be any sequence that fetches them lazily. UserError
-    names the frame that can't be decoded, is over MOST_PIXELS or has another size than the first.
+    `sources` are all paths, all bytes or all decoded, and may be any sequence that fetches them lazily. Pictures stand
+    upright, as their EXIF orientation says; grey of more than 8 bits is scaled by the bits that some of them take.
+    UserError names the frame that can't be decoded, is over MOST_PIXELS or has another size than the first.
     """
 
     def __init__(
@@ -149,18 +176,60 @@ class Frames:
             )
         return picture
 
+    @cached_property
+    def bits(self) -> int:
+        """Bits of grey in a recording that has more than 8, as far as a few of its pictures tell."""
+        found = [8]
+        for i in np.unique(np.linspace(0, len(self.sources) - 1, SAMPLED).astype(int)).tolist():
+            with suppress(UserError):
+                found += [grey_bits(picture)] if (picture := self._read(i)).ndim == 2 else []
+        return max(found)
+
     def _decode(self, i: int) -> np.ndarray:
+        picture = self._read(i)
+        return picture if picture.ndim == 3 else of_grey(picture, self.bits)
+
+    def _read(self, i: int) -> np.ndarray:
+        """A picture as it is stored: RGB, or grey of more than 8 bits (height width)."""
         source = self.sources[i]
         if isinstance(source, np.ndarray):
             return source
         try:
-            return decoded(source if isinstance(source, bytes) else _encoded(source))
+            return stored(source if isinstance(source, bytes) else _encoded(source))
         except Exception as error:  # Pillow raises anything from SyntaxError to struct.error here.
             raise UserError(f"{self._name(i)} can't be decoded ({error}); remove it from its log") from error
 
     def _name(self, i: int) -> str:
         source = self.sources[i]
         return str(source) if isinstance(source, Path) else f"frame {i} of {self.origin or 'a recording'}"
+
+
+def pixels(image: "Image") -> np.ndarray:
+    """An opened picture, upright: RGB uint8 (height width 3), or grey of more than 8 bits (height width)."""
+    image.load()  # A TIFF turns itself.
+    turn = 1
+    with suppress(Exception):  # Damaged notes on a picture are no fault of its pixels.
+        turn = image.getexif().get(ORIENTATION, 1)
+    if turn in TURNS:
+        from PIL.Image import Transpose
+
+        image = image.transpose(Transpose[TURNS[turn]])
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image), posinf=0, neginf=0)
+        return (values * (2**16 - 1 if values.max() <= 1 else 1)).clip(0, 2**31 - 1).astype(np.int64)
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.int64).clip(0)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def grey_bits(picture: np.ndarray) -> int:
+    """Bits of the camera that took a grey picture (height width): 8, or the next even number that holds its values."""
+    return max(8, int(picture.max()).bit_length() + 1 & ~1)
+
+
+def of_grey(picture: np.ndarray, bits: int) -> np.ndarray:
+    """Grey of so many bits (height width) as RGB uint8 (height width 3)."""
+    return np.repeat((picture >> (bits - 8)).clip(0, 255).astype(np.uint8)[..., None], 3, -1)
 
 
 class Chosen:

@@ -56,7 +56,10 @@ def read(path: Path) -> list[Record]:
         for i in range(num, len(time_s)):
             faults.add(f"frame {i}", f"video.hevc ends after {len(film)} frames")
         num_spare = len(film) - num
+        for i in np.flatnonzero(~np.isfinite(time_s[:num])):
+            faults.add(f"frame {i}", f"its time is {time_s[i]}")
         order = np.argsort(time_s[:num], kind="stable")
+        order = order[np.isfinite(time_s[order])]
         streams = {"picture": Stream(Chosen(film, order), time_s[order])} | streams
     faults.check(sum(map(len, streams.values())) if "picture" not in streams else len(streams["picture"]))
     about = {

@@ -14,6 +14,7 @@ from ..data.frames import Chosen
 from ..data.records import Record, Stream, Values
 from ..errors import UserError
 from ..json_types import JsonObject
+from .clocks import ordered, runs, spread
 from .safety import own, strays
 
 GAP_S = 1.0
@@ -72,16 +73,40 @@ def records(
     streams: Callable[[slice], Mapping[str, Values]],
     about: JsonObject,
 ) -> list[Record]:
-    """A Record for each stretch of the log, its clock from zero; `streams` gives the values of one."""
+    """A Record for each stretch of the log, its clock from zero; `streams` gives the values of one.
+
+    Rows that were shuffled are sorted, and those that share stamps are spread over them; `about` says so. UserError
+    where the stamps are too coarse for that.
+    """
+    order, sorted_ = ordered(time_s, sessions)
+    whole = None
+    if order is not None:
+        time_s, sessions = time_s[order], [sessions[place] for place in order]
+        whole = {name: _picked(values, order) for name, values in streams(slice(0, len(order))).items()}
+    try:
+        clock, spread_ = spread(runs(time_s, sessions))
+    except ValueError as error:
+        raise UserError(f"{log}: {error}; give the frames finer stamps or a rate of their own") from error
+    if spread_:
+        time_s = clock
+    about = _with_clock(about, time_s, sorted_, spread_)
     parts = stretches(time_s, sessions)
     digits = len(str(len(parts) - 1))
     found = []
     for number, part in enumerate(parts):
         clock = time_s[part] - time_s[part][0]
         name = log.resolve().name + (f"/{number:0{digits}d}" if len(parts) > 1 else "")
-        values = {key: Stream(value, clock) for key, value in streams(part).items()}
-        found.append(Record(name, values, about))
+        kept = streams(part) if whole is None else {k: _picked(v, np.arange(len(v))[part]) for k, v in whole.items()}
+        found.append(Record(name, {key: Stream(value, clock) for key, value in kept.items()}, about))
     return found
+
+
+def _with_clock(about: JsonObject, time_s: np.ndarray, *said: str) -> JsonObject:
+    """What is told of a log, with what was done to its clock."""
+    if not any(said):
+        return about
+    told = "; ".join([str(about.get("clock", "")), *filter(None, said)])
+    return about | {"clock": told, "rate_hz": rate_hz(time_s)}
 
 
 def wheel(angle_rad: np.ndarray, range_rad: float) -> dict[str, np.ndarray]:
@@ -107,9 +132,11 @@ def sound(
 def cut(log: Path, streams: dict[str, Stream], about: JsonObject) -> list[Record]:
     """Records of streams of which each has its own ascending clock, cut where the first pauses.
 
-    Frames of the first with no `steer` in the second before them are left out and counted in `num_unlabelled`.
-    UserError where none is left.
+    Frames of the first with no `steer` in the second before them are left out and counted in `num_unlabelled`;
+    stamps that are shared are spread evenly, said in `about`. UserError where none is left, or where the stamps of the
+    first are too coarse.
     """
+    streams, about = _spread(log, streams, about)
     first, steer = next(iter(streams.values())), streams["steer"].time_s
     last = np.searchsorted(steer, first.time_s, side="right") - 1
     known = last >= 0
@@ -136,10 +163,31 @@ def cut(log: Path, streams: dict[str, Stream], about: JsonObject) -> list[Record
     return found
 
 
+def _spread(log: Path, streams: Mapping[str, Stream], about: JsonObject) -> tuple[dict[str, Stream], JsonObject]:
+    """The streams, each clock that is too coarse for them spread, and what is told of it."""
+    clocks: dict[int, np.ndarray] = {}
+    found, told = {}, []
+    for place, (name, stream) in enumerate(streams.items()):
+        if (clock := clocks.get(id(stream.time_s))) is None:
+            clock, said = stream.time_s, ""
+            try:
+                clock, said = spread(stream.time_s)
+            except ValueError as error:
+                # Of numbers that share a stamp at random the last is the one known.
+                if not place:
+                    raise UserError(f"{log}: {name}: {error}; give the frames finer stamps") from error
+            clocks[id(stream.time_s)] = clock
+            told += [f"{name}: {said}"] * bool(said)
+        found[name] = stream if clock is stream.time_s else Stream(stream.values, clock)
+    return found, _with_clock(about, next(iter(found.values())).time_s, *told)
+
+
 def _chosen(stream: Stream, rows: np.ndarray, begin_s: float) -> Stream:
-    numbers = stream.values
-    values = numbers[rows] if isinstance(numbers, np.ndarray) else Chosen(numbers, rows)
-    return Stream(values, stream.time_s[rows] - begin_s)
+    return Stream(_picked(stream.values, rows), stream.time_s[rows] - begin_s)
+
+
+def _picked(values: Values, rows: np.ndarray) -> Values:
+    return values[rows] if isinstance(values, np.ndarray) else Chosen(values, rows)
 
 
 def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:

@@ -1,7 +1,7 @@
 """Video files as pictures by their number, decoded when asked for."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,12 @@ from .safety import own
 
 REORDERED = 16
 """Frames by which, at most, the order in a file differs from that in which they are shown (H.264 and H.265)."""
+ROUNDED_S = 1e-3
+"""Seconds by which the times of a film of one rate may be off it."""
+SLANT = 0.01
+"""Part of a turn's matrix that is only rounding."""
+MATRIX = "DISPLAYMATRIX"
+"""What a player turns a frame by: nine whole numbers, of which a b, c d stand at 0 1, 3 4."""
 DEMUXERS = {".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".mp4": "mov", ".mov": "mov", ".hevc": "hevc"}
 """Demuxers by a film's suffix: guessing one would let a playlist fetch other files."""
 
@@ -33,19 +39,30 @@ class Film:
         self.path, self.dtype = own(path), np.dtype(np.uint8)
         self._going: tuple[int, Iterator[np.ndarray]] | None = None
         with self._opened() as (container, stream):
-            self.fps = float(stream.average_rate or 0)
+            self.fps, self._tick_s = float(stream.average_rate or 0), float(stream.time_base or 0)
             size = (stream.height, stream.width)
             packets = [packet for packet in container.demux(stream) if packet.size]
+        size, shown = self._first(size)
         times = [packet.pts for packet in packets if packet.pts is not None]
         # A packet without a time, or times that are not the pictures' (.avi), mean that they can only be counted.
         self.pts = np.array(sorted(times)) if len(set(times)) == len(packets) else None
         if self.pts is not None:
-            self.pts = _without_loose_end(self.pts) if self._tells_time() else None
+            told = shown == self.pts[: len(shown)].tolist()
+            self.pts = _without_loose_end(self.pts) if told else None
         self.shape: tuple[int, ...] = (self._last_whole(len(packets)), *size, 3)
         self.fingerprint = hashlib.sha256(f"{stamp(path)}{self.shape}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def time_s(self) -> np.ndarray | None:
+        """Seconds from the first picture to each, of a film whose rate varies; else None."""
+        if self.pts is None or not self.fps or not len(self):
+            return None
+        found = (self.pts[: len(self)] - self.pts[0]) * self._tick_s
+        even = np.abs(found - np.arange(len(self)) / self.fps).max() <= 1.5 * self._tick_s + ROUNDED_S
+        return None if even else found
 
     def __getitem__(self, index: Index) -> np.ndarray:
         wanted = np.arange(len(self))[index]
@@ -90,14 +107,16 @@ class Film:
                     if first == len(self.pts) or frame.pts != self.pts[first]:
                         return
                     first += 1
-                yield frame.to_ndarray(format="rgb24")
+                yield upright(frame.to_ndarray(format="rgb24"), frame)
 
-    def _tells_time(self) -> bool:
-        """Whether the first pictures come with the times of the first packets."""
-        assert self.pts is not None
+    def _first(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], list[int | None]]:
+        """Size of the pictures as they are shown, and the times of the first few."""
+        shown = []
         with self._opened() as (container, stream):
-            shown = [frame.pts for frame, _ in zip(container.decode(stream), range(REORDERED), strict=False)]
-        return shown == self.pts[: len(shown)].tolist()
+            for frame, _ in zip(container.decode(stream), range(REORDERED), strict=False):
+                size = size if shown else upright(np.empty(size, np.uint8), frame).shape
+                shown.append(frame.pts)
+        return size, shown
 
     def _last_whole(self, num_packets: int) -> int:
         """How many pictures there are, without those at the end that don't decode."""
@@ -132,6 +151,37 @@ def opened(path: Path, demuxer: str | None = None) -> Iterator[tuple[Any, Any]]:
             raise ValueError(f"its pictures are {stream.width}x{stream.height}")
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         yield container, stream
+
+
+def numbered_from(frames: Collection[int], length: int, named: str | None) -> tuple[int, str]:
+    """The number that a table gives a film's first picture, 0 or 1, and what is said of it where that is 1.
+
+    `frames` are all that it names. Where 0 is not among them but 1 is, or the one behind the last, it counts from 1.
+    ValueError where what is `named` is neither.
+    """
+    if named not in (None, "0", "1"):
+        raise ValueError(f"first={named} is neither 0 nor 1, the number of the video's first picture")
+    least, most = min(frames, default=0), max(frames, default=0)
+    first = int(named) if named else int(least == 1 or (least > 0 and most == length))
+    return first, f"frames count from 1, as {'named' if named else 'their numbers tell'}" if first else ""
+
+
+def upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """A frame's picture (height width ...) turned and mirrored as its film tells players to.
+
+    ValueError where that is no quarter of a turn.
+    """
+    held: Any = frame.side_data
+    matrix = next((bytes(data) for data in held if data.type.name == MATRIX), None)
+    if matrix is None:
+        return picture
+    parts = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].astype(float)
+    a, b, c, d = np.where(np.abs(parts) < SLANT * np.abs(parts).max(), 0, np.sign(parts)).astype(int).tolist()
+    if not (b or c) and bool(a) == bool(d):
+        return picture[:: d or 1, :: a or 1]
+    if b and c and not (a or d):
+        return picture.swapaxes(0, 1)[::b, ::c]
+    raise ValueError(f"its pictures stand at an angle of {frame.rotation} degrees")
 
 
 def _without_loose_end(pts: np.ndarray) -> np.ndarray:

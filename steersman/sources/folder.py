@@ -19,7 +19,7 @@ from ..data.records import Record
 from ..errors import UserError
 from ..json_types import JsonObject
 from .drives import WHEEL_RANGE_RAD, Faults, header, number, own_name, rate_hz, records, table, wheel
-from .films import DEMUXERS, Film
+from .films import DEMUXERS, Film, numbered_from
 from .safety import MARKS, damage
 
 LAYOUT = "frames or a video: a .csv with a steering column, and the pictures it names or one video beside it"
@@ -33,7 +33,7 @@ NAMES = {
     "frame": ("frame", "frame_index", "frame_id", "frame_number", "index"),
 }  # fmt: skip
 """Columns by what they hold, the likeliest first; capitals don't count."""
-OPTIONS = (*NAMES, "unit", "sign", "range_deg", "rate")
+OPTIONS = (*NAMES, "unit", "sign", "range_deg", "rate", "first")
 BESIDE = ("throttle", "brake", "speed_mps")
 """Columns that are read as they stand where they hold numbers."""
 ENDINGS_S = {"_s": 1.0, "_ms": 1e-3, "_us": 1e-6, "_micro": 1e-6, "_ns": 1e-9}
@@ -137,24 +137,29 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
             )
         film = Film(video)
     rows: list[JsonObject] = []
+    named: list[int] = []  # Frames, also of lines that are bad.
     for where, cells in table(log, faults):
         order = len(rows) + len(faults.found)  # A line that is bad keeps its place.
         try:
+            if film is not None:
+                named.append(_whole(cells[columns.frame]) if columns.frame else order)
             row = {"steer": number(float(cells[columns.steer])), "order": order, "where": where}
             row |= {"time": number(float(cells[columns.time]))} if columns.time else {}
             row |= {name: _number(cells[name]) for name in BESIDE if name in cells}
             if place is not None:
                 row["picture"] = place(cells[columns.picture])
             elif film is not None:
-                row["frame"] = _whole(cells[columns.frame]) if columns.frame else order
-                if row["frame"] >= len(film):
-                    raise ValueError(f"{film.path.name} ends after {len(film)} frames")
+                row["frame"] = named[-1]
         except ValueError as error:
             faults.add(where, error)
         else:
             rows.append(row)
+    counted = ""
+    if film is not None:
+        rows, counted = _in_film(log, rows, named, film, faults, given.get("first") if columns.frame else "0")
     faults.check(len(rows))
     time_s, clock = _clock(log, columns, rows, film, given)
+    clock += counted and f"; {counted}"
     values, told = _angles(log, columns, rows, given)
     values |= {
         name: np.array([row[name] for row in rows], np.float32)
@@ -173,6 +178,21 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
 
     several = len(_tables(log.parent)) > 1
     return records(log.with_suffix("") if several else log.parent, time_s, [None] * len(rows), streams, about)
+
+
+def _in_film(
+    log: Path, rows: list[JsonObject], named: list[int], film: Film, faults: Faults, given: str | None
+) -> tuple[list[JsonObject], str]:
+    """The rows whose frames the film has, counted from 0, and what is said of how they were counted."""
+    try:
+        first, told = numbered_from(named, len(film), given)
+    except ValueError as error:
+        raise UserError(f"{log}: {error}") from error
+    found = [row | {"frame": row["frame"] - first} for row in rows]
+    for row in found:
+        if row["frame"] >= len(film):
+            faults.add(row["where"], f"{film.path.name} ends after {len(film)} frames")
+    return [row for row in found if 0 <= row["frame"] < len(film)], told
 
 
 def _number(cell: str) -> float:
@@ -231,6 +251,8 @@ def _clock(
         raise UserError(f"{log}: rate={given['rate']}: {error}") from error
     if not rate:
         raise UserError(f"{log} has no clock among its columns; name its frame rate with {log}?rate=20")
+    if film and "rate" not in given and (times_s := film.time_s) is not None:
+        return times_s[[row["frame"] for row in rows]], "the times of the video's own pictures, whose rate varies"
     order = np.array([row["frame" if film else "order"] for row in rows], float)
     return order / rate, f"{rate:g} frames a second, as {'named' if 'rate' in given else 'its video says'}"
 

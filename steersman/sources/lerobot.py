@@ -21,7 +21,7 @@ from ..data.frames import Frames, stamp
 from ..data.records import Index, Record, Stream
 from ..errors import UserError
 from ..json_types import JsonObject
-from .films import DEMUXERS, opened
+from .films import DEMUXERS, opened, upright
 from .lerobot_layout import CHUNK, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_writer import Writer
 from .safety import strays
@@ -315,7 +315,7 @@ class Video:
         return found
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        picture = frame.to_ndarray(format="rgb24")
+        picture = upright(frame.to_ndarray(format="rgb24"), frame)
         if picture.shape != self.shape[1:]:
             raise UserError(f"{self.path} has pictures of {picture.shape}, not {self.shape[1:]} as announced")
         return picture

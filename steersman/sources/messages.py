@@ -19,6 +19,7 @@ from ..data.fetched import Fetched
 from ..data.frames import MOST_PIXELS, Chosen, Frames, stamp
 from ..data.records import Record, Stream
 from ..errors import UserError
+from .clocks import coarse
 from .drives import WHEEL_RANGE_RAD, Faults, cut, number, sound, wheel
 from .lerobot_layout import reading
 from .safety import encoded_damage
@@ -66,6 +67,8 @@ class Heard:
         near = np.abs(own - recorded) <= MOST_LATE_S
         if near.mean() < 0.5:
             return recorded, "time of recording"
+        if coarse(own[near]) and not coarse(recorded):
+            return recorded, "time of recording, as messages share their own time stamps"
         return np.where(near, own, recorded), "time stamps in the messages"
 
 

@@ -315,3 +315,34 @@ def test_any_cells_are_read_or_refused(tmp_path_factory, rows, good):
     lines = (folder / "drive.csv").read_text().splitlines()[: 1 + good] + [",".join(cells) for cells in rows]
     (folder / "drive.csv").write_text("\n".join(lines), encoding="utf-8", errors="replace")
     used(folder)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "named", "first"),
+    [
+        (range(1, 31), 30, "", 1),
+        (range(1, 28), 30, "", 1),
+        (range(5, 31), 30, "", 1),
+        (range(0, 30), 30, "", 0),
+        (range(5, 30), 30, "", 0),
+        (range(1, 30), 30, "?first=0", 0),
+        (range(5, 28), 30, "?first=1", 1),
+    ],
+)
+def test_frames_are_counted_from_one_where_their_numbers_tell(numbers, frames, named, first, tmp_path):
+    rows = list(numbers)
+    filmed(tmp_path, "frame,steer", lambda i: f"{rows[i]},{i / 100}", num=len(rows), frames=frames)
+    (record,) = read(f"{tmp_path}{named}")
+    assert np.array_equal(shades(record["picture"].values[:]), np.array(rows) - first)
+    assert ("count from 1" in record.about["clock"]) == bool(first)
+
+
+def test_a_bad_first_line_does_not_make_frames_count_from_one(tmp_path):
+    for header, row in (
+        ("frame,steer", lambda i: f"{i},{i / 100 if i else 'nan'}"),
+        ("steer", lambda i: "0.5" * (i > 0) or "x"),
+    ):
+        (record,) = read(filmed(tmp_path, header, row))
+        assert np.array_equal(shades(record["picture"].values[:]), np.arange(1, 30))
+    with pytest.raises(UserError, match="first=2 is neither 0 nor 1"):
+        read(f"{filmed(tmp_path, 'frame,steer', lambda i: f'{i},0.5')}?first=2")
