@@ -182,7 +182,12 @@ def deep_windows() -> Recipe:
     return replace(deep(), batches=Windows(batch_size=4, window=9, stride=5))
 
 
-COMPOSED = {"deep": deep, "deep-windows": deep_windows}
+def both_ways() -> Recipe:
+    """A core that reads records from both ends, which lanes would cut."""
+    return replace(small("echo"), core=Bidirectional(GRU(8)), batches=Lanes(batch_size=4, window=8))
+
+
+COMPOSED = {"deep": deep, "deep-windows": deep_windows, "both-ways": both_ways}
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,21 @@ class Batch:
     fresh: Bool[Tensor, "batch"]
     sources: Mapping[str, Ragged] = field(default_factory=dict)
     """What `x` is about, by name, where that is of another length: a sentence, a picture, a film."""
+    lengths: Int[Tensor, "batch"] | None = None
+    """Steps of each row; None: up to its last one that counts."""
+
+    @property
+    def steps(self) -> Int[Tensor, "batch"]:
+        """Steps of each row that are not padding."""
+        if self.lengths is not None:
+            return self.lengths
+        places = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
+        return torch.where(self.mask > 0, places, 0).amax(1)
 
     def to(self, device: torch.device) -> "Batch":
-        x, y, mask, fresh = (t.to(device, non_blocking=True) for t in (self.x, self.y, self.mask, self.fresh))
-        return Batch(x, y, mask, fresh, {name: source.to(device) for name, source in self.sources.items()})
+        given = (self.x, self.y, self.mask, self.fresh, self.steps)
+        x, y, mask, fresh, lengths = (t.to(device, non_blocking=True) for t in given)
+        return Batch(x, y, mask, fresh, {name: source.to(device) for name, source in self.sources.items()}, lengths)
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,9 @@ class Epoch(Fetched[Batch]):
                 counts = self.data.weights[piece.record]
                 mask[row, :steps] = piece.weight * (1.0 if counts is None else counts[piece.start : piece.stop])
         fresh = np.array([p is None or p.fresh for p in rows])
-        return Batch(tensors(x), torch.from_numpy(y), torch.from_numpy(mask), torch.from_numpy(fresh))
+        lengths = np.array([p.stop - p.start if p else 0 for p in rows])
+        target, weight, begins, steps = map(torch.from_numpy, (y, mask, fresh, lengths))
+        return Batch(tensors(x), target, weight, begins, lengths=steps)
 
     def _read(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
         example = self.data.examples[piece.record]
@@ -112,7 +125,8 @@ class Epoch(Fetched[Batch]):
 class Lanes(Spec):
     """Truncated backpropagation through time: each row walks through the records, carrying its state.
 
-    All records in random order make one line, cut into as many equal parts as there are lanes.
+    All records in random order make one line, cut into as many equal parts as there are lanes. A core that is not
+    causal carries no state: it is shown whole records, as `Windows()` does.
     """
 
     batch_size: int = 32

@@ -13,10 +13,13 @@ from ..errors import UserError
 from ..progress import Watch, silent
 from .cache import cached
 from .inputs import Inputs
-from .records import Index, Record, Stream, Values
+from .records import Index, Record, Stream, Values, as_numbers
 
 WEIGHT = "loss_weight"
-"""A record's stream of this name says what each of its steps counts in the loss; one without it: all alike."""
+"""A record's stream of this name says what each of its steps counts in the loss; one without it: all alike.
+
+Of a record with one answer that of the last step counts.
+"""
 
 
 ELAPSED = "elapsed_s"
@@ -35,6 +38,8 @@ class Reading:
     """The stream has one value, which is true of the whole record."""
     gaps: bool = False
     """NaN says that something was not measured."""
+    shape: tuple[int, ...] = ()
+    """Shape of a raw step, where the model takes only this one."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,40 @@ def _example(record: Record, wanted: Wanted, cache: Path, tell: Callable[[int, i
         x = Inputs(
             {name: values for name, values in read.items() if name not in once}, {name: read[name][0] for name in once}
         )
-    y = np.concatenate([_target(record, name, size, time_s) for name, size in _sized(wanted)], -1).astype(np.float32)
-    weight = record[WEIGHT].at(time_s).astype(np.float32) if WEIGHT in record.streams else None
-    _check_finite(record, "target", y)
-    if weight is not None:
-        _check_finite(record, WEIGHT, weight)
+    y, weight = _answers(record, wanted, time_s)
     return Example(record.name, x, y[-1] if wanted.once else y, time_s, weight)
+
+
+def check(records: Sequence[Record], wanted: Wanted) -> None:
+    """UserError where `examples` would refuse one of these records, but for its pictures, which are not decoded."""
+    for record in records:
+        begin, raw = raw_steps(record, wanted)
+        for reading in wanted.inputs:
+            if len(raw[reading.stream].shape) != 4:
+                _prepared(record, reading, raw[reading.stream])
+        _answers(record, wanted, record[wanted.clock].time_s[begin:])
+
+
+def _answers(record: Record, wanted: Wanted, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Numbers of all targets (time number), and what each step counts in the loss."""
+    y = np.concatenate([_target(record, name, size, time_s) for name, size in _sized(wanted)], -1).astype(np.float32)
+    _check_finite(record, "target", y)
+    if WEIGHT not in record.streams:
+        return y, None
+    weight = _target(record, WEIGHT, 1, time_s)[:, 0].astype(np.float32)
+    _check_finite(record, WEIGHT, weight)
+    if (weight < 0).any():
+        at = int((weight < 0).argmax())
+        raise UserError(f"record {record.name!r}: {WEIGHT} at step {at} is {weight[at]:g}; give 0 or more")
+    return y, weight
+
+
+def check_weights(examples: Sequence[Example], what: str) -> None:
+    """UserError where no step of any of these examples, in words `what` they are for, counts in the loss."""
+    counts = (e.weight is None or (e.weight if e.y.ndim > 1 else e.weight[-1:]).any() for e in examples)
+    if examples and not any(counts):
+        steps = "last step" if examples[0].y.ndim == 1 else "step"
+        raise UserError(f"{WEIGHT} is 0 at every {steps} of all {len(examples)} {what} records; let some count")
 
 
 def raw_steps(record: Record, wanted: Wanted) -> tuple[int, dict[str, Values]]:
@@ -131,7 +164,8 @@ def raw_steps(record: Record, wanted: Wanted) -> tuple[int, dict[str, Values]]:
         elif not len(stream):
             raise UserError(f"record {record.name!r}: {reading.stream!r} is empty")
         elif reading.gaps:
-            values[reading.stream] = _measured(stream, clock.time_s)
+            where = f"record {record.name!r}: input {reading.stream!r}"
+            values[reading.stream] = _measured(stream, clock.time_s, where)
         else:
             begin = max(begin, int(np.searchsorted(clock.time_s, stream.time_s[0])))
             places = np.searchsorted(stream.time_s, clock.time_s, side="right") - 1
@@ -171,9 +205,9 @@ class Taken:
         return np.asarray(self.values[self.places[index]])
 
 
-def _measured(stream: Stream, time_s: np.ndarray) -> np.ndarray:
+def _measured(stream: Stream, time_s: np.ndarray, where: str) -> np.ndarray:
     """What was measured since the step before, at each step, the newest of each number; NaN where nothing was."""
-    values = np.asarray(stream.values[:], np.float32)
+    values = as_numbers(stream.values[:], where).astype(np.float32)
     columns = values.reshape(len(values), -1)
     found = np.full((len(time_s), columns.shape[1]), np.nan, np.float32)
     for column, numbers in enumerate(columns.T):
@@ -184,11 +218,17 @@ def _measured(stream: Stream, time_s: np.ndarray) -> np.ndarray:
     return found.reshape(len(time_s), *values.shape[1:])
 
 
-def _prepared(record: Record, reading: Reading, values: Values, cache: Path, tell) -> np.ndarray:
+def _prepared(record: Record, reading: Reading, values: Values, cache: Path = Path(), tell=None) -> np.ndarray:
+    where = f"record {record.name!r}: input {reading.stream!r}"
     if len(values.shape) == 4:
+        if np.dtype(values.dtype).kind not in "iu":
+            raise UserError(f"{where}: expected pictures of whole numbers from 0 to 255, found {values.dtype}")
         return cached(values, reading.prepare, reading.key, cache, tell)
-    numbers = np.asarray(values[:])
-    x = reading.prepare(numbers[:, None] if numbers.ndim == 1 else numbers)  # A plain number is one feature.
+    found = as_numbers(values[:], where)
+    found = found[:, None] if found.ndim == 1 else found  # A plain number is one feature.
+    if reading.shape and found.shape[1:] != reading.shape:
+        raise UserError(f"{where} has steps of shape {found.shape[1:]}; the others, and the model, {reading.shape}")
+    x = reading.prepare(found)
     if reading.gaps:
         _check_finite(record, f"input {reading.stream!r}", np.nan_to_num(x, posinf=np.inf, neginf=-np.inf))
     else:
@@ -209,6 +249,8 @@ def _sized(wanted: Wanted) -> list[tuple[str, int]]:
 
 def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndarray:
     """Numbers of the target (time number)."""
+    if not len(record[name]):
+        raise UserError(f"record {record.name!r}: {name!r} is empty")
     shape = record[name].values.shape
     if size == 1 and len(shape) != 1 and shape[1:] != (1,):
         raise UserError(f"record {record.name!r}: target {name!r} has shape {shape}; give a stream a number")
@@ -216,4 +258,4 @@ def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndar
         raise UserError(
             f"record {record.name!r}: target {name!r} has shape {shape}; the model says {size} numbers a step"
         )
-    return record[name].at(time_s).reshape(len(time_s), size)
+    return as_numbers(record[name].at(time_s), f"record {record.name!r}: target {name!r}").reshape(len(time_s), size)

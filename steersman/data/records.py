@@ -55,6 +55,11 @@ class Stream:
     time_s: np.ndarray
 
     def __post_init__(self):
+        if not isinstance(self.values, np.ndarray) and _is_list(self.values):
+            object.__setattr__(self, "values", _array(self.values, "a stream's values"))
+        object.__setattr__(self, "time_s", _seconds(self.time_s))
+        if self.values.shape == ():
+            raise UserError(f"a stream's values are one {type(self.values).__name__}; give an array, time first")
         if len(self.values) != len(self.time_s):
             raise UserError(
                 f"a stream has {len(self.values)} values but {len(self.time_s)} time stamps; "
@@ -73,6 +78,50 @@ class Stream:
             return np.asarray(self.values[:])
         index = np.searchsorted(self.time_s, time_s, side="right") - 1
         return np.asarray(self.values[np.clip(index, 0, len(self) - 1)])
+
+
+def _is_list(values: object) -> bool:
+    """Whether values are held as a list, a series of pandas or a tensor, which are not indexed as an array is."""
+    return not hasattr(values, "shape") or hasattr(values, "to_numpy") or hasattr(values, "numpy")
+
+
+def _array(values: object, where: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} can't be made an array ({error}); give all of them one shape") from None
+
+
+def _seconds(time_s: object) -> np.ndarray:
+    """A clock as an array of numbers; moments and spans of time as their seconds."""
+    found = time_s if isinstance(time_s, np.ndarray) else _array(time_s, "a stream's clock")
+    if found.ndim != 1:
+        raise UserError(f"a stream's clock has shape {found.shape}; give one number of seconds a value")
+    if found.dtype.kind in "mM":
+        return found.astype(f"{found.dtype.kind}8[ns]").astype(np.float64) / 1e9
+    if found.dtype.kind not in "fi":
+        return as_numbers(found, "a stream's clock", np.float64)
+    return found
+
+
+def as_numbers(values: object, where: str, dtype: type[np.floating] = np.float32) -> np.ndarray:
+    """Values as an array that torch takes: whole numbers stay what they are, all others become float32.
+
+    UserError, with `where` they stand, where they are no numbers.
+    """
+    found = _array(values, where)
+    kind = found.dtype.kind
+    if kind in "iu":
+        # Of unsigned numbers torch reckons with bytes only.
+        wider = found.astype(f"i{min(8, 2 * found.itemsize)}") if kind == "u" and found.itemsize > 1 else found
+        return wider.astype(wider.dtype.newbyteorder("="), copy=False)
+    if kind not in "fbO":
+        raise UserError(f"{where}: expected numbers, found {found.dtype}")
+    try:
+        with np.errstate(over="ignore"):  # What is too large becomes infinite, which is said by name.
+            return found.astype(dtype, copy=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: expected numbers, found others ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -102,4 +151,4 @@ def text_stream(text: str) -> Stream:
 
 def text_of(stream: Stream) -> str:
     """The text whose bytes a stream holds."""
-    return bytes(np.asarray(stream.values[:])).decode()
+    return np.asarray(stream.values[:]).astype(np.uint8).tobytes().decode()

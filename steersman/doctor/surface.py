@@ -47,9 +47,9 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, iterations: int)
 
 def mean_loss(model: Model, held: Stretch) -> Tensor:
     """Mean loss with its graph, from the raw inputs on."""
-    raw, _ = model.run(held.x, model.initial(len(held.x)))
-    fresh = torch.ones(len(held.x), dtype=torch.bool)
-    total, weight = model.loss(Batch(held.x, held.y, held.mask, fresh), raw)
+    batch = Batch(held.x, held.y, held.mask, torch.ones(len(held.x), dtype=torch.bool))
+    raw, _ = model(batch, model.initial(len(held.x)))
+    total, weight = model.loss(batch, raw)
     return total / weight
 
 

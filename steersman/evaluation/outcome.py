@@ -43,13 +43,19 @@ def scores_beside(task: TaskSpec, columns: Sequence[str], others: Sequence[Run],
     """Rows of other runs on the same records, by name. UserError where one is scored by another measure."""
     rows = {}
     for other in others:
-        if (theirs := task_of(other.recipe)).measure != task.measure:
-            raise UserError(
-                f"{other.folder} is scored by {theirs.measure}, this run by {task.measure}: it can't stand beside"
-            )
-        found = theirs.evaluate(other, material, ()).scores
+        found = task_beside(task, other).evaluate(other, material, ()).scores
         rows[run_name(other)] = {name: found.get(name) for name in columns}
     return rows
+
+
+def task_beside(task: TaskSpec, other: Run) -> TaskSpec:
+    """The task of another run. UserError where it is scored by another measure."""
+    theirs = task_of(other.recipe)
+    if theirs.measure != task.measure:
+        raise UserError(
+            f"{other.folder} is scored by {theirs.measure}, this run by {task.measure}: it can't stand beside"
+        )
+    return theirs
 
 
 def run_name(run: Run) -> str:

@@ -16,7 +16,7 @@ from ..training.material import Material
 from ..training.run import Run
 from ..training.task import Scores, TaskSpec
 from .metrics import by_size, classification_scores, quantile_edges, regression_scores
-from .outcome import Scored, Told, contract, run_name, scores_beside
+from .outcome import Scored, Told, contract, run_name, scores_beside, task_beside
 from .page import Pictures
 from .plots import Trace
 from .ridge import ridge
@@ -58,6 +58,8 @@ class Estimate(TaskSpec):
         target, size = model.head.streams[0], (model.head.sizes or (1,))[0]
         predictions = _series(model.predict(examples), size)
         truths = _series([np.atleast_2d(e.y) for e in examples], size)
+        for other in beside:
+            task_beside(self, other)
         others: dict[str, Sequence[np.ndarray]] = {run_name(o): _beside(o, model, material.test) for o in beside}
         for name, theirs in others.items():
             if [len(t) for t in theirs] != [len(t) for t in truths]:
@@ -119,6 +121,11 @@ class Classify(TaskSpec):
     columns: ClassVar[tuple[str, ...]] = ("accuracy", "nats")
 
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
+        for other in beside:
+            task_beside(self, other)
+            said, theirs = _question(run), _question(other)
+            if said != theirs:
+                raise UserError(f"{other.folder} tells {theirs}, this run {said}: it can't stand beside")
         model: Model = run.model()
         head = model.head
         assert tells_classes(head)
@@ -131,6 +138,12 @@ class Classify(TaskSpec):
         scores = contract(self, scores | {"data": material.name}, self.columns)
         told = classification_summary(scores), classification_facts(scores), classification_sections(scores)
         return Scored(scores, lambda: told)
+
+
+def _question(run: Run) -> str:
+    """What a classifier is asked, in words."""
+    often = "once a record" if run.steps.flavour == "many-to-one" else "at every step"
+    return f"{', '.join(run.recipe.head.targets)} {often}"
 
 
 def _series(values: Sequence[np.ndarray], size: int) -> list[np.ndarray]:

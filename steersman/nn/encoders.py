@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..config import Spec
 from ..data.examples import ELAPSED
 from ..data.inputs import Inputs
+from ..data.records import as_numbers
 from ..data.symbols import Symbols
 from ..errors import UserError
 from .cores import State
@@ -49,7 +50,7 @@ class Encoder(nn.Module):
 
     def checked(self, frame: object) -> Any:
         """One raw step as an array. UserError where it is not of the shape and type that the encoder takes."""
-        step = np.ascontiguousarray(frame)
+        step = np.ascontiguousarray(frame if len(self.raw) == 3 else as_numbers(frame, "a step of this model"))
         if step.shape != self.raw or (step.ndim == 3 and step.dtype != np.uint8):
             kind = " uint8" if len(self.raw) == 3 else ""
             raise UserError(
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
 
     def prepare_step(self, frame: object, device: torch.device) -> Tensor | Inputs:
         """One raw step as a batch of one prepared step (1 1 ...)."""
-        return self.prepare(torch.as_tensor(self.checked(frame)).unsqueeze(0).to(device)).unsqueeze(1)
+        return self.prepare(_tensor(self.checked(frame)).unsqueeze(0).to(device)).unsqueeze(1)
 
     def fit(self, x: Any) -> None:
         """Takes the normaliser from training inputs (steps first)."""
@@ -307,12 +308,14 @@ class JoinedEncoder(Encoder):
                 given[name] = read[name].checked(value)
             elif value.shape != self.raw[name]:
                 raise UserError(f"{name}: this model takes shape {self.raw[name]}, not {value.shape}")
+            else:
+                given[name] = as_numbers(value, name)
         return given
 
     def prepare_step(self, frame: object, device: torch.device) -> Inputs:
         once = {part.stream for part, _ in self.parts if part.once}
         found = {
-            name: self.prepare_named(name, torch.as_tensor(value).unsqueeze(0).to(device))
+            name: self.prepare_named(name, _tensor(value).unsqueeze(0).to(device))
             for name, value in self.checked(frame).items()
         }
         streams = {name: found[name].unsqueeze(1) for name in self.raw if name not in once}
@@ -358,8 +361,8 @@ def prepare_named(encoder: Encoder, name: str, raw: np.ndarray) -> np.ndarray:
 
 
 def _tensor(raw: np.ndarray) -> Tensor:
-    """The same numbers; a copy where they may not be written, as of a file or of bytes, for torch warns of those."""
-    return torch.from_numpy(raw if raw.flags.writeable else raw.copy())
+    """The same numbers; a copy of what torch does not take: what may not be written, or is read backwards."""
+    return torch.from_numpy(raw if raw.flags.writeable and min(raw.strides, default=0) >= 0 else raw.copy())
 
 
 def reads_symbols(encoder: Encoder) -> TypeGuard[EmbeddingEncoder]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..config import Spec
@@ -51,6 +51,8 @@ class Network(Spec):
             raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
         said = sum(sizes or [1] * len(self.head.targets)) if self.feedback else 0
         core = self.core.build(encoder.size + said)
+        if said and not core.causal:
+            raise UserError(f"feedback needs a causal core, not {type(self.core).__name__}: what it says it reads next")
         features = core.size + (encoder.size if self.skip else 0)
         head = self.head.build(features, sizes) if sizes else self.head.build(features)
         return (Model if not said else FeedbackModel)(encoder, core, head, self.flavour, self.skip)
@@ -118,16 +120,24 @@ class Model(SequenceModel):
         return (self.encoder.initial(batch), self.core.initial(batch))
 
     def forward(self, batch: Batch, state: State) -> tuple[Float[Tensor, "batch time output"], State]:
-        return self.run(batch.x, state, batch.fresh)
+        # What reads forwards has said all that counts before it comes to padding.
+        return self.run(batch.x, state, batch.fresh, None if self.causal else batch.steps)
 
     def run(
-        self, x: Tensor | Inputs, state: State, fresh: Bool[Tensor, "batch"] | None = None
+        self,
+        x: Tensor | Inputs,
+        state: State,
+        fresh: Bool[Tensor, "batch"] | None = None,
+        lengths: Int[Tensor, "batch"] | None = None,
     ) -> tuple[Float[Tensor, "batch time output"], State]:
-        """Raw outputs of the head for prepared inputs, a tensor or Inputs; rows that are `fresh` begin anew."""
+        """Raw outputs of the head for prepared inputs, a tensor or Inputs; rows that are `fresh` begin anew.
+
+        `lengths` of the rows, by default all of `time`; a core that is not causal begins at the end of each.
+        """
         if fresh is not None:
             state = reset(state, self.initial(len(x)), fresh)
         feature, encoder_state = self.encoder(x, state[0])
-        y, core_state = self.core(feature, state[1])
+        y, core_state = self.core(feature, state[1], lengths)
         if self.skip:
             y = torch.cat((y, feature), -1)
         return self.head(y), (encoder_state, core_state)
@@ -138,7 +148,7 @@ class Model(SequenceModel):
     def loss(self, batch: Batch, raw: Float[Tensor, "batch time output"]) -> tuple[Tensor, Tensor]:
         y, weight = batch.y, batch.mask
         if self.flavour == "many-to-one":
-            last = (weight > 0).sum(1).clamp_min(1) - 1
+            last = batch.steps.clamp_min(1) - 1
             rows = torch.arange(len(last), device=last.device)
             raw, weight = raw[rows, last], weight[rows, last]
         # Padding may hold anything: it is taken out first, for zero times NaN would still be NaN.
@@ -184,13 +194,15 @@ class Model(SequenceModel):
     @torch.no_grad()
     def _streamed(self, examples: Sequence[Example], steps: int) -> Iterator[tuple[int, int, Tensor]]:
         state = self.initial(len(examples))
-        longest = max(map(len, examples))
+        longest, lengths = max(map(len, examples)), None
+        if not self.causal:  # It reads from the end of a record: all of it at once.
+            steps, lengths = longest, torch.tensor([len(example) for example in examples], device=self.device)
         for start in range(0, longest, steps):
             x = blank(examples[0].x, len(examples), min(steps, longest - start))
             for row, example in enumerate(examples):
                 part = example.x[start : start + steps]
                 x[row, : len(part)] = part
-            raw, state = self.run(tensors(x).to(self.device), state)
+            raw, state = self.run(tensors(x).to(self.device), state, lengths=lengths)
             raw = raw.float().cpu()
             for row, example in enumerate(examples):
                 if len(example) > start:
@@ -235,13 +247,14 @@ class FeedbackModel(Model):
 
     def forward(self, batch: Batch, state: State) -> tuple[Float[Tensor, "batch time output"], State]:
         """Outputs and state; while training, every other row is fed the truth (teacher forcing)."""
-        return self.run(batch.x, state, batch.fresh, batch.y if self.training else None)
+        return self.run(batch.x, state, batch.fresh, truth=batch.y if self.training else None)
 
     def run(
         self,
         x: Tensor | Inputs,
         state: State,
         fresh: Bool[Tensor, "batch"] | None = None,
+        lengths: Int[Tensor, "batch"] | None = None,
         truth: Float[Tensor, "batch time target"] | None = None,
     ) -> tuple[Float[Tensor, "batch time output"], State]:
         """Outputs and state; where the truth is told, every other row is fed that instead (Williams & Zipser 1989)."""

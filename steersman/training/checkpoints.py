@@ -31,7 +31,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    write_file(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    """Writes tensors by name; weights that are tied stand in the file under each of their names."""
+    apart, seen = {}, set()
+    for name, tensor in tensors.items():
+        kept = tensor.detach().cpu().contiguous()
+        place = kept.untyped_storage().data_ptr()
+        apart[name] = kept.clone() if place in seen else kept  # safetensors takes no two with one memory.
+        seen.add(place)
+    write_file(path, save(apart))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

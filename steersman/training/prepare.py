@@ -82,6 +82,7 @@ def prepare(
     examples = {
         part: recipe.examples(made, recipe.training_records(part, records), watch) for part, records in seen.items()
     }
+    recipe.check(made, parts.get("test", ()))
     if on_examples:
         on_examples(examples)
     if model is None:

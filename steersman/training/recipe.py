@@ -12,7 +12,7 @@ from ..config import Spec
 from ..data.augment import Augment
 from ..data.batches import Batches, Lanes, Windows
 from ..data.cache import cache_folder
-from ..data.examples import ELAPSED, Example, Reading, Wanted, examples
+from ..data.examples import ELAPSED, Example, Reading, Wanted, check, check_weights, examples
 from ..data.inputs import joined
 from ..data.records import Record
 from ..data.splits import Split, unsaid
@@ -86,6 +86,9 @@ class Recipe(Spec):
         """Records as the model sees them."""
         raise NotImplementedError(f"{type(self).__name__} has no examples")
 
+    def check(self, model: Any, records: Sequence[Record]) -> None:
+        """UserError where one of these records can't be made an example, found before the work of training."""
+
     def fit_normalisers(self, model: Any, examples: Sequence[Any]) -> None:
         """Takes normalisers from training examples."""
 
@@ -149,7 +152,8 @@ class StepRecipe(Recipe):
     def wanted(self, model: Model) -> Wanted:
         """What its examples are made of."""
         if (named := self.named) is None:
-            inputs = [Reading(self.inputs, partial(prepare_batch, model.encoder), _key(self.encoder))]
+            shape = _numbers_shape(model.encoder.raw)
+            inputs = [Reading(self.inputs, partial(prepare_batch, model.encoder), _key(self.encoder), shape=shape)]
         else:
             of = {part.stream: part for part in named.parts}
             inputs = [
@@ -159,6 +163,7 @@ class StepRecipe(Recipe):
                     _key(of[name].encoder) if name in of else "",
                     name in of and of[name].once,
                     name in of and of[name].encoder.gaps,
+                    _numbers_shape(model.encoder.raw[name]),
                 )
                 for name in named.streams
             ]
@@ -168,11 +173,21 @@ class StepRecipe(Recipe):
     def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
         return examples(records, self.wanted(model), cache_folder(), watch)
 
+    def check(self, model: Model, records: Sequence[Record]) -> None:
+        check(records, self.wanted(model))
+
     def fit_normalisers(self, model: Model, examples: Sequence[Example]) -> None:
         fit_normalisers(model, examples)
 
     def make_batches(self, model: Model, examples: Sequence[Example], rank: int = 0, ranks: int = 1) -> Batches:
-        return Batches(self.batches, examples, model.head.targets, self.augment, self.training.seed, rank, ranks)
+        check_weights(examples, "training")
+        # What reads from the end of a record needs all of it.
+        spec = self.batches if model.causal or not self.batches.carry else Windows(self.batches.batch_size)
+        return Batches(spec, examples, model.head.targets, self.augment, self.training.seed, rank, ranks)
+
+    def validation(self, examples: Sequence[Example]) -> Callable[[Any], float]:
+        check_weights(examples, "validation")
+        return super().validation(examples)
 
 
 def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
@@ -198,6 +213,11 @@ def _shape(record: Record, name: str) -> tuple[int, ...]:
     if name == ELAPSED and name not in record.streams:
         return (1,)
     return tuple(record[name].values.shape[1:]) or (1,)
+
+
+def _numbers_shape(raw: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a raw step of numbers; () for pictures, which are brought to one size."""
+    return raw if len(raw) < 3 else ()
 
 
 def _key(encoder: EncoderSpec) -> str:

@@ -14,7 +14,7 @@ import torch
 from ..config import Spec
 from ..data.cache import cache_folder, cached
 from ..data.pairs import ByLength, Pair, PairBatches
-from ..data.records import Record, text_of
+from ..data.records import Record, as_numbers, text_of
 from ..data.splits import Split
 from ..data.vocabulary import (
     BEGIN,
@@ -168,7 +168,7 @@ class SequenceToSequence(Recipe):
 
         if len(values.shape) == 4 and values.dtype == np.uint8:
             return cached(values, prepare, f"{PREPARED} {name} {self.encoder}", cache_folder())
-        found = np.asarray(values[:])
+        found = as_numbers(values[:], f"record {record.name!r}: {name!r}")
         return prepare(found[:, None] if found.ndim == 1 else found)
 
     def fit_normalisers(self, model: EncoderDecoder, examples: Sequence[Pair]) -> None:

@@ -51,7 +51,7 @@ class Training(Spec):
     frozen: float = 0.0
     """Share of the steps, from the first, in which weights that came pretrained stand still."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013)."""
+    """Largest norm of the gradient; what is longer is scaled down (Pascanu et al. 2013). 0: any."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the network: bfloat16 is by autocast; auto measures both at the start and takes the faster."""
     checkpoint_every: int = 200
@@ -177,7 +177,7 @@ class Trainer:
         if at.step < training.frozen * training.steps:
             for parameter in self.model.pretrained():
                 parameter.grad = None  # It then stands still, decay and moments included.
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm).item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf).item()
         value = self._everywhere(loss.detach()).item() / self.batches.ranks
         self._check(value, norm)
         self.optimiser.step()

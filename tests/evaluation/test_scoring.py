@@ -9,6 +9,7 @@ from steersman.errors import UserError
 from steersman.evaluation.outcome import score_table
 from steersman.evaluation.page import write_report
 from steersman.evaluation.report import report_run
+from steersman.nn.heads import Classification
 from steersman.recipes import RECIPES
 from steersman.sources.synthetic import Echo
 from steersman.training.fit import fit
@@ -40,6 +41,25 @@ def test_a_run_of_another_target_does_not_stand_beside(run, tmp_path):
     other = replace(run, recipe=recipe)
     with pytest.raises(UserError, match="predicts x0, not y"):
         report_run(run, beside=[other], folder=tmp_path)
+
+
+def test_only_runs_that_answer_the_same_question_stand_beside_each_other(run, tmp_path):
+    def asked(**changes):
+        return replace(run, recipe=replace(run.recipe, task=None, **changes))
+
+    classes = asked(head=Classification(("y",), 4))
+    others = asked(head=Classification(("x0",), 4))
+    with pytest.raises(UserError, match="is scored by accuracy, this run by rmse"):
+        report_run(run, beside=[classes], folder=tmp_path)
+    with pytest.raises(UserError, match="sees other steps of these records"):
+        report_run(run, beside=[asked(flavour="many-to-one")], folder=tmp_path)
+    for other, said in (
+        (run, "is scored by rmse, this run by accuracy"),
+        (others, "tells x0 at every step, this run y at every step"),
+        (asked(head=Classification(("y",), 4), flavour="many-to-one"), "tells y once a record, this run y at every"),
+    ):
+        with pytest.raises(UserError, match=said):
+            report_run(classes, beside=[other], folder=tmp_path)
 
 
 def test_a_drive_is_filmed_reported_and_the_same_every_time(tmp_path):

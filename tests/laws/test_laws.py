@@ -32,7 +32,7 @@ from small import (
 )
 
 from steersman.config import from_json, to_json
-from steersman.data.batches import Batch, Lanes, Ragged
+from steersman.data.batches import Batch, Lanes, Ragged, Windows
 from steersman.data.inputs import Inputs, blank, tensors
 from steersman.data.pairs import ByLength, batch_of
 from steersman.errors import UserError
@@ -90,7 +90,7 @@ def test_2_one_small_batch_overfits(recipe):
     model, shown = built(recipe)
     model.eval()  # without dropout, but with gradients
     if model.aligned:
-        shown = [replace(e, x=e.x[:12], y=e.y if e.y.ndim == 1 else e.y[:12], time_s=e.time_s[:12]) for e in shown]
+        shown = [_cut(e, 12) for e in shown]
     batch = batches(unaugmented(recipe), model, shown).epoch(0)[0]
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
@@ -107,6 +107,8 @@ def test_2_one_small_batch_overfits(recipe):
 @given(data=st.data())
 def test_3_streamed_output_equals_whole_output_for_any_chunking(model_and_shown, data):
     model, shown = model_and_shown
+    if not model.causal:
+        pytest.skip("needs the whole of a record")
     x = _rows(shown, data.draw(st.integers(1, 3), "rows"))
     cuts = sorted(data.draw(st.sets(st.integers(1, x.shape[1] - 1)), "cuts"))
     with torch.no_grad():
@@ -124,6 +126,8 @@ def test_3_steps_of_raw_frames_equal_predictions_of_the_record(recipe, model_and
     model, shown = model_and_shown
     if not model.aligned:
         pytest.skip("a raw step is a token of what it says itself: the law above steps through those")
+    if not model.causal:
+        pytest.skip("needs the whole of a record")
     record, state, said = records(recipe.source)[0], None, []
     for frame in raw_frames(recipe, model, record):
         prediction, state = model.step(frame, state)
@@ -173,6 +177,27 @@ def test_5_padding_never_changes_loss_or_gradient(model_and_shown, data):
     torch.testing.assert_close(gradient, other_gradient, atol=1e-5, rtol=1e-4)
 
 
+def test_5_a_record_says_alone_what_it_says_in_any_company(recipe, model_and_shown):
+    model, shown = model_and_shown
+    if not model.aligned:
+        pytest.skip("pairs come as one batch; the law above pads it")
+    lengths = [3, len(shown[1]), len(shown[2]) // 2]
+    cut = [_cut(example, n) for example, n in zip(shown, lengths, strict=False)]
+    alone = [model.stream([example])[0] for example in cut]
+    for said in (model.stream(cut), model.stream(cut, steps=5), model.stream(cut, rows=2)):
+        for a, b in zip(said, alone, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    whole = Windows(3) if model.causal else replace(recipe.batches, batch_size=3)
+    made = batches(replace(unaugmented(recipe), batches=whole), model, cut)
+    (batch,), (pieces,) = made.epoch(0), made.epoch(0).pieces
+    with torch.no_grad():
+        raw, _ = model(batch, model.initial(3))
+    for row, piece in zip(raw, pieces, strict=True):
+        torch.testing.assert_close(row[: lengths[piece.record]], alone[piece.record], atol=1e-6, rtol=1e-5)
+    total, weight = model.loss(batch, raw)
+    assert model.held_out_loss(cut) == pytest.approx(float(total / weight), rel=1e-5)
+
+
 def test_5_what_is_said_at_padding_never_reaches_loss_or_gradient(model_and_shown):
     model, shown = model_and_shown
     batch = _ragged(shown, [3, 8, 5], 8)
@@ -188,9 +213,9 @@ def test_5_what_is_said_at_padding_never_reaches_loss_or_gradient(model_and_show
 
 
 def test_5_the_state_that_lanes_carry_is_that_of_the_whole_record(recipe, model_and_shown):
-    if not isinstance(recipe.batches, Lanes):
-        pytest.skip("windows carry no state")
     model, shown = model_and_shown
+    if not isinstance(recipe.batches, Lanes) or not model.causal:
+        pytest.skip("windows and whole records carry no state")
     from_the_start = replace(unaugmented(recipe), batches=replace(recipe.batches, shift=False))
     epoch = batches(from_the_start, model, shown).epoch(0)
     whole = model.stream(shown)
@@ -300,6 +325,11 @@ def test_10_the_same_seed_gives_the_same_run(recipe, uninterrupted, tmp_path):
     assert outcome(tmp_path / "same") == uninterrupted
     trainer(recipe, tmp_path / "other", seed=7, **SHORT).run()
     assert outcome(tmp_path / "other")["log"] != uninterrupted["log"]
+
+
+def _cut(example, steps: int):
+    y = example.y if example.y.ndim == 1 else example.y[:steps]
+    return replace(example, x=example.x[:steps], y=y, time_s=example.time_s[:steps])
 
 
 def _rows(shown, num: int):

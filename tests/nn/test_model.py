@@ -1,5 +1,7 @@
 """Encoders, heads and the flavours built of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from small import batches, built, deep, small
 from torch.nn import functional as F
 
+from steersman.data.batches import Batches, Windows
 from steersman.data.examples import Example
 from steersman.errors import UserError
-from steersman.nn.cores import GRU, LSTM, Memoryless
+from steersman.nn.cores import GRU, LSTM, Bidirectional, Memoryless
 from steersman.nn.encoders import Identity
 from steersman.nn.heads import Classification, Regression
 from steersman.nn.model import Network
@@ -132,6 +135,23 @@ def test_one_answer_a_sequence_is_that_of_its_last_step():
         model.head.loss(torch.from_numpy(p), torch.from_numpy(e.y[None])) for p, e in zip(predicted, seen, strict=True)
     ]
     assert model.held_out_loss(seen) == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", [[0, 0, 1, 1, 1], [1, 0, 1, 0, 2], [1, 1, 1, 1, 1]])
+def test_one_answer_a_sequence_is_that_of_its_last_step_whatever_other_steps_count(weight):
+    model = network(head=Regression(("a", "b")), flavour="many-to-one")
+    shown = replace(example(5, once=True), weight=np.array(weight, np.float32))
+    (batch,) = Batches(Windows(2), [shown], ("a", "b")).epoch(0)
+    raw, _ = model(batch, model.initial(2))
+    total, counted = model.loss(batch, raw)
+    row = int(batch.steps.argmax())
+    assert counted == weight[-1]
+    torch.testing.assert_close(total, weight[-1] * model.head.loss(raw[row, -1], batch.y[row]))
+
+
+def test_a_core_that_reads_both_ways_is_not_fed_what_it_said():
+    with pytest.raises(UserError, match="feedback needs a causal core, not Bidirectional"):
+        network(core=Bidirectional(GRU(4)), feedback=True)
 
 
 def test_a_skip_shows_the_head_the_feature_beside_the_memory():

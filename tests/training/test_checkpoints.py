@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from small import Killed, deep, outcome, small, trainer
 
 from steersman.errors import UserError
 from steersman.files import write_file
+from steersman.nn.cores import GRU, CoreSpec, StackCore
 from steersman.training.checkpoints import (
     Checkpoints,
     load_optimiser,
@@ -295,3 +296,34 @@ def test_a_run_goes_on_only_with_its_own_recipe_and_data(run):
 def test_nothing_in_a_run_is_pickled(run):
     kinds = {path.suffix for path in run.folder.rglob("*") if path.is_file()}
     assert kinds == {".json", ".jsonl", ".safetensors"}
+
+
+@dataclass(frozen=True)
+class TwiceTheSame(CoreSpec):
+    """One core as both layers of a deep one."""
+
+    def build(self, features: int) -> StackCore:
+        layer = GRU(features).build(features)
+        return StackCore([layer, layer])
+
+
+def test_a_run_with_tied_weights_is_kept_resumed_and_opened(tmp_path):
+    recipe = replace(small("echo"), core=TwiceTheSame())
+    recipe = replace(recipe, training=replace(recipe.training, **SHORT, ema_decay=0.9))
+    trainer(recipe, tmp_path / "whole").run()
+    with pytest.raises(Killed):
+        trainer(recipe, tmp_path / "cut", 7).run()
+    trainer(recipe, tmp_path / "cut").run()
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    model = recipe.build((4,))
+    load_weights(model, tmp_path / "cut" / "model.safetensors")
+    assert isinstance(model.core, StackCore)
+    assert model.core.cores[0] is model.core.cores[1]
+
+
+def test_tensors_that_share_memory_are_written_each_whole(tmp_path):
+    one = torch.arange(6.0).reshape(2, 3)
+    tensors = {"a": one, "b": one, "part": one[1], "turned": one.T, "none": one[:0], "wide": one[:1].expand(4, 3)}
+    write_tensors(tmp_path / "t.safetensors", tensors)
+    read = read_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())

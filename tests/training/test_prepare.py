@@ -5,15 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from small import small, write_log, write_text
 
 import steersman.sources as sources
 from steersman.__main__ import main
+from steersman.data.records import Record, Stream
 from steersman.doctor import patient_of
+from steersman.errors import UserError
 from steersman.recipes.steer.labels import Balance, Lag, SideCameras
 from steersman.sources import read
 from steersman.training import fit as fitting
 from steersman.training.checkpoints import write_tensors
+from steersman.training.prepare import prepare
 from steersman.training.run import Run
 
 
@@ -91,3 +95,81 @@ def test_an_alphabet_is_that_of_the_split_that_was_asked_for(tmp_path, monkeypat
     few = "--training.steps 1 --training.precision float32 --core.hidden 4 --split.validation 0 --split.test 0.01"
     main(["train", "chars", "--data", str(text), "--run", "run", *few.split()])
     assert "Z" in Run.open(tmp_path / "run").recipe.head.symbols
+
+
+KINDS = {
+    "float64": lambda values: values.astype(float),
+    "bool": lambda values: values > 0,
+    "object": lambda values: values.astype(object),
+    "list": np.ndarray.tolist,
+    "tensor": torch.from_numpy,
+    "uint16": lambda values: (100 * values + 1000).astype(np.uint16),
+    "of another byte order": lambda values: values.astype(">f8"),
+    "read backwards": lambda values: values[::-1],
+    "not writeable": lambda values: np.frombuffer(values.tobytes(), np.float32).reshape(values.shape),
+}
+
+
+def series(change=np.array, y_change=None, clock=None, number: int = 0, steps: int = 9) -> Record:
+    rng, time_s = np.random.default_rng(number), np.arange(float(steps)) if clock is None else clock
+    x = rng.normal(size=(steps, 2)).astype(np.float32)
+    values = {"x": change(x), "y": (y_change or change)(np.ascontiguousarray(x[:, 0]))}
+    return Record(f"r{number}", {name: Stream(value, time_s[: len(value)]) for name, value in values.items()})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_series_of_any_type_of_number_are_learned_from(kind):
+    change = KINDS[kind]
+    recipe, given = small("echo"), [series(change, number=i) for i in range(3)]
+    made = prepare(recipe, {"train": given, "validation": given[:1], "test": given[:1]})
+    plain = np.asarray(change(series().streams["x"].values), np.float32)
+    np.testing.assert_allclose(made.examples["train"][0].x, plain)
+    assert made.validate is not None
+    assert np.isfinite(made.validate(made.model))
+    (batch,) = made.batches.epoch(0)
+    total, weight = made.model.loss(batch, made.model(batch, made.model.initial(len(batch.fresh)))[0])
+    assert torch.isfinite(total / weight)
+    steps = [made.model.step(step)[0]["y"] for step in (change(plain)[0], plain[0], plain[0].tolist())]
+    assert kind in ("bool", "uint16") or steps[1] == pytest.approx(steps[2])
+    assert all(map(np.isfinite, steps))
+
+
+def test_a_clock_may_be_a_list_or_hold_moments():
+    for clock in ([0.0, 0.5], np.array(["2024-01-01T00:00:00.0", "2024-01-01T00:00:00.5"], "datetime64[ms]")):
+        assert np.diff(Stream([1, 2], clock).time_s) == 0.5  # pyright: ignore[reportArgumentType]
+
+
+BAD = {
+    "x': expected numbers, found <U1": series(lambda values: np.full(values.shape, "a"), np.array, number=7),
+    "y': expected numbers, found <U1": series(np.array, lambda values: np.full(values.shape, "a"), number=7),
+    "x': expected numbers, found others": series(lambda v: np.full(v.shape, "?", object), np.array, number=7),
+    "x': expected numbers, found complex64": series(lambda values: values * 1j, np.array, number=7),
+    "'y' is empty": series(np.array, lambda values: values[:0], number=7),
+    r"steps of shape \(1,\); the others, and the model, \(2,\)": series(lambda v: v[:, :1], np.array, number=7),
+    "the target at step 0 is not a finite number": series(np.array, lambda values: values * np.nan, number=7),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("said", BAD)
+def test_a_record_that_can_not_be_learned_from_or_scored_is_refused_before_training(said, part):
+    parts = {name: [series(number=i)] for i, name in enumerate(("train", "validation", "test"))}
+    parts[part].append(BAD[said])
+    with pytest.raises(UserError, match=f"record 'r7'.*{said}"):
+        prepare(small("echo"), parts)
+
+
+def test_pictures_that_are_no_bytes_are_refused():
+    recipe = small("steer")
+    given = [
+        replace(r, streams=r.streams | {"picture": Stream(np.asarray(r["picture"].values) / 255, r["picture"].time_s)})
+        for r in recipe.source.read()[:2]
+    ]
+    with pytest.raises(UserError, match="expected pictures of whole numbers from 0 to 255, found float64"):
+        prepare(recipe, {"train": given, "validation": []})
+
+
+def test_values_that_make_no_array_are_refused():
+    for values in ([[1.0], [2.0, 3.0]], np.float32(3)):
+        with pytest.raises(UserError, match="a stream's values"):
+            Stream(values, np.arange(2.0))  # pyright: ignore[reportArgumentType]

@@ -19,11 +19,13 @@ from torch import nn
 
 from steersman.data.batches import Batches, Lanes, Windows
 from steersman.data.examples import Example
+from steersman.data.records import Record, Stream
 from steersman.errors import UserError
 from steersman.nn.cores import detach
 from steersman.processes import on_threads
 from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
+from steersman.training.prepare import prepare
 from steersman.training.trainer import Trainer, Training, choose_precision, choose_threads, read_log
 
 TESTS = Path(__file__).parents[1]
@@ -64,6 +66,35 @@ def test_the_loop_is_truncated_backpropagation_through_time_as_by_hand(recipe, t
     np.testing.assert_allclose([[r["loss"], r["gradient_norm"]] for r in rows], done, rtol=1e-4)
     for a, b in zip(made.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_clip_norm_of_0_clips_nothing(tmp_path):
+    logs = []
+    for norm in (0.0, 1e9):
+        trainer(small("echo"), tmp_path / str(norm), **SHORT, clip_norm=norm).run()
+        logs.append(losses(tmp_path / str(norm)))
+    assert logs[0] == logs[1]
+    assert logs[0][-1] < logs[0][0]
+
+
+@pytest.mark.parametrize("flavour", ["many-to-many", "many-to-one"])
+def test_records_of_which_no_step_counts_are_refused_before_training(flavour, tmp_path):
+    def weighed(*weight: float) -> Record:
+        y = Stream(np.array([1.0, 2.0, 0.0]), np.arange(3.0))
+        return Record("r", {"x": y, "y": y, "loss_weight": Stream(np.array(weight), y.time_s)})
+
+    recipe = replace(small("echo"), flavour=flavour)
+    counts, idle = weighed(0, 0, 1), weighed(0, 0, 0)
+    for parts, said in (
+        ({"train": [idle, idle], "validation": [counts]}, "is 0 at every .*step of all 2 training records"),
+        ({"train": [counts], "validation": [idle]}, "is 0 at every .*step of all 1 validation records"),
+        ({"train": [weighed(1, -2, 1)], "validation": []}, "loss_weight at step 1 is -2"),
+    ):
+        with pytest.raises(UserError, match=said):
+            prepare(recipe, parts)
+    made = prepare(recipe, {"train": [idle, counts], "validation": [counts]})
+    assert made.validate is not None
+    assert made.validate(made.model) > 0
 
 
 def test_the_rate_warms_up_in_a_line_and_falls_as_torchs_cosine(tmp_path):
