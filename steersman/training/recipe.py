@@ -114,6 +114,7 @@ class StepRecipe(Recipe):
     """Whether the core is fed the head's answer of the step before; in training every other row gets the truth."""
     batches: Lanes | Windows = Lanes()
     augment: tuple[Augment, ...] = ()
+    """Changes of `inputs` and of the targets; other inputs stay as they are."""
 
     @property
     def named(self) -> Joined | None:
@@ -172,7 +173,8 @@ class StepRecipe(Recipe):
         fit_normalisers(model, examples)
 
     def make_batches(self, model: Model, examples: Sequence[Example], rank: int = 0, ranks: int = 1) -> Batches:
-        return Batches(self.batches, examples, model.head.targets, self.augment, self.training.seed, rank, ranks)
+        seed, targets = self.training.seed, model.head.targets
+        return Batches(self.batches, examples, targets, self.augment, seed, rank, ranks, self.inputs)
 
 
 def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
