@@ -2,20 +2,25 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import batches, built, small
+from small import batches, built, small, write_log
 
 from steersman.data.augment import Mirror, Shadow
 from steersman.data.batches import Windows
 from steersman.data.records import Record, Stream
+from steersman.data.splits import Split
 from steersman.errors import UserError
 from steersman.evaluation.metrics import regression_scores, smoothed
+from steersman.evaluation.report import report_run
+from steersman.evaluation.tasks import Estimate
 from steersman.nn.cores import LSTM, CfC, Window
 from steersman.nn.encoders import Part
 from steersman.nn.heads import Regression
@@ -25,6 +30,8 @@ from steersman.nn.pretrained import Pretrained, imagenet_weights
 from steersman.recipes import RECIPES
 from steersman.recipes.steer.labels import Balance, Barred, Lag, SideCameras, Steering
 from steersman.sources import read
+from steersman.training.fit import fit
+from steersman.training.material import material
 from steersman.training.prepare import prepare
 from steersman.training.trainer import Training
 
@@ -326,8 +333,6 @@ def test_smoothing_is_an_exponential_mean_and_is_scored():
 
 
 def test_a_log_with_a_speed_has_komanda_learn_it(tmp_path):
-    from small import write_log
-
     assert RECIPES["steer-komanda"](read(write_log(tmp_path / "log"))).head.targets == ("steer",)
 
 
@@ -365,3 +370,17 @@ def test_pictures_of_a_model_with_several_inputs_are_augmented_and_the_rest_is_n
     np.testing.assert_array_equal(batch.x.streams["picture"][0], whole.x.streams["picture"][:, :, ::-1])
     np.testing.assert_array_equal(batch.x.streams["elapsed_s"][0], whole.x.streams["elapsed_s"])
     np.testing.assert_array_equal(batch.y[0], -whole.y)
+
+
+def test_a_run_on_a_log_is_filmed_over_its_camera(tmp_path):
+    log = str(write_log(tmp_path / "log", steps=30))
+    recipe = RECIPES["steer-cfc"](read(Path(log)))
+    eye = Conv((4, 8), (5, 3), (2, 2), 8, pixels=Picture(12, 16))
+    recipe = replace(recipe, encoder=replace(recipe.encoder, parts=(Part("picture", eye), *recipe.encoder.parts[1:])))
+    recipe = replace(recipe, training=replace(recipe.training, steps=1), split=Split(), batches=Windows(2))
+    run = fit("steer-cfc", recipe, tmp_path / "run", data=[log], say=lambda text: None)
+    report_run(run, video=tmp_path / "film.mp4")
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == sum(map(len, run.records()["test"])) > 0
+    with pytest.raises(UserError, match="no film of Estimate; leave out --video"):
+        Estimate().film(run, material(run), tmp_path / "none.mp4")

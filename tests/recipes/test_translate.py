@@ -215,7 +215,7 @@ def test_two_files_are_read_line_by_line_whatever_they_are_packed_in(tmp_path):
     b = write(tmp_path / "a.en.xz", lzma.compress(target.encode()))
     records = parallel.read([a, b])
     assert [texts(r) for r in records] == [("eins", "one"), ("zwei \u2028 drei", "two three"), ("vier", "four")]
-    assert faults(records) == ["a.de.gz:1: 1 pairs left out, the first: line 3 is empty on both sides"]
+    assert faults(records) == ["a.de.gz:1: 1 pair left out, the first: line 3 is empty on both sides"]
 
 
 def test_a_table_is_read_by_its_first_two_columns(tmp_path):
