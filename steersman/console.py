@@ -18,6 +18,11 @@ BREAK = "\v"
 T = TypeVar("T")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, the noun given for one of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def changed(default: T, arguments: list[str], command: str, text: str) -> T:
     """Options with what the command line changes of them; the types of their parts are fixed.
 

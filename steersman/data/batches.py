@@ -115,10 +115,13 @@ class Epoch(Fetched[Batch]):
         example = self.data.examples[piece.record]
         x = example.x[piece.start : piece.stop]
         y = example.y if example.y.ndim == 1 else example.y[piece.start : piece.stop]
+        seen = x.streams[self.data.augmented] if isinstance(x, Inputs) and self.data.augment else x
         for place, augment in enumerate(self.data.augment):
             rng = np.random.default_rng((self.data.seed, self.epoch, piece.record, place + 1))
-            x, y = augment.apply(x, y, self.data.targets, rng)
-        return x, y
+            seen, y = augment.apply(seen, y, self.data.targets, rng)
+        if isinstance(x, Inputs) and self.data.augment:
+            return Inputs(x.streams | {self.data.augmented: seen}, x.once), y
+        return seen, y
 
 
 @dataclass(frozen=True)
@@ -203,15 +206,16 @@ class Batches:
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        augmented: str = "",
     ):
         if spec.batch_size % ranks:
             raise UserError(
                 f"{spec.batch_size} rows can't be shared by {ranks} processes; set --batches.batch-size to a multiple"
             )
-        if augment and examples and isinstance(examples[0].x, Inputs):
-            raise UserError("augment changes the pictures of a model that sees nothing else; with several inputs: ()")
         self.spec, self.examples, self.targets = spec, examples, targets
         self.augment, self.seed, self.rank, self.ranks = augment, seed, rank, ranks
+        self.augmented = augmented
+        """Which of several inputs `augment` changes."""
         self.weights: Sequence[np.ndarray | None] = [example.weight for example in examples]
         """What each step of each example counts in the loss; None: all alike."""
 

@@ -83,6 +83,13 @@ class Patient:
     log: Sequence[Mapping[str, float]] = ()
     updates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Sizes of an update at the full rate beside the weights, as it is and at most, by weight matrix."""
+    curves: list[Curve] = field(default_factory=list)
+    """What was looked at as a line, whether or not anything is wrong with it."""
+
+    def keep(self, curve: Curve) -> Curve:
+        """The same curve, which the page then shows in any case."""
+        self.curves.append(curve)
+        return curve
 
     def sequence_model(self) -> Model:
         """Model with a target a step; Skipped for an encoder-decoder."""
@@ -216,7 +223,12 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "misaligned": (
         "The target is told best by an input that comes later: the labels are too early.",
-        "Shift the target's clock by as many steps.",
+        "Mend the clocks. Of a camera that merely trails the wheel leave the labels as they are (--lag.seconds moves "
+        "them in training, and made steering no better where it was measured).",
+    ),
+    "worse-than-ridge": (
+        "A straight line from the same inputs does better: what the network is for, it has not learned.",
+        "Train longer (--training.steps) and look at the rate; begin with fewer units, or take the line.",
     ),
     "record-in-two-splits": (
         "What the model is judged by was trained on: its score says nothing.",

@@ -39,5 +39,7 @@ def examine_gap(patient: Patient) -> list[Finding]:
         f"held-out loss {worst:.4g}, training loss {train:.4g}; the best held-out loss was {best:.4g}, "
         f"that of a model that knows nothing {idle:.4g}"
     )
-    curve = Curve([s for s, _ in looks], [v for _, v in looks], "training step", "held-out loss") if looks else None
+    curve = None
+    if looks:
+        curve = patient.keep(Curve([s for s, _ in looks], [v for _, v in looks], "training step", "held-out loss"))
     return above("overfit", (worst - train) / max(idle, 1e-12), GAP, evidence, curve)

@@ -74,11 +74,18 @@ def horizon(norms: Tensor) -> float:
 
 
 def examine_gradients(patient: Patient) -> list[Finding]:
-    return flow_findings(patient.causal(), patient.held)[0]
+    found, _, curve = flow_findings(patient.causal(), patient.held)
+    patient.keep(curve)
+    return found
 
 
-def flow_findings(model: Model, held: Stretch, lags: int = LAGS, ends: int = ENDS) -> tuple[list[Finding], float]:
-    """Vanishing and exploding, by the layer that passes it furthest, and most; the furthest horizon, at most `lags`."""
+def flow_findings(
+    model: Model, held: Stretch, lags: int = LAGS, ends: int = ENDS
+) -> tuple[list[Finding], float, Curve]:
+    """Vanishing and exploding, by the layer that passes it furthest, and most; the furthest horizon, at most `lags`.
+
+    The curve is that of the layer that passes it furthest.
+    """
     norms, _ = flow(model, held, lags, ends)
     furthest = max(range(len(norms)), key=lambda i: horizon(norms[i]))
     steps = list(range(norms.shape[1]))
@@ -95,7 +102,7 @@ def flow_findings(model: Model, held: Stretch, lags: int = LAGS, ends: int = END
     peak = float(share[most].max())
     evidence = f"the gradient {int(share[most].argmax())} steps back is {peak:.3g} times that at its own step"
     found += above("exploding-gradient", peak, EXPLODED, evidence, curve(most))
-    return found, min(distance, float(steps[-1]))
+    return found, min(distance, float(steps[-1])), curve(furthest)
 
 
 def flow(model: Model, held: Stretch, lags: int = LAGS, ends: int = ENDS) -> tuple[Tensor, Tensor]:

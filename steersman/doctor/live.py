@@ -66,6 +66,6 @@ def _look(trainer: Trainer, batch: Batch) -> tuple[list[Finding], dict[str, floa
     held = Stretch(x, feature, part.y[:ROWS, :cut] if part.y.ndim == 3 else part.y[:ROWS], mask)
     found += unit_findings(model, held)
     if model.causal and model.core.remembers and float(mask.sum(1).min()) > 2:
-        late, figures["gradient_horizon"] = flow_findings(model, held, LAGS, 1)
+        late, figures["gradient_horizon"], _ = flow_findings(model, held, LAGS, 1)
         found += late
     return found, figures

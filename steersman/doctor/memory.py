@@ -57,7 +57,9 @@ def examine_memory(patient: Patient) -> list[Finding]:
     model, held = patient.causal(), patient.held
     rows = loss_by_reach(model, held, replace=False)
     alone, whole = rows[0][1], rows[-1][1]
-    curve = Curve([k for k, _ in rows], [loss for _, loss in rows], "inputs known, up to the last", "loss")
+    curve = patient.keep(
+        Curve([k for k, _ in rows], [loss for _, loss in rows], "inputs known, up to the last", "loss")
+    )
     noisy = loss_by_reach(model, held, replace=True, reaches=REACHES[:1])[0][1]
     # A state of zero may never have been seen, so that forgetting hurts whatever is kept in it; noise has been.
     cost = (min(alone, noisy) - whole) / max(blank_loss(model, held), 1e-12)

@@ -411,6 +411,11 @@ def _memorise(case: Case, noise: float) -> None:
         case.on_shown.append(stir)
 
 
+def _unripe(case: Case, steps: float) -> None:
+    """Training stopped long before it was done; of the sensor, an answer that a straight line tells."""
+    case.train(steps=int(steps), warmup=1)
+
+
 def _nothing(case: Case, severity: float) -> None:
     """The data is the fault."""
 
@@ -449,12 +454,15 @@ FAULTS: dict[str, Fault] = {
     "state-drift": Fault(_growing, ("sensor", "text"), (1.05, 1.2), (1.1, 1.15)),
     "initial-loss": Fault(_head, ALL, (20, 100), (30, 60)),
     "overfit": Fault(_memorise, ALL, (0.5, 1), (0.7, 0.9)),
+    "worse-than-ridge": Fault(_unripe, NUMBERS, (2, 12), (4, 8)),
 }
 """Faults by the kind that must be found."""
 
 
 def data_options(kind: str, severity: float, recipe: str) -> JsonObject:
     """What the data of a case is made with, where that is the fault."""
+    if kind == "worse-than-ridge":
+        return {"delay": 0} if recipe == "sensor" else {"noise": 0.0}
     if kind == "memory-unused":
         return {"delay": 0} if recipe == "sensor" else {"order": 1}
     if kind == "window-too-short":

@@ -42,5 +42,5 @@ def examine_state(patient: Patient) -> list[Finding]:
         f"over {len(norms) * held.steps} steps the state's norm goes from {norms[0]:.3g} to {norms[-1]:.3g}, "
         f"{ratio:.3g} times"
     )
-    curve = Curve([held.steps * (i + 1) for i in range(len(norms))], norms, "steps", "norm of the state")
+    curve = patient.keep(Curve([held.steps * (i + 1) for i in range(len(norms))], norms, "steps", "norm of the state"))
     return above("state-drift", ratio, DRIFTED, evidence, curve)

@@ -94,7 +94,7 @@ def examine_surface(patient: Patient) -> list[Finding]:
         f"gradient {slope:.2g}, loss {now:.3g} as untrained ({idle:.3g}); curvature from {down:.3g} to {up:.3g} "
         f"(a step of that rate stays stable up to {2 / max(up, 1e-12):.2g})"
     )
-    curve = Curve(list(range(len(eigenvalues))), eigenvalues.tolist(), "eigenvalue, sorted", "curvature")
+    curve = patient.keep(Curve(list(range(len(eigenvalues))), eigenvalues.tolist(), "eigenvalue, sorted", "curvature"))
     return above("saddle", share, DESCENDS, evidence, curve)
 
 

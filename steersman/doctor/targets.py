@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..evaluation.metrics import lag_curve, rmse
+from ..evaluation.ridge import ridge
 from ..nn.heads import RegressionHead, tells_numbers
 from .findings import Curve, Finding, Patient, Skipped, above, below
 from .probes import fitted, lagged, regression_rows
@@ -70,10 +71,24 @@ def _residuals(patient: Patient) -> list[Finding]:
         f"best lag {best['lag']} steps; skill over repeating the last value {skill:.2f} "
         f"(RMSE {error:.3g} against {repeat:.3g})"
     )
-    curve = Curve([row["lag"] for row in rows], [row["rmse"] for row in rows], "lag (steps)", "RMSE")
+    curve = patient.keep(Curve([row["lag"] for row in rows], [row["rmse"] for row in rows], "lag (steps)", "RMSE"))
     if best["lag"] <= 0 or skill > 0 or best["rmse"] > CLOSER * error:
         return found
     return [*found, Finding("predicts-past", float(np.clip(-skill, 0.3, 1)), skill, evidence, curve)]
+
+
+def examine_rivals(patient: Patient) -> list[Finding]:
+    """Whether ridge regression on the same inputs, step by step, is off by less."""
+    _head(patient)
+    model, held = patient.sequence_model(), patient.shown["validation"]
+    if model.flavour == "many-to-one":
+        raise Skipped("a record has one answer: ridge regression is for an answer a step")
+    said, was = (
+        np.concatenate(v).astype(float) for v in ([p[:, 0] for p in model.predict(held)], [e.y[:, 0] for e in held])
+    )
+    error, line = rmse(said, was), rmse(np.concatenate(ridge(patient.shown["train"], held, held)), was)
+    evidence = f"RMSE {error:.3g} on validation records, that of ridge regression on the same inputs {line:.3g}"
+    return above("worse-than-ridge", error / max(line, 1e-12), 1.0, evidence)
 
 
 def examine_alignment(patient: Patient) -> list[Finding]:
@@ -89,5 +104,6 @@ def examine_alignment(patient: Patient) -> list[Finding]:
         f"the input {best} steps later tells {told[best]:.0%} of the target; that of the same step {told[0]:.0%}, "
         f"all {LOOK + 1} so far {came:.0%}, these and it {both:.0%}"
     )
-    curve = Curve(list(range(LOOK + 1)), told, "steps that the input comes later", "variance of the target told")
+    later = list(range(LOOK + 1))
+    curve = patient.keep(Curve(later, told, "steps that the input comes later", "variance of the target told"))
     return above("misaligned", both - came, EARLY, evidence, curve)

@@ -1,11 +1,12 @@
 """The whole visit: from a run to its findings, as a table, JSON and a page."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.table import Table
 
+from ..console import counted
 from ..errors import NotFinite, UserError
 from ..evaluation.page import Fact, Report, Section
 from ..evaluation.plots import INK, MODEL, draw
@@ -23,7 +24,7 @@ from .inputs import examine_inputs, examine_order, examine_splits
 from .memory import examine_memory, examine_windows
 from .states import MOST_NORM, examine_state
 from .surface import checkpoint_updates, examine_rate, examine_surface
-from .targets import examine_alignment, examine_targets
+from .targets import examine_alignment, examine_rivals, examine_targets
 from .units import examine_units
 
 GROUPS: dict[str, Callable[[Patient], list[Finding]]] = {
@@ -34,6 +35,7 @@ GROUPS: dict[str, Callable[[Patient], list[Finding]]] = {
     "loss surface": examine_surface,
     "size of updates": examine_rate,
     "targets": examine_targets,
+    "beside ridge regression": examine_rivals,
     "alignment of labels": examine_alignment,
     "splits": examine_splits,
     "order of the data": examine_order,
@@ -47,10 +49,11 @@ GROUPS: dict[str, Callable[[Patient], list[Finding]]] = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Findings, worst first, and why some groups were left out."""
+    """Findings, worst first, why some groups were left out, and what the others saw as a line."""
 
     findings: list[Finding]
     skipped: dict[str, str]
+    curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
 
     def json(self) -> JsonObject:
         return {
@@ -64,14 +67,17 @@ def examine(patient: Patient, watch: Watch = silent) -> Diagnosis:
     """Findings of every group that applies; where inputs are not finite, what follows from them is not looked at."""
     found: list[Finding] = []
     skipped: dict[str, str] = {}
+    curves: dict[str, Sequence[Curve]] = {}
     order = sorted(GROUPS, key=lambda name: name != "inputs")
     for done, name in enumerate(order):
         watch("looking", done, len(order), name)
         if any(f.kind == "bad-input" for f in found) and name not in DATA:
             skipped[name] = "inputs are NaN or infinite"
             continue
+        patient.curves = []
         try:
             found += GROUPS[name](patient)
+            curves[name] = patient.curves
         except Skipped as why:
             skipped[name] = str(why)
         except NotFinite:
@@ -79,7 +85,7 @@ def examine(patient: Patient, watch: Watch = silent) -> Diagnosis:
     if UNBOUNDED in skipped.values() and not any(f.kind == "state-drift" for f in found):
         found.append(Finding("state-drift", 1.0, MOST_NORM, f"on whole records {UNBOUNDED}"))
     watch("looking", len(order), len(order))
-    return Diagnosis(sorted(found, key=lambda f: -f.severity), skipped)
+    return Diagnosis(sorted(found, key=lambda f: -f.severity), skipped, curves)
 
 
 UNBOUNDED = "the state grows to NaN or infinity"
@@ -117,7 +123,7 @@ def report(title: str, diagnosis: Diagnosis) -> Report:
     findings = diagnosis.findings
     looked = [name for name in GROUPS if name not in diagnosis.skipped]
     summary = (
-        f"{len(findings)} finding{'s' * (len(findings) != 1)}, the worst first: {', '.join(f.kind for f in findings)}."
+        f"{counted(len(findings), 'finding')}, the worst first: {', '.join(f.kind for f in findings)}."
         if findings
         else "Nothing that was looked at is out of the ordinary."
     )
@@ -126,16 +132,23 @@ def report(title: str, diagnosis: Diagnosis) -> Report:
         Section(
             f.kind.replace("-", " ").capitalize(),
             f"{f.evidence[0].upper()}{f.evidence[1:]}. {f.meaning} What to try: {f.advice}",
-            [_plot(f.curve)] if f.curve else [],
+            [_plot(f.curve, "the evidence for this finding")] if f.curve else [],
         )
         for f in findings
     ]
+    shown = [f.curve for f in findings if f.curve]
+    plots = [
+        _plot(curve, f"as {name} was looked at")
+        for name in GROUPS
+        for curve in diagnosis.curves.get(name, ())
+        if curve not in shown and np.isfinite(curve.y).all()
+    ]
     text = f"Looked at: {', '.join(looked)}."
     left = "".join(f" {name.capitalize()}: left out, for {why}." for name, why in diagnosis.skipped.items())
-    return Report(title, summary, facts, [*sections, Section("What was looked at", text + left, [])])
+    return Report(title, summary, facts, [*sections, Section("What was looked at", text + left, plots)])
 
 
-def _plot(curve: Curve):
+def _plot(curve: Curve, what: str):
     def paint(drawing, is_wide: bool) -> None:
         axes = drawing.subplots()
         axes.plot(curve.x, curve.y, color=MODEL, marker="o", markersize=4)
@@ -148,4 +161,4 @@ def _plot(curve: Curve):
         axes.set_title(curve.y_label)
         axes.set_xlabel(curve.x_label)
 
-    return draw(f"{curve.y_label.capitalize()} over {curve.x_label}: the evidence for this finding.", paint, 250, 250)
+    return draw(f"{curve.y_label.capitalize()} over {curve.x_label}: {what}.", paint, 250, 250)

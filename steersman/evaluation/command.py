@@ -24,6 +24,8 @@ class Evaluate:
     """Recordings to score on instead, all of them."""
     beside: tuple[str, ...] = ()
     """Other runs to stand among the baselines, such as the single-frame model."""
+    video: str = ""
+    """Also film the records to this file (mp4): the camera, and the prediction beside what was so."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -35,10 +37,13 @@ def evaluate(arguments: list[str]) -> None:
     folder = own_home(run, options.run)
     if options.data:
         folder = folder / "on" / "-".join(Path(path).name for path in options.data)
+    beside = [Run.open(find(other)) for other in options.beside]
     with bars() as watch:
-        scores = report_run(run, options.data, [Run.open(find(other)) for other in options.beside], watch, folder)
+        scores = report_run(run, options.data, beside, watch, folder, Path(options.video) if options.video else None)
     if options.json:
         print(json.dumps(scores))
         return
     OUT.print(score_table(scores))
     OUT.print(f"report: {folder / 'report.html'}")
+    if options.video:
+        OUT.print(f"film: {options.video}")

@@ -84,4 +84,4 @@ def score_table(scores: Scores) -> Table:
 def _figure(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+    return f"{value:z.2f}" if abs(value) >= 10 else f"{value:z.4f}"

@@ -14,6 +14,8 @@ import numpy as np
 from ..files import write_file
 from ..json_types import JsonMapping
 
+ROUNDING = 1e-12
+"""What is smaller is left of a sum that came to nothing."""
 DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -236,6 +238,7 @@ def figure(value: Any) -> str:
     if value is None:
         return DASH
     if isinstance(value, float):
+        value = 0.0 if abs(value) < ROUNDING else value
         return (f"{value:.1f}" if 10 <= abs(value) < 1e5 else f"{value:#.3g}").replace("-", MINUS)
     if isinstance(value, int):
         return f"{value:,}"

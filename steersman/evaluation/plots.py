@@ -85,12 +85,15 @@ class Trace:
     prediction: np.ndarray
     truth: np.ndarray
     blind: np.ndarray | None = None
+    marks_s: Sequence[float] = ()
+    """Moments to look at."""
 
-    def window(self, centre_s: float, width_s: float) -> Trace:
-        """The part around a moment."""
+    def window(self, centre_s: float, width_s: float, marks_s: Sequence[float] = ()) -> Trace:
+        """The part around a moment, with the marks that lie in it."""
         inside = np.abs(self.time_s - centre_s) <= width_s / 2
         blind = None if self.blind is None else self.blind[inside]
-        return Trace(self.name, self.time_s[inside], self.prediction[inside], self.truth[inside], blind)
+        marks_s = [mark for mark in marks_s if abs(mark - centre_s) <= width_s / 2]
+        return Trace(self.name, self.time_s[inside], self.prediction[inside], self.truth[inside], blind, marks_s)
 
 
 def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narrow_height: int = 0, keys=()) -> Plot:
@@ -182,7 +185,10 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
 def prediction_over_truth(
     traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth", up: str = ""
 ) -> Plot:
-    """A value over time, one panel a trace; `up` says what upwards means; steps without an input are shaded."""
+    """A value over time, one panel a trace; `up` says what upwards means; steps without an input are shaded.
+
+    At its marks a trace has an upright line and a dot on each of its two.
+    """
     blind = any(trace.blind is not None and trace.blind.any() for trace in traces)
 
     def paint(drawing: Figure, is_wide: bool) -> None:
@@ -191,6 +197,11 @@ def prediction_over_truth(
             for value, colour, weight in ((trace.truth, TRUTH, 2.6), (trace.prediction, MODEL, 1.5)):
                 x, y = thinned(trace.time_s, value, 1200 if is_wide else 500)
                 axes.plot(x, y, color=colour, linewidth=weight)
+            for mark in trace.marks_s:
+                step = int(np.abs(trace.time_s - mark).argmin())
+                axes.axvline(mark, color=ALARM, linewidth=1, linestyle=(0, (2, 2)))
+                both = (trace.truth[step], trace.prediction[step])
+                axes.plot([trace.time_s[step]] * 2, both, "o", color=ALARM, markersize=5)
             _shade(axes, trace)
             axes.set_title(f"{trace.name}, {up}" if is_wide and up else trace.name)
             axes.locator_params(axis="y", nbins=5)
@@ -198,6 +209,7 @@ def prediction_over_truth(
 
     keys = [Key("model", prediction_name), Key("truth", truth_name)]
     keys += [Key("rule", "no picture")] if blind else []
+    keys += [Key("alarm", "worst moments")] if any(len(trace.marks_s) for trace in traces) else []
     return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
 
 

@@ -22,14 +22,17 @@ def report_run(
     beside: Sequence[Run] = (),
     watch: Watch = silent,
     folder: Path | None = None,
+    video: Path | None = None,
 ) -> Scores:
-    """Scores a run, and writes metrics.json and report.html into its folder or another.
+    """Scores a run, and writes metrics.json and report.html into its folder or another, and a film where one is asked.
 
     `beside` are other runs, such as that of the single-step model, that stand among the baselines.
     """
     given, outcome = evaluate_run(run, data, beside, watch)
     title = f"{run.name}: {run.folder.name}" + (f" on {given.name}" if data else "")
     write_outcome(run, outcome, title, folder or run.folder)
+    if video:
+        task_of(run.recipe).film(run, given, video, watch)
     return outcome.scores
 
 

@@ -59,6 +59,8 @@ def regression_facts(scores: JsonMapping) -> list[Fact]:
     ]
 
 
+NEAR_S = 12.0
+"""Seconds that are drawn around a worst moment."""
 PERSISTENCE = (
     "Persistence is told the true value of a moment ago, which the model is not; at short range it is hard to beat."
 )
@@ -170,12 +172,11 @@ def _time_section(scores: JsonMapping, traces: Sequence[Trace], words: Words) ->
 
 def _worst_section(scores: JsonMapping, traces: Sequence[Trace], pictures: Pictures | None, words: Words) -> Section:
     by_name = {trace.name: trace for trace in traces}
-    near = [by_name[row["record"]].window(row["time_s"], 12) for row in scores["worst"][:3] if row["record"] in by_name]
+    near = _around_worst([row for row in scores["worst"] if row["record"] in by_name], by_name)
     blocks: list[Block] = []
     if near:
-        blocks.append(
-            prediction_over_truth(near, "Twelve seconds around the three worst.", "model", words.truth, words.up)
-        )
+        said = f"{NEAR_S:.0f} seconds around each, marked; what lies closer together shares a picture."
+        blocks.append(prediction_over_truth(near, said, "model", words.truth, words.up))
     if pictures is not None:
         blocks.append(pictures)
     keys = ("record", "time_s", "prediction", "truth", "error")
@@ -183,6 +184,16 @@ def _worst_section(scores: JsonMapping, traces: Sequence[Trace], pictures: Pictu
     blocks.append(Table(("record", "time (s)", "prediction", "truth", "error"), rows))
     text = "The largest errors, at least a second apart: the place to start looking for what the model misses."
     return Section("Worst moments", text, blocks)
+
+
+def _around_worst(rows: Sequence[JsonMapping], traces: Mapping[str, Trace]) -> list[Trace]:
+    """The worst three stretches of which none shows what another does, with all worst moments marked."""
+    found: list[tuple[str, float]] = []
+    for row in rows:
+        if all(name != row["record"] or abs(row["time_s"] - time_s) >= NEAR_S for name, time_s in found):
+            found.append((row["record"], row["time_s"]))
+    marks = {name: [row["time_s"] for row in rows if row["record"] == name] for name, _ in found}
+    return [traces[name].window(time_s, NEAR_S, marks[name]) for name, time_s in found[:3]]
 
 
 def _records_section(scores: JsonMapping) -> Section:

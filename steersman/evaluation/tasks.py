@@ -75,6 +75,9 @@ class Estimate(TaskSpec):
         assert tells_numbers(head)
         means = head.mean[:size].tolist() * len(examples)
         scores = regression_scores(predictions, truths, means, rate_hz, others, names, () if once else (1, 10), edges)
+        clocks = {name: e.time_s - e.time_s[0] for e in examples for name in _names(e, model)}
+        for row in scores["worst"]:  # Not every clock is even.
+            row["time_s"] = float(clocks[row["record"]][row["step"]])
         sizes = {name: by_size(np.concatenate(o), np.concatenate(truths), edges) for name, o in others.items()}
         scores |= {
             "target": self.quantity or target,
@@ -184,6 +187,7 @@ def _worst_pictures(scores: Scores, streams: Mapping[str, tuple[Stream, float]])
     moments = [(*streams[w["record"]], w["time_s"]) for w in scores["worst"]]
     seen = [np.asarray(s.values[int(np.argmin(np.abs(s.time_s - begin - t)))]) for s, begin, t in moments]
     captions = [
-        f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:.2f}, was {w['truth']:.2f}" for w in scores["worst"]
+        f"{w['record']}, {w['time_s']:.1f} s: said {w['prediction']:z.2f}, was {w['truth']:z.2f}"
+        for w in scores["worst"]
     ]
     return Pictures(seen, captions)

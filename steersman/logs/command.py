@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, escape, say
+from ..console import OUT, counted, escape, say
 from ..errors import Interrupted
 from ..progress import bars
 
@@ -83,8 +83,11 @@ def convert_(arguments: list[str]) -> None:
     for name, why in done.dropped.items():
         say(f"stream {name} was left out: {why}")
     if done.uneven:
-        say(f"{done.uneven} records have another rate than {done.fps} Hz; their own clock is kept as label.time_s")
-    OUT.print(escape(f"{done.episodes} episodes, {done.frames} frames at {done.fps} Hz in {options.out}"))
+        say(
+            f"of another rate than {done.fps} Hz: {counted(done.uneven, 'record')}, whose clock is kept as label.time_s"
+        )
+    what = f"{counted(done.episodes, 'episode')}, {counted(done.frames, 'frame')}"
+    OUT.print(escape(f"{what} at {done.fps} Hz in {options.out}"))
 
 
 def challenge(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..console import counted
 from ..data.records import Record, Stream
 from ..errors import UserError
 from ..json_types import JsonObject
@@ -26,6 +27,8 @@ GAP_STEPS = 3
 SHOWN = 20
 """Faults and gaps that are named; all are counted."""
 MOSTLY_ZERO = 0.6
+ROUNDING = 1e-9
+"""Share of the largest label below which another is zero: what is left of a difference."""
 CLEAR = 0.5
 """Correlation of the scene's motion with the label from which its sign is believed."""
 
@@ -111,15 +114,19 @@ def warnings(found: JsonObject) -> list[str]:
     said = [f"the time stamps are not used: {clock}" for clock in found["clocks"] if "nominal" in str(clock)]
     label, lag, twice = found["label"], found["lag"], found["duplicates"]
     if found["num_faults"]:
-        said.append(f"{found['num_faults']} frames were left out while reading, the first: {found['faults'][0]}")
+        said.append(f"left out while reading: {counted(found['num_faults'], 'frame')}, the first: {found['faults'][0]}")
     if found["num_undecodable"]:
-        said.append(f"{found['num_undecodable']} pictures can't be decoded, the first: {found['undecodable'][0]}")
+        number = counted(found["num_undecodable"], "picture")
+        said.append(f"{number} can't be decoded, the first: {found['undecodable'][0]}")
     if found["num_gaps"]:
-        said.append(f"the clock skips {found['num_gaps']} times over more than {GAP_STEPS} steps within a record")
-    if twice["consecutive"]:
-        said.append(f"{twice['consecutive']} frames equal the one before: the camera stood still or stuck")
-    if twice["across_records"]:
-        said.append(f"{twice['across_records']} frames stand in more than one record: a split by record would leak")
+        number = counted(found["num_gaps"], "time")
+        said.append(f"the clock skips {number} over more than {GAP_STEPS} steps within a record")
+    if number := twice["consecutive"]:
+        equal = "equals" if number == 1 else "equal"
+        said.append(f"{counted(number, 'frame')} {equal} the one before: the camera stood still or stuck")
+    if number := twice["across_records"]:
+        stand = "stands" if number == 1 else "stand"
+        said.append(f"{counted(number, 'frame')} {stand} in more than one record: a split by record would leak")
     if label is None:
         return said
     if label["constant"]:
@@ -129,10 +136,14 @@ def warnings(found: JsonObject) -> list[str]:
     if lag and lag["correlation"] < -CLEAR:
         said.append(
             f"the scene moves against {label['stream']} (correlation {lag['correlation']:.2f}): its sign is "
-            "probably turned around, positive should be left"
+            "probably turned around, positive should be left; of a CSV, name it: '?sign=right' behind the path"
         )
     if lag and lag["least_s"] > 0:
-        said.append(f"the camera sees a turn {lag['seconds']:.2f} s after the label: consider a label shift by that")
+        said.append(
+            f"the camera sees a turn {lag['seconds']:.2f} s after the label: leave the labels as they are, for models "
+            f"that were taught the shifted ones steered no better; whoever wants to see: --lag.seconds "
+            f"{-lag['seconds']:.2f}, beside a run without"
+        )
     if lag and lag["most_s"] < 0:
         said.append(f"the camera sees a turn {-lag['seconds']:.2f} s before the label: its clocks disagree")
     return said
@@ -252,18 +263,25 @@ def _label(records: Sequence[Record], label: str | None) -> JsonObject | None:
     if not values or not sum(map(len, values)):
         return None
     value = np.concatenate(values)
-    counts, edges = np.histogram(value, 21, (-most, most) if (most := float(np.abs(value).max())) else (-1, 1))
+    most = float(np.abs(value).max())
+    value = np.where(np.abs(value) < ROUNDING * most, 0.0, value)
+    counts, edges = np.histogram(value, 21, (-most, most) if most else (-1, 1))
     return {
         "stream": label,
         "min": float(value.min()),
         "max": float(value.max()),
-        "mean": float(value.mean()),
+        "mean": _mean(value),
         "sd": float(value.std()),
         "zeros": float((value == 0).mean()),
         "distinct": len(np.unique(value)),
         "constant": bool(value.min() == value.max()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
+
+
+def _mean(value: np.ndarray) -> float:
+    mean = float(value.mean())
+    return 0.0 if abs(mean) < ROUNDING * float(np.abs(value).max()) else mean
 
 
 def _each(record: Record, seen: Seen, label: str | None, rate_hz: float) -> JsonObject:
@@ -273,7 +291,7 @@ def _each(record: Record, seen: Seen, label: str | None, rate_hz: float) -> Json
         "frames": len(record),
         "seconds": _seconds(record),
         "rate_hz": rate_hz or None,
-        "mean": None if value is None else float(value.mean()),
+        "mean": None if value is None else _mean(value),
         "zeros": None if value is None else float((value == 0).mean()),
         "undecodable": len(seen.broken),
     }

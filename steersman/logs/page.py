@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table as Terminal
 
+from ..console import counted
 from ..data.records import Record
 from ..evaluation.page import Block, Fact, Pictures, Report, Section, Table, figure, write_report
 from ..evaluation.plots import Trace, correlation_over_lag, histogram, prediction_over_truth, values_over_time
@@ -26,7 +27,7 @@ def inspection_rows(found: JsonMapping) -> list[tuple[str, str]]:
         ("steps", f"{found['frames']:,} in {duration(found['seconds'])}"),
         ("rate", f"{found['rate_hz']:.4g} Hz" if found["rate_hz"] else "none"),
         ("clock", "; ".join(map(str, found["clocks"])) or "not stated"),
-        ("gaps", f"{found['num_gaps']:,}" + _longest(found["gaps"])),
+        ("gaps", f"{found['num_gaps']:,}{_longest(found['gaps'])}"),
         ("streams", ", ".join(f"{name} {_kind(kind)}" for name, kind in found["streams"].items())),
         ("left out while reading", f"{found['num_faults']:,}"),
         ("pictures that can't be decoded", f"{found['num_undecodable']:,}"),
@@ -37,7 +38,7 @@ def inspection_rows(found: JsonMapping) -> list[tuple[str, str]]:
         rows += [
             ("label", f"{label['stream']} from {label['min']:.3g} to {label['max']:.3g}" + (full and f"; {full}")),
             ("sign", "; ".join(map(str, found["signs"])) or "not stated"),
-            ("zeros", f"{label['zeros']:.1%} of {label['stream']}; {label['distinct']:,} distinct values"),
+            ("zeros", f"{label['zeros']:.1%} of {label['stream']}; {counted(label['distinct'], 'distinct value')}"),
         ]
     if label and any(len(kind["shapes"][0]) == 3 for kind in found["streams"].values()):
         unlike = "not told: the scene's motion is unlike the label"
@@ -55,7 +56,7 @@ def inspection_table(found: JsonMapping) -> list[Terminal]:
     each = Terminal("record", "steps", "seconds", "Hz", "mean label", "zeros", box=None)
     for row in found["each"][:SHOWN]:
         zeros = "" if row["zeros"] is None else f"{row['zeros']:.0%}"
-        mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
+        mean = "" if row["mean"] is None else f"{row['mean']:z.4f}"
         rate = f"{row['rate_hz']:.2f}" if row["rate_hz"] else ""
         name = row["name"].replace("[", "\\[")
         each.add_row(name, f"{row['frames']:,}", f"{row['seconds']:.1f}", rate, mean, zeros)
@@ -68,8 +69,9 @@ def lag_text(lag: JsonMapping) -> str:
     """The lag, how sure it is, and what it says of the sign."""
     sign = "positive is left, as it should be" if lag["correlation"] > 0 else "positive is RIGHT: turned around"
     return (
-        f"{lag['frames']} frames = {lag['seconds']:.2f} s ({lag['least_s']:.2f} to {lag['most_s']:.2f} fit as well); "
-        f"correlation {lag['correlation']:.2f}: {sign}"
+        f"{counted(lag['frames'], 'frame')} = {lag['seconds']:z.2f} s "
+        f"({lag['least_s']:z.2f} to {lag['most_s']:z.2f} fit as well); "
+        f"correlation {lag['correlation']:z.2f}: {sign}"
     )
 
 
@@ -104,21 +106,20 @@ def _summary(found: JsonMapping) -> str:
     number = len(found["warnings"])
     outcome = "Nothing in it looks wrong."
     if number:
-        outcome = f"{number} thing{'s' if number > 1 else ''} to know before training on it."
-    records = f"{found['records']:,} record{'s' if found['records'] > 1 else ''}"
-    return f"{what}: {records} of {duration(found['seconds'])} in all. {outcome}"
+        outcome = f"{counted(number, 'thing')} to know before training on it."
+    return f"{what}: {counted(found['records'], 'record')} of {duration(found['seconds'])} in all. {outcome}"
 
 
 def _facts(found: JsonMapping) -> list[Fact]:
     label, lag = found["label"], found["lag"]
     facts = [
         Fact("Steps", f"{found['frames']:,}", duration(found["seconds"])),
-        Fact("Rate", f"{found['rate_hz']:.1f} Hz" if found["rate_hz"] else "none", f"{found['num_gaps']:,} gaps"),
+        Fact("Rate", f"{found['rate_hz']:.1f} Hz" if found["rate_hz"] else "none", counted(found["num_gaps"], "gap")),
     ]
     if label:
         facts.append(Fact("Zeros", percent(label["zeros"]), f"of {label['stream']}"))
     if lag:
-        facts.append(Fact("Camera's lag", f"{lag['seconds']:.2f} s", f"correlation {figure(lag['correlation'])}"))
+        facts.append(Fact("Camera's lag", f"{lag['seconds']:z.2f} s", f"correlation {figure(lag['correlation'])}"))
     return facts
 
 
@@ -146,7 +147,7 @@ def _pictures(inspection: Inspection) -> Pictures | None:
         clock = next(iter(record.streams.values())).time_s
         for i, picture in seen.kept:
             shown.append(_small(picture))
-            said = "" if values is None else f": {label} {values[i]:+.2f}"
+            said = "" if values is None else f": {label} {values[i]:+z.2f}"
             captions.append(f"{record.name}, {clock[i] - clock[0]:.1f} s{said}")
     return Pictures(shown, captions) if shown else None
 
@@ -192,7 +193,7 @@ def _spread(label: JsonMapping) -> Section:
     spread = label["histogram"]
     text = (
         f"Mean {figure(label['mean'])}, standard deviation {figure(label['sd'])}, "
-        f"{percent(label['zeros'])} exactly zero, {label['distinct']:,} distinct values."
+        f"{percent(label['zeros'])} exactly zero, {counted(label['distinct'], 'distinct value')}."
     )
     said = "A mean away from zero is a lopsided log; a high middle is mostly straight road."
     return Section("Label", text, [histogram(spread["counts"], spread["edges"], label["stream"], said)])
@@ -205,7 +206,7 @@ def _lag(lag: Lag) -> Section:
     )
     window = "the whole picture" if lag.window == "whole" else "a window at the horizon"
     said = f"Motion from picture to picture over {window}. "
-    said += f"Lags from {lag.least_s:.2f} to {lag.most_s:.2f} s fit as well."
+    said += f"Lags from {lag.least_s:z.2f} to {lag.most_s:z.2f} s fit as well."
     return Section("Lag", text, [correlation_over_lag(lag.curve, lag.seconds, said)])
 
 

@@ -121,6 +121,23 @@ class IdentityEncoder(Encoder):
 
 
 @dataclass(frozen=True)
+class Elapsed(EncoderSpec):
+    """The time since the step before (the input `elapsed_s`): 1 is the mean of the training data."""
+
+    def build(self, raw: tuple[int, ...]) -> "ElapsedEncoder":
+        if raw != (1,):
+            raise UserError(f"Elapsed takes a number of seconds a step, found steps of shape {raw}")
+        return ElapsedEncoder(raw)
+
+
+class ElapsedEncoder(IdentityEncoder):
+    def fit(self, x: np.ndarray) -> None:
+        """Takes the mean of the steps that have one before them."""
+        steps = np.asarray(x, np.float64)
+        self.deviation.fill_(float(steps[steps > 0].mean()) if (steps > 0).any() else 1.0)
+
+
+@dataclass(frozen=True)
 class Embedding(EncoderSpec):
     """A vector for each character, learned."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..console import counted
 from ..data.records import Record
 from ..data.splits import unsaid
 from ..errors import UserError
@@ -98,8 +99,6 @@ def faults(records: Sequence[Record]) -> list[str]:
     for record in records:
         if number := record.about.get("num_faults", 0):
             first = record.about["faults"][0]
-            what = record.about.get("lost", "frames")
-            lines.setdefault(
-                str(record.about["faults"]), f"{record.name}: {number} {what} left out, the first: {first}"
-            )
+            what = counted(number, record.about.get("lost", "frames").removesuffix("s"))
+            lines.setdefault(str(record.about["faults"]), f"{record.name}: {what} left out, the first: {first}")
     return list(lines.values())

@@ -117,6 +117,7 @@ class StepRecipe(Recipe):
     """Whether the core is fed the head's answer of the step before; in training every other row gets the truth."""
     batches: Lanes | Windows = Lanes()
     augment: tuple[Augment, ...] = ()
+    """Changes of `inputs` and of the targets; other inputs stay as they are."""
 
     @property
     def named(self) -> Joined | None:
@@ -183,7 +184,8 @@ class StepRecipe(Recipe):
         check_weights(examples, "training")
         # What reads from the end of a record needs all of it.
         spec = self.batches if model.causal or not self.batches.carry else Windows(self.batches.batch_size)
-        return Batches(spec, examples, model.head.targets, self.augment, self.training.seed, rank, ranks)
+        seed, targets = self.training.seed, model.head.targets
+        return Batches(spec, examples, targets, self.augment, seed, rank, ranks, self.inputs)
 
     def validation(self, examples: Sequence[Example]) -> Callable[[Any], float]:
         check_weights(examples, "validation")

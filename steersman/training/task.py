@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..config import Spec
@@ -75,6 +76,10 @@ class TaskSpec(Spec):
     def validation(self, recipe: "Recipe", model: SequenceModel, examples: Sequence[Any]) -> float:
         """A score on validation examples that training stops by, the lower the better: the loss."""
         return model.held_out_loss(examples)
+
+    def film(self, run: "Run", material: "Material", path: Path, watch: Watch = silent) -> None:
+        """Writes a film (mp4) of what the run says over what it sees. UserError where there is nothing to film."""
+        raise UserError(f"there is no film of {type(self).__name__}; leave out --video")
 
     def speaker(self, run: "Run") -> Speaker | None:
         """What answers the texts of the live server's page; None where the application has no words."""

@@ -19,6 +19,7 @@ from steersman.doctor.live import Live
 from steersman.doctor.memory import loss_by_reach, memory_used
 from steersman.doctor.selftest import FAULTS, TUNED_SEEDS, faulty, scored, seeds_of, sensor, trained
 from steersman.doctor.surface import curvature, lanczos
+from steersman.doctor.visit import report
 from steersman.errors import UserError
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Stack
 from steersman.nn.encoders import Identity
@@ -249,6 +250,19 @@ def test_command_writes_its_page_and_says_what_it_left_out(tmp_path, capsys):
     assert "encoder-decoder" in said["skipped"]["gradient by lag"]
     assert "splits" in said["looked_at"]
     assert "encoder-decoder" in (tmp_path / "run" / "doctor.html").read_text()
+
+
+def test_a_page_shows_what_was_looked_at_where_nothing_is_found():
+    case = sensor(np.random.default_rng(7))
+    diagnosis = examine(trained(case))
+    assert not diagnosis.findings
+    page = report("healthy", diagnosis)
+    captions = [block.caption for block in page.sections[-1].blocks]
+    assert any("as gradient by lag was looked at" in caption for caption in captions)
+    assert len(captions) >= 5
+    ill = examine(trained(faulty("vanishing-gradient", 12)[0]))
+    captions = [block.caption for section in report("ill", ill).sections for block in section.blocks]
+    assert sum(caption.startswith("Gradient, beside that at its own step") for caption in captions) == 1
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):

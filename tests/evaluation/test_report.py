@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from steersman.evaluation.page import (
     page,
     write_report,
 )
-from steersman.evaluation.plots import Trace, smoothed, thinned
+from steersman.evaluation.plots import Trace, prediction_over_truth, smoothed, thinned
 from steersman.evaluation.sections import (
+    _around_worst,
     classification_facts,
     classification_sections,
     classification_summary,
@@ -252,3 +254,20 @@ def test_a_report_can_be_made_from_json_alone():
 def a_scores():
     truth = [np.sin(np.arange(200) / 9)]
     return regression_scores([truth[0] * 0.9], truth, 0.0, 20)
+
+
+def test_worst_moments_are_drawn_apart_and_marked():
+    time_s = np.arange(1200) / 20
+    truth = np.sin(time_s)
+    said = truth.copy()
+    for step, error in ((200, 0.9), (230, 0.8), (260, 0.7), (800, 0.6)):
+        said[step] += error
+    scores = regression_scores([said], [truth], 0.0, 20, names=["a"]) | {"others": {}}
+    drawn = _around_worst(scores["worst"], {"a": Trace("a", time_s, said, truth)})
+    assert [list(trace.marks_s) for trace in drawn][:2] == [[10.0, 11.5, 13.0], [40.0]]
+    for one, other in pairwise(sorted(drawn, key=lambda trace: trace.time_s[0])):
+        assert one.time_s[-1] <= other.time_s[0]
+    plot = prediction_over_truth(drawn, "Worst.")
+    assert [key.label for key in plot.keys] == ["model", "truth", "worst moments"]
+    assert "var(--alarm)" in plot.wide
+    assert "var(--alarm)" not in prediction_over_truth([Trace("a", time_s, said, truth)], "All.").wide

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from steersman.data.augment import Light, Shift
+from steersman.data.records import Stream
 from steersman.errors import UserError
 from steersman.evaluation.outcome import score_table
 from steersman.evaluation.page import write_report
@@ -13,6 +14,8 @@ from steersman.nn.heads import Classification
 from steersman.recipes import RECIPES
 from steersman.sources.synthetic import Echo
 from steersman.training.fit import fit
+from steersman.training.material import Material
+from steersman.training.task import task_of
 from steersman.worlds import CarRacing
 from steersman.worlds.report import film, report_drives
 from steersman.worlds.rollout import drive, drives
@@ -97,3 +100,16 @@ def test_shift_moves_all_pictures_of_a_stretch_alike_and_repeats_the_edge():
         assert len(fits) == 1
         places.add(fits[0])
     assert len(places) > 15
+
+
+def test_worst_moments_are_told_by_the_clock_of_the_record(run, tmp_path):
+    def uneven(record):
+        clock = np.cumsum(np.random.default_rng(0).uniform(0.05, 0.5, len(record["x"])))
+        return replace(record, streams={name: Stream(s.values, clock) for name, s in record.streams.items()})
+
+    told = Material(run, [uneven(record) for record in run.records()["test"]], "uneven", None)
+    scores = task_of(run.recipe).evaluate(run, told, ()).scores
+    clocks = {record.name: record["x"].time_s for record in told.test}
+    for row in scores["worst"]:
+        clock = clocks[row["record"]]
+        assert row["time_s"] == pytest.approx(clock[row["step"]] - clock[0])

@@ -125,7 +125,7 @@ def test_streams_that_cannot_come_along_are_told(log, tmp_path, capsys):
     said = capsys.readouterr()
     assert "stream extra was left out: 1 of 2 records lack it" in said.err
     assert "stream grid was left out: neither" in said.err
-    assert "have another rate than 15 Hz" in said.err
+    assert "of another rate than 15 Hz: 2 records" in said.err
     assert "2 episodes, 100 frames at 15 Hz" in said.out
     first, second = read(tmp_path / "out")
     np.testing.assert_array_equal(first["count"].values[:], np.repeat(np.arange(5), 10))

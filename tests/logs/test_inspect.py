@@ -1,7 +1,9 @@
 """A log is described as it is: what was planted in a drive is found, and nothing else is claimed."""
 
+import io
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from steersman.__main__ import main
 from steersman.data.records import Record, Stream
@@ -17,7 +20,7 @@ from steersman.errors import UserError
 from steersman.logs import inspect as looking
 from steersman.logs.inspect import duplicates, inspect_log
 from steersman.logs.motion import Motion, find_lag
-from steersman.logs.page import duration, inspection_table, write_inspection
+from steersman.logs.page import duration, inspection_report, inspection_table, write_inspection
 from steersman.sources import READERS
 
 RATE_HZ = 20.0
@@ -99,6 +102,49 @@ def test_a_sign_turned_around_and_a_late_camera_are_warned_of(log):
     assert "probably turned around" in said
     assert "0.25 s after the label" in said
     assert log(drive(300)).found["warnings"] == []
+
+
+def test_no_advice_is_given_that_was_measured_to_do_harm(log):
+    (said,) = log(drive(300, lag=5)).found["warnings"]
+    assert "consider" not in said
+    assert "leave the labels as they are" in said
+    assert "--lag.seconds -0.25" in said
+    (turned,) = log(drive(300, sign=-1)).found["warnings"]
+    assert "?sign=right" in turned
+
+
+def printed(table) -> str:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(table)
+    return console.export_text()
+
+
+def test_numbers_are_told_as_a_person_would(log):
+    record = drive(300, lag=1)
+    pictures = record["picture"].values[:].copy()
+    pictures[100] = pictures[99]
+    time_s = record["steer"].time_s.copy()
+    time_s[200:] += 0.3
+    tiny = np.full(300, -2.78e-17)  # What is left of a difference of two angles.
+    tiny[150:160] = 0.5
+    tiny[160:170] = -0.5
+    streams = {"picture": Stream(pictures, time_s), "steer": Stream(tiny, time_s)}
+    inspection = log(replace(record, streams=streams), replace(record, name="drive 1"))
+    told = "".join(printed(table) for table in inspection_table(inspection.found)) + inspection_page(inspection)
+    told += " ".join(inspection.found["warnings"])
+    assert inspection.found["label"]["zeros"] > 0.4
+    assert "1 frame equals" in told
+    assert "skips 1 time " in told
+    assert not re.search(r"\b1 (frames|times|gaps|records|pictures|things)\b", told)
+    assert not re.search(r"[-\N{MINUS SIGN}]0\.?0*(?![\d.])|e[-\N{MINUS SIGN}]1\d", told.replace("e-in", ""))
+
+
+def inspection_page(inspection) -> str:
+    report = inspection_report(inspection)
+    text = report.summary + "".join(f"{fact.value} {fact.note}" for fact in report.facts)
+    return text + "".join(
+        block.html() for section in report.sections for block in section.blocks if not hasattr(block, "wide")
+    )
 
 
 class Holed:
@@ -207,7 +253,7 @@ def test_a_picture_that_is_broken_inside_is_found_in_a_real_tub(tmp_path, capsys
     assert found["num_undecodable"] == 1
     assert "17.jpg" in found["undecodable"][0]
     main(["inspect", str(tmp_path)])
-    assert "warning: 1 pictures can't be decoded" in capsys.readouterr().out
+    assert "warning: 1 picture can't be decoded" in capsys.readouterr().out
 
 
 REAL = [

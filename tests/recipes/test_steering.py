@@ -2,20 +2,27 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import batches, built, small
+from small import batches, built, small, write_log
 
-from steersman.data.augment import Shadow
+from steersman.data.augment import Mirror, Shadow
+from steersman.data.batches import Windows
 from steersman.data.records import Record, Stream
+from steersman.data.splits import Split
 from steersman.errors import UserError
 from steersman.evaluation.metrics import regression_scores, smoothed
-from steersman.nn.cores import LSTM, Window
+from steersman.evaluation.report import report_run
+from steersman.evaluation.tasks import Estimate
+from steersman.nn.cores import LSTM, CfC, Window
+from steersman.nn.encoders import Part
 from steersman.nn.heads import Regression
 from steersman.nn.model import FeedbackModel, Network
 from steersman.nn.pictures import Conv, Conv3d, Motion, Picture
@@ -23,6 +30,9 @@ from steersman.nn.pretrained import Pretrained, imagenet_weights
 from steersman.recipes import RECIPES
 from steersman.recipes.steer.labels import Balance, Barred, Lag, SideCameras, Steering
 from steersman.sources import read
+from steersman.training.fit import fit
+from steersman.training.material import material
+from steersman.training.prepare import prepare
 from steersman.training.trainer import Training
 
 
@@ -323,6 +333,54 @@ def test_smoothing_is_an_exponential_mean_and_is_scored():
 
 
 def test_a_log_with_a_speed_has_komanda_learn_it(tmp_path):
-    from small import write_log
-
     assert RECIPES["steer-komanda"](read(write_log(tmp_path / "log"))).head.targets == ("steer",)
+
+
+def irregular(record: Record, seed: int = 0) -> Record:
+    """The same pictures and wheel at moments of another clock."""
+    clock = np.cumsum(np.random.default_rng(seed).uniform(0.02, 0.3, len(record["picture"])))
+    return replace(record, streams={name: Stream(s.values, clock) for name, s in record.streams.items()})
+
+
+def test_the_core_of_continuous_time_is_told_the_time_between_pictures():
+    log = [irregular(drive(), seed) for seed in range(2)]
+    recipe = RECIPES["steer-cfc"](log)
+    eye = Conv((4, 8), (5, 3), (2, 2), 8, pixels=Picture(12, 16))
+    recipe = replace(recipe, encoder=replace(recipe.encoder, parts=(Part("picture", eye), *recipe.encoder.parts[1:])))
+    model = prepare(recipe, {"train": log, "validation": []}).model.eval()
+    (shown,) = recipe.examples(model, log[:1])
+    (elapsed,) = (x for name, x in shown.x.streams.items() if name != "picture")
+    np.testing.assert_allclose(elapsed[1:, 0], np.diff(log[0]["picture"].time_s), rtol=1e-5)
+    x = shown.x.map(lambda values: torch.from_numpy(values[None].copy()))
+    features = model.encoder(x, model.encoder.initial(1))[0]
+    assert model.core.spec.elapsed  # Its last feature is the time, 1 at the mean.
+    mean = np.mean([np.diff(record["picture"].time_s).mean() for record in log])
+    np.testing.assert_allclose(features[0, :, -1].detach(), elapsed[:, 0] / mean, rtol=1e-5)
+    slower = replace(log[0], streams={k: Stream(s.values, s.time_s * 3) for k, s in log[0].streams.items()})
+    said, later = (model.predict(recipe.examples(model, [record]))[0] for record in (log[0], slower))
+    assert np.abs(said - later)[1:].min() > 1e-6
+    assert RECIPES["steer-cfc"](()).core == CfC(64)  # All steps of a simulator take the same time.
+
+
+def test_pictures_of_a_model_with_several_inputs_are_augmented_and_the_rest_is_not():
+    log = [irregular(drive())]
+    recipe = replace(RECIPES["steer-cfc"](log), augment=(Mirror(share=1.0),), batches=Windows(1))
+    made = prepare(recipe, {"train": log, "validation": []})
+    batch, whole = made.batches.epoch(0)[0], made.examples["train"][0]
+    np.testing.assert_array_equal(batch.x.streams["picture"][0], whole.x.streams["picture"][:, :, ::-1])
+    np.testing.assert_array_equal(batch.x.streams["elapsed_s"][0], whole.x.streams["elapsed_s"])
+    np.testing.assert_array_equal(batch.y[0], -whole.y)
+
+
+def test_a_run_on_a_log_is_filmed_over_its_camera(tmp_path):
+    log = str(write_log(tmp_path / "log", steps=30))
+    recipe = RECIPES["steer-cfc"](read(Path(log)))
+    eye = Conv((4, 8), (5, 3), (2, 2), 8, pixels=Picture(12, 16))
+    recipe = replace(recipe, encoder=replace(recipe.encoder, parts=(Part("picture", eye), *recipe.encoder.parts[1:])))
+    recipe = replace(recipe, training=replace(recipe.training, steps=1), split=Split(), batches=Windows(2))
+    run = fit("steer-cfc", recipe, tmp_path / "run", data=[log], say=lambda text: None)
+    report_run(run, video=tmp_path / "film.mp4")
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == sum(map(len, run.records()["test"])) > 0
+    with pytest.raises(UserError, match="no film of Estimate; leave out --video"):
+        Estimate().film(run, material(run), tmp_path / "none.mp4")

@@ -215,7 +215,7 @@ def test_two_files_are_read_line_by_line_whatever_they_are_packed_in(tmp_path):
     b = write(tmp_path / "a.en.xz", lzma.compress(target.encode()))
     records = parallel.read([a, b])
     assert [texts(r) for r in records] == [("eins", "one"), ("zwei \u2028 drei", "two three"), ("vier", "four")]
-    assert faults(records) == ["a.de.gz:1: 1 pairs left out, the first: line 3 is empty on both sides"]
+    assert faults(records) == ["a.de.gz:1: 1 pair left out, the first: line 3 is empty on both sides"]
 
 
 def test_a_table_is_read_by_its_first_two_columns(tmp_path):
@@ -395,8 +395,37 @@ def test_as_many_lines_come_out_as_go_in(place, monkeypatch, capsys):
     lines = said.out.split("\n")
     assert len(lines) == 4
     assert lines[1] == lines[3] == ""
-    assert "1 pieces of the text are not in the model's vocabulary" in said.err
+    assert "not in the model's vocabulary: 1 piece of the text" in said.err
     assert translated(place, b"", monkeypatch, capsys).out == ""
+
+
+class Typed(io.RawIOBase):
+    """A terminal at which the next line is typed once the one before was answered."""
+
+    def __init__(self, lines: list[bytes], answered):
+        super().__init__()
+        self.lines, self.answered, self.seen = lines, answered, []
+
+    def readable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        self.seen.append(self.answered())
+        line = self.lines.pop(0) if self.lines else b""
+        buffer[: len(line)] = line
+        return len(line)
+
+
+def test_a_terminal_is_answered_line_by_line(place, monkeypatch, capsys):
+    whole = translated(place, b"1 2 3\n\n4 5\n", monkeypatch, capsys).out
+    typed = Typed([b"1 2 3\n", b"\n", b"4 5\n"], lambda: capsys.readouterr().out)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(typed)))
+    main(["translate", str(place / "run")])
+    answers = whole.splitlines(keepends=True)
+    assert typed.seen == ["", *answers]
 
 
 @pytest.mark.parametrize("kind", ["html", "png"])
@@ -411,7 +440,8 @@ def test_attention_is_pictured(place, monkeypatch, capsys, kind, tmp_path):
     ("text", "options", "said"),
     [
         (b"ok\n\xff\n", (), "standard input is not UTF-8: byte 3, in line 2"),
-        (b"1\n", ("--beam-width", "0"), "--beam-width must be at least 1"),
+        (b"1\n", ("--beam-width", "0"), "--beam-width must be from 1 to 100"),
+        (b"1\n", ("--beam-width", "1000000000"), "--beam-width must be from 1 to 100"),
         (b"1 2\n", ("--attention", "looks.gif"), "written as .html or .png"),
     ],
 )

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from ...data.augment import Light, Mirror, Shift
 from ...data.batches import Lanes, Windows
+from ...data.examples import ELAPSED
 from ...data.records import Record
 from ...data.splits import Split
 from ...nn.cores import LSTM, CfC, Memoryless, Window
+from ...nn.encoders import Elapsed, Joined, Part
 from ...nn.heads import Regression
 from ...nn.pictures import Conv, Conv3d, Motion, Picture, RoadTexture
 from ...nn.pretrained import Pretrained
@@ -124,10 +126,16 @@ def steer_pretrained(records: Sequence[Record] = ()) -> StepRecipe:
 def steer_cfc(records: Sequence[Record] = ()) -> StepRecipe:
     """The CNN with a closed-form continuous-time core in the place of the LSTM (Hasani et al. 2022).
 
+    On a log it is told the time from picture to picture; in the simulator all steps take the same.
+
     Command: `steersman train steer-cfc --data LOG`
     Data:    as for `steer`
     """
-    return replace(steer(records), core=CfC(64))
+    recipe = steer(records)
+    if not records or _has_labels(records):
+        return replace(recipe, core=CfC(64))
+    eye = Joined((Part(recipe.inputs, recipe.encoder), Part(ELAPSED, Elapsed())))  # The time last, as the core has it.
+    return replace(recipe, encoder=eye, core=CfC(64, elapsed=True))
 
 
 def _seen(records: Sequence[Record]) -> StepRecipe:

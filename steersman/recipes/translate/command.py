@@ -1,30 +1,32 @@
 """Command of translation."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ...console import renamed, say
+from ...console import counted, renamed, say
 from ...errors import UserError
 from ...progress import bars
 from ...sources.parallel import decoded, split
 from ...training.run import Run, find
 from .attention import check_picture, picture_attention
-from .translator import check_translates
+from .translator import Translated, check_decoding, check_translates
 from .translator import translate as translated
 
 
 @dataclass(frozen=True)
 class Translate:
-    """Translates standard input line by line: as many lines come out as go in."""
+    """Translates standard input line by line: as many lines come out as go in; a terminal is answered at once."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of a run of `translate`."""
     beam_width: int = 5
-    """Sequences kept at every step; 1: greedy."""
+    """Sequences kept at every step, 100 at most; 1: greedy."""
     length_penalty: float = 1.0
     """Power of the length by which a sequence's log-probability is divided; 0 favours short ones."""
     attention: str = ""
@@ -35,8 +37,7 @@ def translate(arguments: list[str]) -> None:
     """translate standard input"""
     arguments = renamed(arguments, {"--beam": "--beam-width", "--power": "--length-penalty"})
     options = tyro.cli(Translate, args=arguments, prog="steersman translate")
-    if options.beam_width < 1 or not 0 <= options.length_penalty <= 10:
-        raise UserError("--beam-width must be at least 1, and --length-penalty from 0 to 10")
+    check_decoding(options.beam_width, options.length_penalty)
     if options.attention:
         check_picture(Path(options.attention))  # Before the work is done, not after it.
     run = Run.open(find(options.run))
@@ -47,14 +48,37 @@ def translate(arguments: list[str]) -> None:
         )
     model = run.model()
     check_translates(model)
-    given = decoded(sys.stdin.buffer.read(), "standard input")
-    with bars() as watch:
-        lines = split(given) if given else []
-        found = translated(model, lines, options.beam_width, options.length_penalty, longest, watch=watch)
-    for one in found:
-        print(" ".join(one.text.splitlines()))  # A line is a line, whatever the model says.
+    say_all = partial(
+        translated, model, beam_width=options.beam_width, length_penalty=options.length_penalty, max_length=longest
+    )
+    found = _answered(say_all) if sys.stdin.isatty() else _all_at_once(say_all)
     if unknown := sum(one.unknown for one in found):
-        say(f"{unknown} pieces of the text are not in the model's vocabulary")
+        say(f"not in the model's vocabulary: {counted(unknown, 'piece')} of the text")
     if options.attention:
         pictured = picture_attention(Path(options.attention), model, found)
         say(f"attention: {options.attention} ({pictured} of {len(found)} lines)")
+
+
+def _all_at_once(say_all: Callable[..., list[Translated]]) -> list[Translated]:
+    given = decoded(sys.stdin.buffer.read(), "standard input")
+    with bars() as watch:
+        found = say_all(split(given) if given else [], watch=watch)
+    for one in found:
+        print(_line(one))
+    return found
+
+
+def _answered(say_all: Callable[..., list[Translated]]) -> list[Translated]:
+    """Each line of a terminal as it comes, until its end."""
+    say("type a line to have it translated; Ctrl-D ends")
+    found = []
+    for line in iter(sys.stdin.buffer.readline, b""):
+        for text in split(decoded(line, "standard input")):
+            found += say_all([text])
+            print(_line(found[-1]), flush=True)
+    return found
+
+
+def _line(said: Translated) -> str:
+    """A line is a line, whatever the model says."""
+    return " ".join(said.text.splitlines())

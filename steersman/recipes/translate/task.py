@@ -23,7 +23,7 @@ from ...training.sequence_to_sequence import TARGET
 from ...training.task import TaskSpec
 from ...training.trainer import read_log
 from .report import translation_facts, translation_sections, translation_summary
-from .translator import SOURCE, Speaker, Translated, attention, check_translates, has_attention, translate
+from .translator import MOST_BEAMS, SOURCE, Speaker, Translated, attention, check_translates, has_attention, translate
 
 LENGTHS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30), (31, 10**6))
 """Words of a source, by which the report divides the score."""
@@ -47,7 +47,8 @@ class TranslateText(TaskSpec):
     heads = (Readout,)
     columns: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
     BOUNDS = {
-        **dict.fromkeys(("max_length", "validation_pairs", "beam_width"), (1, inf)),
+        **dict.fromkeys(("max_length", "validation_pairs"), (1, inf)),
+        "beam_width": (1, MOST_BEAMS),
         "length_penalty": (0, inf),
     }
 

@@ -17,6 +17,10 @@ from ...nn.model import SequenceModel
 from ...progress import Watch, silent
 from ...training.sequence_to_sequence import TARGET
 
+MOST_BEAMS = 100
+"""Widest beam that is asked for: what is held grows with it, what is found hardly."""
+AT_ONCE = 1280
+"""Most sequences, over all beams, that are followed at once."""
 STEPS = 8192
 """Most steps of sources that are translated together, padding included: what is remembered of them is large."""
 
@@ -54,14 +58,17 @@ def translate(
 ) -> list[Translated]:  # fmt: skip
     """Translations in the order of the texts; up to `rows` of about one length are done together.
 
-    None is longer than `max_length` tokens, or twice its source and ten. UserError where the model reads no text alone.
+    None is longer than `max_length` tokens, or twice its source and ten. UserError where the model reads no text alone,
+    or the beam is none that can be followed.
     """
     check_translates(model)
+    check_decoding(beam_width, length_penalty)
     source, target = model.vocabularies[SOURCE], model.vocabularies[TARGET]
     tokens = source.encode_all(texts)
     lengths = np.array([len(known) if text.strip() else 0 for text, known in zip(texts, tokens, strict=True)], int)
     order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
     found, done = [Translated(text, "") for text in texts], 0
+    rows = max(1, min(rows, AT_ONCE // beam_width))
     groups = ByLength(rows, STEPS).full(order, lengths[:, None]) if len(order) else []
     for group in ([int(i) for i in indices] for indices in groups):
         batch = Ragged(*padded([np.array(tokens[i]) for i in group]))
@@ -91,6 +98,12 @@ def check_translates(model: SequenceModel) -> EncoderDecoder:
     if getattr(getattr(model, "encoder", None), "sources", ()) != (SOURCE,) or not getattr(model, "vocabularies", {}):
         raise UserError("this run does not translate; train one that does: steersman train translate")
     return cast(EncoderDecoder, model)
+
+
+def check_decoding(beam_width: int, length_penalty: float) -> None:
+    """UserError where a beam search can't be asked for so."""
+    if not 1 <= beam_width <= MOST_BEAMS or not 0 <= length_penalty <= 10:
+        raise UserError(f"--beam-width must be from 1 to {MOST_BEAMS}, and --length-penalty from 0 to 10")
 
 
 def has_attention(model: EncoderDecoder) -> bool:
