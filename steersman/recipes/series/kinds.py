@@ -137,12 +137,12 @@ class Labelled(Series):
                     raise UserError(f"label {name!r} is blank in the whole {part} part; give data that holds it")
         if not self._tells_classes(records, label):
             return replace(self, label=label, head=Regression(targets=label))
-        one, *more = label
-        if more:
+        one = next(iter(label))
+        if len(label) > 1:
             raise UserError(f"one column of classes can be learned, not {len(label)}: {', '.join(label)}")
         names = self.classes or tuple(_names(records, one))
         if len(names) < 2:
-            raise UserError(f"label {one!r} is {names[0]!r} throughout: there is nothing to tell apart")
+            raise UserError(f"label {one!r} is {' '.join(names)!r} throughout: there is nothing to tell apart")
         unknown = {w for p in ("validation", "test") for w in _names(parts[p], one)} - set(names)
         if unknown:
             raise UserError(
