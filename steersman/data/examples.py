@@ -66,6 +66,7 @@ class Wanted:
     clock: str
     """The stream on whose clock all others are read."""
     targets: Sequence[str]
+    """Streams that are learned; none: answers are not read."""
     sizes: Sequence[int] = ()
     """Numbers that each target has a step; none: 1 each."""
     named: bool = False
@@ -98,7 +99,8 @@ def _example(record: Record, wanted: Wanted, cache: Path, tell: Callable[[int, i
         x = Inputs(
             {name: values for name, values in read.items() if name not in once}, {name: read[name][0] for name in once}
         )
-    y = np.concatenate([_target(record, name, size, time_s) for name, size in _sized(wanted)], -1).astype(np.float32)
+    targets = [_target(record, name, size, time_s) for name, size in _sized(wanted)]
+    y = np.concatenate(targets, -1).astype(np.float32) if targets else np.zeros((len(time_s), 0), np.float32)
     weight = record[WEIGHT].at(time_s).astype(np.float32) if WEIGHT in record.streams else None
     _check_finite(record, "target", y)
     if weight is not None:
@@ -204,7 +206,7 @@ def _check_finite(record: Record, name: str, values: np.ndarray, cure: str = "")
 
 
 def _sized(wanted: Wanted) -> list[tuple[str, int]]:
-    return list(zip(wanted.targets, wanted.sizes or [1] * len(wanted.targets), strict=True))
+    return list(zip(wanted.targets, wanted.sizes or [1] * len(wanted.targets), strict=True)) if wanted.targets else []
 
 
 def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndarray:

@@ -6,10 +6,13 @@ from math import inf
 from typing import Literal, Self
 
 import numpy as np
+from torch import Tensor
 
+from ...data.examples import Example
 from ...data.records import Record, Stream
 from ...errors import UserError
 from ...nn.heads import Classification, HeadSpec, Regression
+from ...nn.model import Model
 from ...training.recipe import Parts
 from .series import MOST_NAMES, Series, shifted, word
 
@@ -82,6 +85,11 @@ class Forecast(Series):
         """What the model said (step target ahead) in the units of the targets."""
         return said + np.stack([self.base(record, name) for name in self.target], 1)[:, :, None]
 
+    def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
+        point = self.in_units(record, model.head.point(raw).numpy().reshape(-1, len(self.target), self.horizon))
+        steps = range(self.horizon)
+        return {f"{name} +{step + 1}": point[:, i, step] for i, name in enumerate(self.target) for step in steps}
+
     def base(self, record: Record, name: str) -> np.ndarray:
         """The last known value of a target at every step (step); zeros where changes are not learned."""
         values = np.asarray(record[name].values, np.float64)
@@ -117,7 +125,8 @@ class Labelled(Series):
     def transform_records(self, records: list[Record]) -> list[Record]:
         """With the label found, where it is not named; a folder's name becomes a column."""
         found = self if self.label else replace(self, label=(_label_of(records[0]),))
-        shown = [found._with_folder(record) if FOLDER in found.label else record for record in records]
+        folders = FOLDER in found.label and not self.columns
+        shown = [found._with_folder(record) if folders else record for record in records]
         return super(Labelled, found).transform_records(shown)
 
     def _with_folder(self, record: Record) -> Record:
@@ -159,6 +168,14 @@ class Labelled(Series):
             return True
         known = np.concatenate([v[~np.isnan(v)] for v in values])
         return bool((known == np.round(known)).all()) and len(np.unique(known)) <= MOST_NAMES // 2
+
+    def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
+        found = super().said(model, record, example, raw)
+        if not self.classes:
+            return found
+        label, *chances = found.values()
+        named = np.array(self.classes, object)[label.astype(int)]
+        return {self.label[0]: named, **{f"p({name})": p for name, p in zip(self.classes, chances, strict=True)}}
 
     def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
         streams, known = {}, np.ones(len(record), bool)

@@ -16,12 +16,14 @@ from ...nn.encoders import Joined, Part
 from ...nn.model import Model
 from ...progress import Watch, silent
 from ...sources.tables import clock_seconds, find_clock
-from ...training.recipe import Parts, Shapes, StepRecipe
+from ...training.recipe import Parts, RowByRow, Shapes, StepRecipe
 
 VALUES, STATIC, AHEAD = "values", "static", "ahead"
 """Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come."""
 ROWS = "row"
 """Name of the clock that counts rows."""
+CLOCK = "clock_column"
+"""What a record that is a series tells its clock by."""
 MOST_NAMES = 64
 """Different words of a column that become inputs; more are no categories."""
 DAY_S = 86_400.0
@@ -88,10 +90,12 @@ class Series(StepRecipe):
         return [series for record in records for series in self._series_of(record)]
 
     def _series_of(self, record: Record) -> list[Record]:
-        if record.about.get("series"):
+        if CLOCK in record.about:
             return [record]
         columns = {name: np.asarray(stream.values) for name, stream in record.streams.items()}
-        known = [n for n in (self.time, self.series, *self.static, *self.ahead, *self.leave_out, *self.answers) if n]
+        # What a trained recipe gives an answer to may lack it.
+        answers = () if self.columns or self.categories else self.answers
+        known = [n for n in (self.time, self.series, *self.static, *self.ahead, *answers, *self.columns) if n]
         for name in known:
             if name != ROWS and name not in columns and name != "folder":
                 raise UserError(
@@ -111,7 +115,7 @@ class Series(StepRecipe):
         else:
             seconds, told = clock_seconds(record.name, clock, columns[clock])
         kept = {name: values for name, values in columns.items() if name not in (clock, self.series)}
-        about = {**record.about, "series": True, "clock": f"{clock}, {told}" if clock else told}
+        about = {**record.about, CLOCK: clock or ROWS, "clock": f"{clock}, {told}" if clock else told}
         return [self._one(name, kept, rows, seconds, about) for name, rows in groups]
 
     def _one(
@@ -174,6 +178,7 @@ class Series(StepRecipe):
 
     def adapt(self, parts: Parts) -> Self:
         found = self.with_answers(parts)
+        found = replace(found, time=found.time or str(parts["train"][0].about.get(CLOCK, ROWS)))
         if not found.columns and not found.categories:
             found = found._with_inputs(parts["train"])
         if not isinstance(found.encoder, Joined):
@@ -207,13 +212,15 @@ class Series(StepRecipe):
     def shapes(self, records: Sequence[Record]) -> Shapes:
         return super().shapes([self.arranged(record) for record in records[:1]])
 
-    def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
-        return super().examples(model, [self.arranged(record) for record in records], watch)
+    def examples(
+        self, model: Model, records: Sequence[Record], watch: Watch = silent, answers: bool = True
+    ) -> list[Example]:
+        return super().examples(model, [self.arranged(record, answers) for record in records], watch, answers)
 
-    def arranged(self, record: Record) -> Record:
-        """A record with the streams that the model reads and learns."""
+    def arranged(self, record: Record, with_answers: bool = True) -> Record:
+        """A record with the streams that the model reads and, with answers, learns."""
         clock = next(iter(record.streams.values())).time_s
-        answers, known = self.answer_streams(record)
+        answers, known = self.answer_streams(record) if with_answers else ({}, np.ones(len(clock), bool))
         counts = np.asarray(record[WEIGHT].values) if WEIGHT in record.streams else np.ones(len(clock), np.float32)
         once = [c for c in self.static]
         varying = [c for c in self.columns if c not in once]
@@ -228,6 +235,11 @@ class Series(StepRecipe):
         streams |= {name: Stream(values, clock) for name, values in answers.items()}
         streams[WEIGHT] = Stream((counts * known).astype(np.float32), clock)
         return Record(record.name, streams, record.about)
+
+    def row_by_row(self, model: Model) -> RowByRow:
+        from .following import RowByRow as Following
+
+        return Following(self, model)
 
     def _matrix(self, record: Record, columns: Sequence[str]) -> np.ndarray:
         """Columns side by side (step number); a yes or no for each word of those that hold words."""
