@@ -111,17 +111,17 @@ class Epoch(Fetched[Batch]):
         target, weight, begins, steps = map(torch.from_numpy, (y, mask, fresh, lengths))
         return Batch(tensors(x), target, weight, begins, lengths=steps)
 
-    def _read(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, piece: Piece) -> tuple[Any, np.ndarray]:
         example = self.data.examples[piece.record]
-        x = example.x[piece.start : piece.stop]
+        x: Any = example.x[piece.start : piece.stop]
         y = example.y if example.y.ndim == 1 else example.y[piece.start : piece.stop]
-        seen = x.streams[self.data.augmented] if isinstance(x, Inputs) and self.data.augment else x
+        if not self.data.augment:
+            return x, y
+        seen = x.streams[self.data.augmented] if isinstance(x, Inputs) else x
         for place, augment in enumerate(self.data.augment):
             rng = np.random.default_rng((self.data.seed, self.epoch, piece.record, place + 1))
             seen, y = augment.apply(seen, y, self.data.targets, rng)
-        if isinstance(x, Inputs) and self.data.augment:
-            return Inputs(x.streams | {self.data.augmented: seen}, x.once), y
-        return seen, y
+        return (Inputs(x.streams | {self.data.augmented: seen}, x.once) if isinstance(x, Inputs) else seen), y
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Wanted:
     clock: str
     """The stream on whose clock all others are read."""
     targets: Sequence[str]
+    """Streams that are learned; none: answers are not read."""
     sizes: Sequence[int] = ()
     """Numbers that each target has a step; none: 1 each."""
     named: bool = False
@@ -119,7 +120,8 @@ def check(records: Sequence[Record], wanted: Wanted) -> None:
 
 def _answers(record: Record, wanted: Wanted, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Numbers of all targets (time number), and what each step counts in the loss."""
-    y = np.concatenate([_target(record, name, size, time_s) for name, size in _sized(wanted)], -1).astype(np.float32)
+    targets = [_target(record, name, size, time_s) for name, size in _sized(wanted)]
+    y = np.concatenate(targets, -1).astype(np.float32) if targets else np.zeros((len(time_s), 0), np.float32)
     _check_finite(record, "target", y)
     if WEIGHT not in record.streams:
         return y, None
@@ -244,7 +246,7 @@ def _check_finite(record: Record, name: str, values: np.ndarray, cure: str = "")
 
 
 def _sized(wanted: Wanted) -> list[tuple[str, int]]:
-    return list(zip(wanted.targets, wanted.sizes or [1] * len(wanted.targets), strict=True))
+    return list(zip(wanted.targets, wanted.sizes or [1] * len(wanted.targets), strict=True)) if wanted.targets else []
 
 
 def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndarray:

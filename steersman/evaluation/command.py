@@ -1,6 +1,7 @@
 """Commands of this room."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,11 @@ from typing import Annotated
 import tyro
 
 from ..console import OUT
+from ..errors import UserError
 from ..progress import bars
 from ..training.run import Run, find, own_home
 from .outcome import score_table
+from .predict import check_format, csv_lines, follow, predict, write_predictions
 from .report import report_run
 
 
@@ -28,6 +31,41 @@ class Evaluate:
     """Also film the records to this file (mp4): the camera, and the prediction beside what was so."""
     json: bool = False
     """Print one JSON object and nothing else."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Says what a run makes of new data, which need not hold the answers: a row a step, or one a record."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of a run."""
+    data: tuple[str, ...] = ()
+    """Data to predict on."""
+    out: str = ""
+    """File to write: .csv, .parquet or .jsonl; empty: CSV on standard output."""
+    follow: bool = False
+    """Read rows of one series from standard input, CSV with a header or JSON lines, and answer each at once."""
+
+
+def predict_(arguments: list[str]) -> None:
+    """say what a run makes of new data"""
+    options = tyro.cli(Predict, args=arguments, prog="steersman predict")
+    if bool(options.data) == options.follow:
+        raise UserError("give --data FILE, or rows on standard input with --follow")
+    if options.out:
+        check_format(Path(options.out))
+    run = Run.open(find(options.run))
+    if options.follow:
+        answering = run.steps.row_by_row(run.model())
+        follow(sys.stdin, answering, sys.stdout)
+        return
+    with bars() as watch:
+        found = predict(run, options.data, watch)
+    if options.out:
+        write_predictions(Path(options.out), found)
+        OUT.print(f"{len(found['time_s']):,} rows: {options.out}")
+    else:
+        sys.stdout.writelines(csv_lines(found))
 
 
 def evaluate(arguments: list[str]) -> None:

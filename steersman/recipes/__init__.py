@@ -54,6 +54,12 @@ RECIPES: Registry[Make] = Registry(
             "pendulum.recipes:pendulum_frame",
             "The same on each angle alone: what there is without a memory.",
         ),
+        "forecast": ("series.recipes:forecast", "Columns of a table, some steps ahead, at every step."),
+        "classify": (
+            "series.recipes:classify",
+            "The class, or a quantity, of each whole series: records, measurements, anything; many to one.",
+        ),
+        "label": ("series.recipes:label", "A class, or a quantity, at every step of a series; many to many."),
         "digits": (
             "digits.recipes:digits",
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",

@@ -7,37 +7,113 @@ from pathlib import Path
 from ..errors import UserError
 
 TAIL = 64
-"""Bytes at the end of a file in which its end marker must stand."""
-
+"""Bytes at the end of a file in which its end marker usually stands."""
+HEAD = 4096
+"""Bytes at its start in which its size usually stands."""
+FAR = 2**20
+"""Bytes in which it stands behind previews and the like."""
+MOST_BYTES = 2**28
+"""Size of a picture's file; a larger one is not looked through."""
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+JPEG_END = b"\xff\xd9"
 
 MARKS = {
-    ".jpg": (b"\xff\xd8", b"\xff\xd9"),
-    ".jpeg": (b"\xff\xd8", b"\xff\xd9"),
-    ".png": (b"\x89PNG", b"IEND"),
+    ".jpg": (JPEG,),
+    ".jpeg": (JPEG,),
+    ".png": (PNG,),
+    ".webp": (b"RIFF",),
+    ".bmp": (b"BM",),
+    ".ppm": (b"P6", b"P3"),
+    ".pgm": (b"P5", b"P2"),
+    ".tif": (b"II*\0", b"MM\0*"),
+    ".tiff": (b"II*\0", b"MM\0*"),
 }
+"""What files of pictures begin with, by their suffix."""
+
+
+def shown(path: Path, log: Path | None = None) -> tuple[int, int] | None:
+    """Height and width of a picture that is whole as far as its start and end tell; None where only decoding tells.
+
+    ValueError says what is wrong with it. A file that is a link out of `log` (default: its folder) is not followed.
+    """
+    try:
+        if path.is_symlink() and strays(path, log or path.parent):
+            raise ValueError(f"{path.name} is a link that leads out of its log")
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError(f"{path.name} is not a file")  # Opening a pipe would wait for ever.
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+            starts = MARKS.get(path.suffix.lower())
+            if starts and not head.startswith(starts):
+                raise ValueError(f"{path.name} is not a picture")
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            tail = file.read()
+            if not tail or not _ends(head, tail, size):
+                file.seek(0)
+                # Cameras pad their JPEGs: the end may stand anywhere behind the start of the scan.
+                if not head.startswith(JPEG) or size > MOST_BYTES or not _jpeg_ends(file.read()):
+                    raise ValueError(f"{path.name} is cut short")
+            if head.startswith(JPEG):
+                file.seek(0)
+                return _jpeg(head)[0] or _jpeg(file.read(FAR))[0]
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
+    except OSError as error:
+        raise ValueError(f"{path.name} is {error}") from error
+    return (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])) if head.startswith(PNG) else _pillow(path)
 
 
 def damage(path: Path, log: Path | None = None) -> str | None:
-    """What is wrong with a JPEG or PNG file as far as its size and its two ends tell, else None.
-
-    A file that is a link out of `log` (default: its folder) is not followed.
-    """
-    start, end = MARKS.get(path.suffix.lower(), (b"", b""))
+    """What is wrong with a picture as far as its start and end tell, else None."""
     try:
-        if path.is_symlink() and strays(path, log or path.parent):
-            return "a link that leads out of its log"
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return "not a file"  # Opening a pipe would wait for ever.
-        with open(path, "rb") as file:
-            if file.read(len(start)) != start:
-                return "not a picture"
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            return None if size and end in file.read() else "cut short"
-    except FileNotFoundError:
-        return "missing"
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have.
-        return str(error)
+        shown(path, log)
+    except ValueError as error:
+        return str(error).removeprefix(f"{path.name} is ")
+    return None
+
+
+def _ends(head: bytes, tail: bytes, size: int) -> bool:
+    """Whether a file is whole by its last bytes, or by the length that its first ones give."""
+    if head.startswith(JPEG):
+        return JPEG_END in tail
+    if head.startswith(PNG):
+        return b"IEND" in tail
+    if head.startswith(b"RIFF"):
+        return size >= 8 + int.from_bytes(head[4:8], "little")
+    return size >= int.from_bytes(head[2:6], "little") if head.startswith(b"BM") else True
+
+
+def _jpeg(data: bytes) -> tuple[tuple[int, int] | None, int]:
+    """Height and width, None where they lie beyond the data, and the place where the scan begins, 0 the same."""
+    size, at = None, 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        mark = data[at + 1]
+        if mark == 0xFF or mark == 0x01 or 0xD0 <= mark <= 0xD7:
+            at += 1 if mark == 0xFF else 2
+            continue
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+            size = (int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9]))
+        if mark == 0xDA:
+            return size, at
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return size, 0
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether a JPEG has an end, which a preview in its header is not."""
+    scan = _jpeg(data)[1]
+    return scan > 0 and data.find(JPEG_END, scan) > 0
+
+
+def _pillow(path: Path) -> tuple[int, int] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception:  # Pillow raises anything here; decoding will say what.
+        return None
 
 
 def strays(path: Path, log: Path) -> bool:
@@ -63,8 +139,13 @@ def own(path: Path, log: Path | None = None) -> Path:
 
 
 def encoded_damage(encoded: bytes) -> str | None:
-    """What is wrong with the bytes of a JPEG or PNG as far as their two ends tell, else None."""
-    for start, end in MARKS.values():
-        if encoded.startswith(start):
-            return None if end in encoded[-TAIL:] else "cut short"
-    return "neither JPEG nor PNG"
+    """What is wrong with the bytes of a JPEG or PNG as far as their start and end tell, else None."""
+    if not encoded.startswith((JPEG, PNG)):
+        return "neither JPEG nor PNG"
+    whole = _ends(encoded[:HEAD], encoded[-TAIL:], len(encoded))
+    return None if whole or (encoded.startswith(JPEG) and _jpeg_ends(encoded)) else "cut short"
+
+
+def entries(folder: Path, pattern: str = "*") -> list[Path]:
+    """What is in a folder, sorted, without the companions that macOS writes beside the files (`._name`)."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("._"))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ..data.records import Record, Stream, Values
 from ..progress import Watch, silent
 from .parallel import PairSource, record
 from .source import SourceSpec
+from .tables import Tables, table_record
 
 RATE_HZ = 10.0
 
@@ -35,6 +37,44 @@ class Echo(SourceSpec):
         y = np.concatenate([np.zeros(self.delay, np.float32), x[:, 0]])[:length]
         about = {"format": "synthetic echo", "delay_steps": self.delay}
         return _record(f"echo_{number:04d}", {"x": x, "y": y}, about)
+
+
+@dataclass(frozen=True)
+class Sensors(Tables):
+    """Hourly readings of machines: a load with a daily and a weekly season that follows the temperature, and a state.
+
+    The state tells how the load swings; `holiday` and `temperature_c` are known ahead. Some cells are blank.
+    """
+
+    series: int = 1
+    hours: int = 2_400
+    """Hours of a series; of several, of the longest, and the shortest has half as many."""
+    seed: int = 0
+
+    BOUNDS = {"series": (1, inf), "hours": (48, inf), "seed": (0, inf)}
+    STATES: ClassVar = {"idle": 0.15, "worn": 0.6, "sound": 0.3}
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.series)]
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        most = self.hours if self.series == 1 else max(48, self.hours // 24)
+        hours = np.arange(most if self.series == 1 else rng.integers(most // 2, most + 1))
+        holiday = (rng.random(len(hours) // 24 + 1) < 0.1).repeat(24)[: len(hours)].astype(float)
+        weekend = (hours // 24 % 7 >= 5).astype(float)
+        temperature = 15 + 8 * np.sin(2 * np.pi * (hours - 9) / 24) + np.cumsum(rng.normal(0, 0.3, len(hours))) * 0.3
+        state = list(self.STATES)[int(rng.integers(len(self.STATES)))]
+        swing = self.STATES[state]
+        load = 40 + 25 * np.maximum(0, np.sin(2 * np.pi * (hours - 6) / 24)) * (1 - 0.6 * np.maximum(weekend, holiday))
+        load = load + 0.8 * np.maximum(0, temperature - 18) + swing * 6 * np.sin(2 * np.pi * hours / (2 + 4 * swing))
+        load = load + rng.normal(0, 1, len(hours))
+        load[rng.random(len(hours)) < 0.02] = np.nan
+        time = np.datetime64("2024-01-01T00:00:00", "ns") + hours * np.timedelta64(3_600_000_000_000, "ns")
+        columns = {"time": time, "temperature_c": temperature, "holiday": holiday, "load_kw": load}
+        if self.series > 1:
+            columns["machine_state"] = np.array([state] * len(hours), object)
+        return table_record(f"machine_{number:03d}", columns, {"format": "synthetic sensors"})
 
 
 @dataclass(frozen=True)

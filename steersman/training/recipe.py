@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+from torch import Tensor
 
 from ..config import Spec
 from ..data.augment import Augment
@@ -19,7 +20,7 @@ from ..data.splits import Split, unsaid
 from ..errors import UserError
 from ..nn.cores import CoreSpec
 from ..nn.encoders import EncoderSpec, Joined, prepare_batch, prepare_named
-from ..nn.heads import HeadSpec
+from ..nn.heads import HeadSpec, tells_classes
 from ..nn.model import Flavour, Model, Network, SequenceModel
 from ..progress import Watch, silent
 from ..sources.source import SourceSpec
@@ -30,6 +31,19 @@ PREPARED = 1
 """Version of the cache of prepared inputs; counted up when an encoder's `prepare` changes what it gives."""
 Shapes = tuple[int, ...] | dict[str, tuple[int, ...]]
 """Shape of a raw step; of several streams by name."""
+
+
+class RowByRow(Protocol):
+    """Answers to the rows of one series."""
+
+    columns: list[str]
+    """Columns that a row must have."""
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model says after this row."""
+        ...
+
+
 Parts = Mapping[str, list[Record]]
 """Records of `train`, `validation` and `test`."""
 
@@ -171,8 +185,27 @@ class StepRecipe(Recipe):
         head, once = model.head, self.flavour == "many-to-one"
         return Wanted(inputs, self.inputs, head.streams, head.sizes, named is not None, once)
 
-    def examples(self, model: Model, records: Sequence[Record], watch: Watch = silent) -> list[Example]:
-        return examples(records, self.wanted(model), cache_folder(), watch)
+    def examples(
+        self, model: Model, records: Sequence[Record], watch: Watch = silent, answers: bool = True
+    ) -> list[Example]:
+        """Records as the model sees them; without `answers`, of such that need not hold what is learned."""
+        wanted = self.wanted(model)
+        return examples(records, wanted if answers else replace(wanted, targets=(), sizes=()), cache_folder(), watch)
+
+    def row_by_row(self, model: Model) -> "RowByRow":
+        """What answers rows one by one. UserError where a step is no row of named numbers."""
+        raise UserError("only models of tables answer row by row; this one's steps have no columns")
+
+    def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
+        """What the model's raw outputs (step output) of a record say, a column each, for people and programs."""
+        head = model.head
+        point = head.point(raw).numpy()
+        if not tells_classes(head):
+            return dict(zip(head.targets, point.T, strict=True))
+        names = head.names() or [str(number) for number in range(head.classes)]
+        chances = raw.float().softmax(-1).numpy()
+        labels = np.array(names, object)[head.labels(point[:, 0])]
+        return {head.targets[0]: labels, **{f"p({name})": chances[:, i] for i, name in enumerate(names)}}
 
     def check(self, model: Model, records: Sequence[Record]) -> None:
         check(records, self.wanted(model))

@@ -1,0 +1,230 @@
+"""The three kinds: what comes next, which class a series is of, what is true at every step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Literal, Self
+
+import numpy as np
+from torch import Tensor
+
+from ...data.examples import Example
+from ...data.records import Record, Stream
+from ...errors import UserError
+from ...nn.heads import Classification, HeadSpec, Regression
+from ...nn.model import Model
+from ...training.recipe import Parts
+from .series import MOST_NAMES, Series, shifted, word
+
+FOLDER = "folder"
+"""Label of series whose class is the name of their folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast(Series):
+    """Forecast of some columns, so many steps ahead, at every step."""
+
+    target: tuple[str, ...] = ()
+    """Columns to forecast; empty: the last column of numbers."""
+    horizon: int = 12
+    """Steps ahead, each of which is forecast."""
+    change: bool = True
+    """Whether what is learned is the change from the last value that is known: levels that drift stay in range."""
+
+    BOUNDS = {**Series.BOUNDS, "horizon": (1, inf)}
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return self.target
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        return ()  # What has been is known.
+
+    @property
+    def future_inputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.horizon
+
+    def with_answers(self, parts: Parts) -> Self:
+        first = parts["train"][0]
+        numbers = [name for name, stream in first.streams.items() if np.asarray(stream.values).dtype.kind == "f"]
+        usable = [name for name in numbers if name not in (*self.ahead, *self.static, *self.leave_out, "loss_weight")]
+        target = self.target or tuple(usable[-1:])
+        if not target:
+            raise UserError(f"{first.name} has no column of numbers to forecast; it has {', '.join(first.streams)}")
+        for name in target:
+            if name not in numbers:
+                raise UserError(f"column {name!r} holds no numbers: it can be no target of a forecast")
+            for part, records in parts.items():
+                values = np.concatenate([np.asarray(record[name].values) for record in records] or [np.zeros(1)])
+                known = values[~np.isnan(values)]
+                if not len(known):
+                    raise UserError(f"target {name!r} is blank in the whole {part} part; give data that holds it")
+                if part == "train" and known.min() == known.max():
+                    raise UserError(f"target {name!r} is {known[0]:g} throughout: there is nothing to learn")
+        return replace(self, target=target, head=replace(self.head, targets=target))
+
+    def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The next steps of each target, less its last known value where changes are learned."""
+        streams, known = {}, np.ones(len(record), bool)
+        for name in self.target:
+            values = np.asarray(record[name].values, np.float64)
+            later = np.stack([shifted(values, step) for step in range(1, self.horizon + 1)], 1)
+            if self.change:
+                later = later - self.base(record, name)[:, None]
+            known &= ~np.isnan(later).any(1)
+            streams[name] = np.nan_to_num(later).astype(np.float32)
+        if not known.any():
+            raise UserError(
+                f"record {record.name!r} has no step of which the next {self.horizon} are known; give a longer one, or "
+                "lower --horizon"
+            )
+        return streams, known
+
+    def in_units(self, record: Record, said: np.ndarray) -> np.ndarray:
+        """What the model said (step target ahead) in the units of the targets."""
+        return said + np.stack([self.base(record, name) for name in self.target], 1)[:, :, None]
+
+    def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
+        point = self.in_units(record, model.head.point(raw).numpy().reshape(-1, len(self.target), self.horizon))
+        steps = range(self.horizon)
+        return {f"{name} +{step + 1}": point[:, i, step] for i, name in enumerate(self.target) for step in steps}
+
+    def base(self, record: Record, name: str) -> np.ndarray:
+        """The last known value of a target at every step (step); zeros where changes are not learned."""
+        values = np.asarray(record[name].values, np.float64)
+        return last_known(values) if self.change else np.zeros(len(values))
+
+
+def last_known(values: np.ndarray) -> np.ndarray:
+    """At each step the last number that is not NaN; NaN before the first."""
+    place = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
+    return np.where(place < 0, np.nan, values[place])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Series):
+    """Answers that stand in a column of their own."""
+
+    label: tuple[str, ...] = ()
+    """Columns of the answer: one of words or whole numbers is a class, others are quantities; empty: a column called
+    label, class or target; folder: the name of a table's folder."""
+    answer: Literal["auto", "class", "number"] = "auto"
+    """What the answers are; auto: classes where they are words or few whole numbers."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes; learned from the training part."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return self.label
+
+    @property
+    def once(self) -> bool:
+        return self.flavour == "many-to-one"
+
+    def transform_records(self, records: list[Record]) -> list[Record]:
+        """With the label found, where it is not named; a folder's name becomes a column."""
+        found = self if self.label else replace(self, label=(_label_of(records[0]),))
+        folders = FOLDER in found.label and not self.columns
+        shown = [found._with_folder(record) if folders else record for record in records]
+        return super(Labelled, found).transform_records(shown)
+
+    def _with_folder(self, record: Record) -> Record:
+        folder = record.about.get(FOLDER)
+        if folder is None:
+            raise UserError(f"{record.name} lies in no folder that says its class; name a column with --label")
+        clock = next(iter(record.streams.values()))
+        named = Stream(np.array([folder] * len(clock), object), clock.time_s)
+        return replace(record, streams={**record.streams, FOLDER: named})
+
+    def with_answers(self, parts: Parts) -> Self:
+        label: tuple[str, ...] = self.label or (_label_of(parts["train"][0]),)
+        records = parts["train"]
+        for name in label:
+            for part, held in parts.items():
+                if all(not word(v) for r in held for v in np.asarray(r[name].values).tolist()):
+                    raise UserError(f"label {name!r} is blank in the whole {part} part; give data that holds it")
+        if not self._tells_classes(records, label):
+            return replace(self, label=label, head=Regression(targets=label))
+        one = next(iter(label))
+        if len(label) > 1:
+            raise UserError(f"one column of classes can be learned, not {len(label)}: {', '.join(label)}")
+        names = self.classes or tuple(_names(records, one))
+        if len(names) < 2:
+            raise UserError(f"label {one!r} is {' '.join(names)!r} throughout: there is nothing to tell apart")
+        unknown = {w for p in ("validation", "test") for w in _names(parts[p], one)} - set(names)
+        if unknown:
+            raise UserError(
+                f"class {sorted(unknown)[0]!r} of {one!r} is not in the training part: it has too few series; "
+                "give more of them, or leave them out"
+            )
+        return replace(self, label=label, classes=names, head=class_head(one, names))
+
+    def _tells_classes(self, records: Sequence[Record], label: Sequence[str]) -> bool:
+        if self.answer != "auto":
+            return self.answer == "class"
+        values = [np.asarray(r[name].values) for r in records for name in label]
+        if any(v.dtype.kind == "O" for v in values):
+            return True
+        known = np.concatenate([v[~np.isnan(v)] for v in values])
+        return bool((known == np.round(known)).all()) and len(np.unique(known)) <= MOST_NAMES // 2
+
+    def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
+        found = super().said(model, record, example, raw)
+        if not self.classes:
+            return found
+        label, *chances = found.values()
+        named = np.array(self.classes, object)[label.astype(int)]
+        return {self.label[0]: named, **{f"p({name})": p for name, p in zip(self.classes, chances, strict=True)}}
+
+    def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        streams, known = {}, np.ones(len(record), bool)
+        for name in self.label:
+            values = np.asarray(record[name].values)
+            if self.classes:
+                words = np.array([word(v) for v in values.tolist()])
+                place = {known: number for number, known in enumerate(self.classes)}
+                if wrong := sorted({*words.tolist()} - {"", *place}):
+                    raise UserError(
+                        f"record {record.name!r}: {name!r} is {wrong[0]!r}; the classes are {', '.join(self.classes)}"
+                    )
+                numbers = np.array([place.get(w, np.nan) for w in words.tolist()])
+            else:
+                numbers = values.astype(np.float64)
+            if self.once:  # One answer, wherever in the series it stands.
+                given = numbers[~np.isnan(numbers)]
+                if not len(given):
+                    raise UserError(f"record {record.name!r} has no {name}; leave it out, or give it one")
+                if self.classes and (given != given[0]).any():
+                    raise UserError(
+                        f"record {record.name!r} has several classes of {name!r}; an answer at every step is learned "
+                        "by the recipe label"
+                    )
+                numbers = np.full(len(numbers), given[-1])
+            known &= ~np.isnan(numbers)
+            streams[name] = np.nan_to_num(numbers).astype(np.float32)
+        return streams, known
+
+
+def class_head(label: str, names: Sequence[str]) -> HeadSpec:
+    """The head of named classes."""
+    return Classification(targets=(label,), classes=len(names))
+
+
+def _names(records: Sequence[Record], label: str) -> list[str]:
+    """The words of a column, numbers in their order."""
+    found = {word(v) for r in records for v in np.asarray(r[label].values).tolist()} - {""}
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return sorted(found)
+
+
+def _label_of(record: Record) -> str:
+    columns = {name.lower(): name for name in record.streams}
+    for called in ("label", "class", "target", "state", "y"):
+        if called in columns:
+            return columns[called]
+    if FOLDER in record.about:
+        return FOLDER
+    raise UserError(f"which column holds the class? Name it with --label; there are {', '.join(record.streams)}")

@@ -1,0 +1,289 @@
+"""What the recipes of tables have in common: columns by name, series, clocks, missing values, covariates."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ...config import Spec, did_you_mean
+from ...data.examples import WEIGHT, Example
+from ...data.records import Record, Stream
+from ...data.splits import unsaid
+from ...errors import UserError
+from ...nn.encoders import Joined, Part
+from ...nn.model import Model
+from ...progress import Watch, silent
+from ...sources.tables import clock_seconds, find_clock
+from ...training.recipe import Parts, RowByRow, Shapes, StepRecipe
+
+VALUES, STATIC, AHEAD = "values", "static", "ahead"
+"""Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come."""
+ROWS = "row"
+"""Name of the clock that counts rows."""
+CLOCK = "clock_column"
+"""What a record that is a series tells its clock by."""
+MOST_NAMES = 64
+"""Different words of a column that become inputs; more are no categories."""
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Category(Spec):
+    """Column of words that are inputs, a yes or no for each."""
+
+    column: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series(StepRecipe):
+    """Recipe of tables over time; what it learns, and of what, stands in it by the names of columns."""
+
+    time: str = ""
+    """Column of the time; empty: found by name and kind; row: rows are counted."""
+    series: str = ""
+    """Column that says which series a row belongs to; empty: a file is a series."""
+    static: tuple[str, ...] = ()
+    """Columns that are true of a whole series, such as age and sex."""
+    ahead: tuple[str, ...] = ()
+    """Columns that are known of steps to come, such as holidays or the forecast of a temperature."""
+    leave_out: tuple[str, ...] = ()
+    """Columns that are no input."""
+    sort: bool = False
+    """Sort rows by their time; else one that goes back is refused."""
+    context: int = 256
+    """Steps before a held out part that are read and not scored, so that the model knows where it is."""
+    columns: tuple[str, ...] = ()
+    """Columns of numbers that are inputs; empty: learned from the training part, all that are left."""
+    categories: tuple[Category, ...] = ()
+    """Columns of words that are inputs; learned from the training part."""
+
+    inputs: str = VALUES
+    BOUNDS = {"context": (0, inf)}
+    future_inputs: ClassVar[int] = 0
+    """Steps to come of which `ahead` is seen."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Columns that are learned."""
+        raise NotImplementedError(f"{type(self).__name__} learns nothing")
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Columns that the model never sees: an answer that the input holds is no answer."""
+        return self.answers
+
+    def with_answers(self, parts: Parts) -> Self:
+        """The recipe with what it learns of its answers: a head for them, names of classes."""
+        raise NotImplementedError(f"{type(self).__name__} learns nothing")
+
+    def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Targets of a record by stream (step number), and at which steps all of them are known (step)."""
+        raise NotImplementedError(f"{type(self).__name__} learns nothing")
+
+    # Records
+
+    def transform_records(self, records: list[Record]) -> list[Record]:
+        """A record a series, its streams the columns on its own clock in seconds."""
+        return [series for record in records for series in self._series_of(record)]
+
+    def _series_of(self, record: Record) -> list[Record]:
+        if CLOCK in record.about:
+            return [record]
+        columns = {name: np.asarray(stream.values) for name, stream in record.streams.items()}
+        # What a trained recipe gives an answer to may lack it.
+        answers = () if self.columns or self.categories else self.answers
+        known = [n for n in (self.time, self.series, *self.static, *self.ahead, *answers, *self.columns) if n]
+        for name in known:
+            if name != ROWS and name not in columns and name != "folder":
+                raise UserError(
+                    f"{record.name} has no column {name!r}{did_you_mean(name, columns)}; it has {', '.join(columns)}"
+                )
+        if both := sorted(set(self.answers) & {*self.ahead, *self.static}):
+            raise UserError(f"{both[0]!r} is to be learned; it can't be known ahead, nor be true of a whole series")
+        clock = self.time or find_clock({n: v for n, v in columns.items() if n not in (*self.answers, self.series)})
+        groups: list[tuple[str, np.ndarray | slice]] = [(record.name, slice(None))]
+        if self.series:
+            names, place = np.unique(np.array([word(v) for v in columns[self.series]]), return_inverse=True)
+            order = np.argsort(place, kind="stable")
+            cuts = np.searchsorted(place[order], np.arange(1, len(names)))
+            groups = list(zip(names.tolist(), np.split(order, cuts), strict=True))
+        if clock in ("", ROWS):
+            seconds, told = None, "rows are counted"
+        else:
+            seconds, told = clock_seconds(record.name, clock, columns[clock])
+        kept = {name: values for name, values in columns.items() if name not in (clock, self.series)}
+        about = {**record.about, CLOCK: clock or ROWS, "clock": f"{clock}, {told}" if clock else told}
+        return [self._one(name, kept, rows, seconds, about) for name, rows in groups]
+
+    def _one(
+        self,
+        name: str,
+        columns: Mapping[str, np.ndarray],
+        rows: np.ndarray | slice,
+        seconds: np.ndarray | None,
+        about: Mapping[str, Any],
+    ) -> Record:
+        """The record of one series."""
+        own = {column: values[rows] for column, values in columns.items()}
+        length = len(next(iter(own.values())))
+        time_s = np.arange(float(length)) if seconds is None else seconds[rows]
+        step = np.diff(time_s)
+        if (step <= 0).any():
+            if not self.sort:
+                row = int((step <= 0).argmax()) + 2
+                what = "repeats" if step[row - 2] == 0 else "goes back"
+                raise UserError(
+                    f"{name}: the time {what} in row {row}; sort it with --sort True"
+                    + ("" if self.series else ", or name the column that tells several series apart with --series")
+                )
+            order = np.argsort(time_s, kind="stable")
+            order = order[np.append(np.diff(time_s[order]) > 0, True)]  # Of rows of one time the last counts.
+            time_s, own = time_s[order], {column: values[order] for column, values in own.items()}
+        return Record(name, {column: Stream(values, time_s) for column, values in own.items()}, dict(about))
+
+    def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
+        if self.split.by == "record" and len(records) >= 3:
+            return super().divide(records, say)
+        if self.split.by == "record":
+            say(f"{len(records)} series only: the later part of each is held out")
+        return self._divide_by_time(records, say)
+
+    def _divide_by_time(self, records: Sequence[Record], say: Callable[[str], None]) -> dict[str, list[Record]]:
+        """Parts by shares of the steps; before a held out part stands its context, which counts nothing."""
+        parts: dict[str, list[Record]] = {"train": [], "validation": [], "test": []}
+        split = self.split
+        for record in records:
+            steps = len(record)
+            ends = [round(steps * (1 - split.validation - split.test)), round(steps * (1 - split.test)), steps]
+            for part, start, stop in zip(parts, [0, *ends[:-1]], ends, strict=True):
+                if stop - start < 2 + self.future_inputs:
+                    if stop > start:
+                        say(f"{part}: {record.name} is too short to give it a part, and is left out")
+                    continue
+                first = max(0, start - self.context)
+                streams = {n: Stream(s.values[first:stop], s.time_s[first:stop]) for n, s in record.streams.items()}
+                counts = np.ones(stop - first, np.float32)
+                counts[: start - first] = 0
+                streams[WEIGHT] = Stream(counts, next(iter(streams.values())).time_s)
+                parts[part].append(replace(record, name=f"{record.name}[{part}]", streams=streams))
+        for name, part in parts.items():
+            if not part and (name != "validation" or split.validation):
+                raise UserError(f"no series is left for {name}: all {len(records)} are too short; give longer ones")
+        return parts
+
+    # What is learned of the training part
+
+    def adapt(self, parts: Parts) -> Self:
+        found = self.with_answers(parts)
+        found = replace(found, time=found.time or str(parts["train"][0].about.get(CLOCK, ROWS)))
+        if not found.columns and not found.categories:
+            found = found._with_inputs(parts["train"])
+        if not isinstance(found.encoder, Joined):
+            given = [Part(VALUES, found.encoder)]
+            given += [Part(STATIC, found.encoder, once=True)] if found.static else []
+            given += [Part(AHEAD, found.encoder)] if found.ahead and found.future_inputs else []
+            found = replace(found, encoder=Joined(tuple(given)))
+        return found
+
+    def _with_inputs(self, records: Sequence[Record]) -> Self:
+        first, used = records[0], {*self.hidden, *self.leave_out, WEIGHT, "folder"}
+        numbers, words = [], []
+        for name in first.streams:
+            if name in used:
+                continue
+            kinds = {np.asarray(record[name].values).dtype.kind for record in records}
+            if kinds == {"f"}:
+                numbers.append(name)
+            elif "O" in kinds:
+                seen = sorted({word(v) for r in records for v in np.asarray(r[name].values).tolist()} - {""})
+                if len(seen) > MOST_NAMES:
+                    raise UserError(
+                        f"column {name!r} holds {len(seen)} different words, the first {seen[0]!r}; where it says "
+                        f"which series a row belongs to: --series {name}, else --leave-out {name}"
+                    )
+                words.append(Category(name, tuple(seen)))
+        return replace(self, columns=tuple(numbers), categories=tuple(words))
+
+    # The model's view
+
+    def shapes(self, records: Sequence[Record]) -> Shapes:
+        return super().shapes([self.arranged(record) for record in records[:1]])
+
+    def examples(
+        self, model: Model, records: Sequence[Record], watch: Watch = silent, answers: bool = True
+    ) -> list[Example]:
+        return super().examples(model, [self.arranged(record, answers) for record in records], watch, answers)
+
+    def check(self, model: Model, records: Sequence[Record]) -> None:
+        super().check(model, [self.arranged(record) for record in records])
+
+    def arranged(self, record: Record, with_answers: bool = True) -> Record:
+        """A record with the streams that the model reads and, with answers, learns."""
+        clock = next(iter(record.streams.values())).time_s
+        answers, known = self.answer_streams(record) if with_answers else ({}, np.ones(len(clock), bool))
+        counts = np.asarray(record[WEIGHT].values) if WEIGHT in record.streams else np.ones(len(clock), np.float32)
+        once = [c for c in self.static]
+        varying = [c for c in self.columns if c not in once]
+        streams = {VALUES: Stream(self._matrix(record, varying), clock)}
+        if self.static:
+            streams[STATIC] = Stream(self._matrix(record, once)[:1], clock[:1])
+            self._check_static(record)
+        if self.ahead and self.future_inputs:
+            given = self._matrix(record, [c for c in self.ahead])
+            later = [shifted(given, step) for step in range(1, self.future_inputs + 1)]
+            streams[AHEAD] = Stream(np.concatenate(later, 1), clock)
+        streams |= {name: Stream(values, clock) for name, values in answers.items()}
+        streams[WEIGHT] = Stream((counts * known).astype(np.float32), clock)
+        return Record(record.name, streams, record.about)
+
+    def row_by_row(self, model: Model) -> RowByRow:
+        from .following import RowByRow as Following
+
+        return Following(self, model)
+
+    def _matrix(self, record: Record, columns: Sequence[str]) -> np.ndarray:
+        """Columns side by side (step number); a yes or no for each word of those that hold words."""
+        found = []
+        names = {category.column: category.names for category in self.categories}
+        for column in [*columns, *(c for c in names if (c in self.static) == (columns == list(self.static)))]:
+            if any(column == seen for seen, _ in found):
+                continue
+            values = np.asarray(record[column].values)
+            if column in names:
+                words = np.array([word(v) for v in values])
+                found.append((column, np.stack([words == name for name in names[column]], 1).astype(np.float32)))
+            elif values.dtype.kind != "f":
+                raise UserError(f"record {record.name!r}: column {column!r} holds no numbers, as it did in training")
+            else:
+                found.append((column, values[:, None].astype(np.float32)))
+        if not found:
+            return np.zeros((len(record), 1), np.float32)
+        return np.concatenate([values for _, values in found], 1)
+
+    def _check_static(self, record: Record) -> None:
+        for name in self.static:
+            values = np.asarray(record[name].values)
+            same = values == values[0] if values.dtype.kind != "f" else (values == values[0]) | np.isnan(values)
+            if not same.all():
+                row = int((~same).argmax())
+                raise UserError(
+                    f"record {record.name!r}: {name!r} is {values[0]} at first and {values[row]} in row {row + 1}, so "
+                    "it is not true of the whole series; take it away from --static"
+                )
+
+
+def shifted(values: np.ndarray, steps: int) -> np.ndarray:
+    """Values as they will be so many steps later; NaN where that is not known."""
+    later = np.full(values.shape, np.nan, values.dtype)
+    later[: max(0, len(values) - steps)] = values[steps:]
+    return later
+
+
+def word(value: Any) -> str:
+    """A cell as a word: 3.0 is called 3."""
+    if isinstance(value, float):
+        return f"{value:g}" if value == value else ""
+    return "" if value is None else str(value)

@@ -1,0 +1,190 @@
+"""Task of a forecast: every step ahead scored beside what needs no network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import UserError
+from ...evaluation.outcome import Scored, Told, contract, run_name
+from ...evaluation.page import Fact, Section, Table, figure
+from ...evaluation.plots import Trace, prediction_over_truth
+from ...json_types import JsonObject
+from ...nn.heads import Regression
+from ...nn.model import Model
+from ...progress import Watch, silent
+from ...training.material import Material
+from ...training.recipe import Recipe
+from ...training.run import Run
+from ...training.task import Scores, TaskSpec
+from .kinds import Forecast, last_known, shifted
+
+LONGEST_SEASON = 800
+"""Steps of the longest season that is looked for."""
+
+
+@dataclass(frozen=True)
+class Forecasts(TaskSpec):
+    """Forecasts, all steps ahead together; of several targets the errors are in deviations of each."""
+
+    measure: ClassVar[str] = "rmse"
+    heads = (Regression,)
+    columns: ClassVar[tuple[str, ...]] = ("rmse", "mae", "mase")
+
+    def check(self, recipe: Recipe) -> None:
+        super().check(recipe)
+        if not isinstance(recipe, Forecast):
+            raise UserError(f"task Forecasts scores recipes of forecasts, not a {type(recipe).__name__}")
+
+    def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
+        recipe = run.recipe
+        assert isinstance(recipe, Forecast)
+        known = material.known or {}
+        truth = Truth(recipe, material)
+        says = {"this run": forecasts(run, material, watch)}
+        for other in beside:
+            theirs = other.recipe
+            if not isinstance(theirs, Forecast) or (theirs.target, theirs.horizon) != (recipe.target, recipe.horizon):
+                raise UserError(f"{other.folder} forecasts something else: it can't stand beside")
+            says[run_name(other)] = forecasts(other, material, watch)
+        season = find_season([np.asarray(r[recipe.target[0]].values) for r in known.get("train", material.test)])
+        says["persistence"] = truth.held(1)
+        if season > 1:
+            says["seasonal naive"] = truth.held(season)
+        rows = {name: truth.errors(said, season) for name, said in says.items()}
+        scores = rows.pop("this run") | {"baselines": rows, "season": season, "target": ", ".join(recipe.target)}
+        scores |= {"data": material.name, "horizon": recipe.horizon, "steps": truth.num_steps}
+        scores = contract(self, scores, self.columns)
+        return Scored(scores, lambda: self._told(scores, truth, says["this run"]))
+
+    def _told(self, scores: Scores, truth: "Truth", said: Sequence[np.ndarray]) -> Told:
+        best = min(scores["baselines"], key=lambda name: scores["baselines"][name]["rmse"])
+        off = figure(scores["baselines"][best]["rmse"])
+        summary = (
+            f"Over {scores['steps']:,} steps of {scores['data']} and {scores['horizon']} steps ahead its forecast of "
+            f"{scores['target']} is off by {figure(scores['rmse'])} (RMSE); {best} is off by {off}."
+        )
+        facts = [
+            Fact("RMSE", figure(scores["rmse"]), f"{best}: {off}"),
+            Fact("Mean absolute error", figure(scores["mae"])),
+            Fact("Season", f"{scores['season']} steps" if scores["season"] > 1 else "none found", "by autocorrelation"),
+        ]
+        names = ["this run", *scores["baselines"]]
+        by = [scores["by_horizon"], *(row["by_horizon"] for row in scores["baselines"].values())]
+        table = Table(("steps ahead", *names), [[h + 1, *(row[h] for row in by)] for h in range(scores["horizon"])])
+        traces = [truth.trace(said, ahead) for ahead in dict.fromkeys((1, scores["horizon"]))]
+        return (
+            summary,
+            facts,
+            [
+                Section("Steps ahead", "RMSE by how far ahead it looks.", [table]),
+                Section(
+                    "Over time",
+                    "What was said so many steps before, drawn over what came.",
+                    [prediction_over_truth([t], f"{t.name}.", "forecast", "truth", "") for t in traces],
+                ),
+            ],
+        )
+
+
+def forecasts(run: Run, material: Material, watch: Watch = silent) -> list[np.ndarray]:
+    """What a run says at every step of the test records, in the units of its targets (step target ahead)."""
+    recipe, model = run.recipe, run.model()
+    assert isinstance(recipe, Forecast)
+    assert isinstance(model, Model)
+    said = model.predict(recipe.examples(model, material.test, watch))
+    shape = (-1, len(recipe.target), recipe.horizon)
+    return [recipe.in_units(record, values.reshape(shape)) for record, values in zip(material.test, said, strict=True)]
+
+
+class Truth:
+    """What came, at every step of the test records that is scored (step target ahead)."""
+
+    def __init__(self, recipe: Forecast, material: Material):
+        self.recipe, self.records = recipe, material.test
+        known = material.known["train"] if material.known else material.test
+        self.scales = [
+            float(np.nanstd(np.concatenate([np.asarray(r[name].values) for r in known]))) or 1.0
+            for name in recipe.target
+        ]
+        self.values = [
+            np.stack([self._later(np.asarray(r[name].values, float)) for name in recipe.target], 1)
+            for r in self.records
+        ]
+        self.counts = [np.asarray(recipe.arranged(r)["loss_weight"].values) > 0 for r in self.records]
+
+    def _later(self, values: np.ndarray) -> np.ndarray:
+        return np.stack([shifted(values, ahead) for ahead in range(1, self.recipe.horizon + 1)], 1)
+
+    @property
+    def num_steps(self) -> int:
+        return int(sum(counts.sum() for counts in self.counts))
+
+    def held(self, season: int) -> list[np.ndarray]:
+        """The last known value of so many steps before the one that is asked for, or of whole seasons before it."""
+        found = []
+        for record in self.records:
+            each = []
+            for name in self.recipe.target:
+                values = last_known(np.asarray(record[name].values, float))
+                back = [season * -(-ahead // season) - ahead for ahead in range(1, self.recipe.horizon + 1)]
+                before = [
+                    np.concatenate((np.full(min(b, len(values)), np.nan), values[: len(values) - b])) for b in back
+                ]
+                each.append(np.stack([np.where(np.isnan(b), values, b) for b in before], 1))
+            found.append(np.stack(each, 1))
+        return found
+
+    def errors(self, said: Sequence[np.ndarray], season: int) -> JsonObject:
+        """RMSE and MAE over all steps ahead and targets, MASE (Hyndman & Koehler 2006), and RMSE by steps ahead."""
+        left = np.concatenate([(s - v)[c] for s, v, c in zip(said, self.values, self.counts, strict=True)])
+        if len(self.scales) > 1:
+            left = left / np.array(self.scales)[:, None]
+        naive = []
+        for values in self.values:
+            now = values[:, :, 0] / (np.array(self.scales) if len(self.scales) > 1 else 1.0)
+            naive.append(np.abs(now[max(1, season) :] - now[: -max(1, season)]).ravel())
+        step = float(np.nanmean(np.concatenate(naive))) if sum(map(len, naive)) else float("nan")
+        mae = float(np.abs(left).mean())
+        return {
+            "rmse": float(np.sqrt(np.square(left).mean())),
+            "mae": mae,
+            "mase": mae / step if step > 0 else None,
+            "by_horizon": np.sqrt(np.square(left).mean((0, 1))).tolist(),
+        }
+
+    def trace(self, said: Sequence[np.ndarray], ahead: int) -> Trace:
+        """The longest record's first target, as said so many steps before."""
+        longest = max(range(len(said)), key=lambda i: int(self.counts[i].sum()))
+        counts = self.counts[longest]
+        time_s = next(iter(self.records[longest].streams.values())).time_s[counts]
+        name = f"{self.recipe.target[0]}, {ahead} steps ahead"
+        forecast, truth = (values[longest][counts, 0, ahead - 1] for values in (said, self.values))
+        return Trace(name, time_s - time_s[0], forecast, truth)
+
+
+def find_season(series: Sequence[np.ndarray]) -> int:
+    """Steps after which a series repeats itself, by the highest peak of its autocorrelation; 1: none is found."""
+    values = max(series, key=len).astype(float)
+    values = last_known(values)[np.argmax(~np.isnan(values)) :]
+    if len(values) < 16:
+        return 1
+    change = values - np.linspace(values[0], values[-1], len(values))
+    change -= change.mean()
+    size = 1 << (2 * len(change) - 1).bit_length()
+    spectrum = np.fft.rfft(change, size)
+    correlation = np.fft.irfft(spectrum * np.conj(spectrum), size)[: min(len(change) // 2, LONGEST_SEASON)]
+    if correlation[0] <= 0:
+        return 1
+    correlation /= correlation[0]
+    peaks = [
+        lag
+        for lag in range(2, len(correlation) - 1)
+        if correlation[lag] > 0.2 and correlation[lag - 1] <= correlation[lag] >= correlation[lag + 1]
+    ]
+    if not peaks:
+        return 1
+    # Of peaks nearly as high the first: two days repeat, too.
+    highest = max(correlation[lag] for lag in peaks)
+    return next(lag for lag in peaks if correlation[lag] >= 0.9 * highest)

@@ -1,0 +1,334 @@
+"""Tables over time: what is read, what is learned, what is said of new rows."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import feather, parquet
+
+from steersman.data.examples import WEIGHT
+from steersman.errors import UserError
+from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
+from steersman.evaluation.report import report_run
+from steersman.recipes.series.kinds import Forecast, Labelled, last_known, shifted
+from steersman.recipes.series.recipes import classify, forecast, label
+from steersman.recipes.series.task import find_season
+from steersman.sources.tables import find_clock, read, table_record
+from steersman.training.fit import fit
+from steersman.training.prepare import divide
+from steersman.training.recipe import open_records, read_records
+
+
+def quick(recipe, steps: int = 6, **changes):
+    return replace(recipe, training=replace(recipe.training, steps=steps, validate_every=steps), **changes)
+
+
+def written(path: Path, columns: dict, **about) -> Path:
+    names = list(columns)
+    rows = zip(*columns.values(), strict=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def sensor(path: Path, steps: int = 300, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    load = 40 + 10 * np.sin(np.arange(steps) * 2 * np.pi / 12) + rng.normal(0, 0.5, steps)
+    cells = [f"{v:.3f}" if rng.random() > 0.05 else "" for v in load]
+    days = [f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00:00" for i in range(steps)]
+    return written(path, {"when": days, "temp_c": rng.normal(15, 3, steps).round(2), "load_kw": cells})
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time,a,word\n1,2.5,on\n2,,off\n3,-4,on\n",
+        "time;a;word\r\n1;2,5;on\r\n2;;off\r\n3;-4,0;on\r\n",
+        "\ufefftime\ta\tword\n1\t2.5\ton\n2\tNaN\toff\n3\t-4\ton\n",
+        'time,a,"word"\n1,"2.5","on"\n2,NA,"off"\n3,-4,on\n',
+    ],
+    ids=["plain", "German", "tabs and mark", "quoted"],
+)
+def test_a_table_is_the_same_in_any_dialect(tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    (record,) = read(tmp_path / "t.csv")
+    np.testing.assert_array_equal(record["a"].values, [2.5, np.nan, -4])
+    np.testing.assert_array_equal(record["time"].values, [1, 2, 3])
+    assert record["word"].values.tolist() == ["on", "off", "on"]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".feather", ".npz", ".csv.gz", ".csv.xz", ".csv.zst"])
+def test_a_table_is_the_same_in_any_format(tmp_path, ending):
+    import gzip
+    import lzma
+
+    columns = {"time": np.array([1.0, 2, 3]), "a": np.array([2.5, np.nan, -4])}
+    path, text = tmp_path / f"t{ending}", b"time,a\n1,2.5\n2,\n3,-4\n"
+    if ending == ".parquet":
+        parquet.write_table(pa.table(columns), path)
+    elif ending == ".feather":
+        feather.write_feather(pa.table(columns), path)
+    elif ending == ".npz":
+        np.savez(path, **columns)
+    elif ending == ".csv.zst":
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(text)
+    else:
+        path.write_bytes((gzip if ending == ".csv.gz" else lzma).compress(text))
+    (record,) = read(path)
+    for name, values in columns.items():
+        np.testing.assert_array_equal(record[name].values, values)
+
+
+def test_cases_of_the_archive_are_records_with_their_class(tmp_path):
+    (tmp_path / "t.ts").write_text("@classLabel true a b\n@data\n1,2,3:4,5,6:a\n7,8,?:1,1,1:b\n")
+    first, second = read(tmp_path / "t.ts")
+    np.testing.assert_array_equal(first["dim_1"].values, [4, 5, 6])
+    np.testing.assert_array_equal(second["dim_0"].values, [7, 8, np.nan])
+    assert second["label"].values.tolist() == ["b"] * 3
+    (tmp_path / "t.arff").write_text(
+        "@relation r\n@attribute a real\n@attribute b real\n@attribute c {x,y}\n@data\n1,2,x\n"
+    )
+    (only,) = read(tmp_path / "t.arff")
+    np.testing.assert_array_equal(only["dim_0"].values, [1, 2])
+    assert only["label"].values[0] == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no table: it has 0 lines"),
+        ("a,b\n", "is no table: it has 1 lines"),
+        ("a,a\n1,2\n3,4\n", "has two columns 'a'"),
+        ("a,b\n1,2\n3,4\n5,x\n7,8\n9,1\n2,3\n", "'b' holds numbers, but 'x' in row 3"),
+        ("a,b\n1,2\n3\n5,6\n", "1 rows can't be used, the first: row"),
+    ],
+)
+def test_a_bad_table_is_refused_in_a_sentence(tmp_path, text, said):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".feather", ".npz", ".csv.gz", ".csv.xz", ".csv.zst", ".ts", ".arff"])
+def test_bytes_that_are_no_table_are_refused(tmp_path, ending):
+    path = tmp_path / f"t{ending}"
+    path.write_bytes(bytes(range(256)) * 4)
+    with pytest.raises(UserError, match="t\\."):
+        read(path)
+
+
+def test_the_clock_is_found_by_name_and_kind():
+    count, dates = np.arange(3.0), np.array(["2024-01-01", "2024-01-02", "2024-01-03"], "datetime64[ns]")
+    assert find_clock({"a": count, "timestamp": count}) == "timestamp"
+    assert find_clock({"a": count, "b": dates}) == "b"
+    assert find_clock({"a": count, "temp": count}) == ""
+
+
+# Series
+
+
+def test_rows_are_parted_into_series_each_with_its_own_clock():
+    columns = {"id": np.array(["b", "a", "b", "a"], object), "t": np.array([5.0, 1, 7, 2]), "v": np.arange(4.0)}
+    records = forecast().__class__.transform_records(
+        replace(forecast(), series="id", time="t", target=("v",)), [table_record("x", columns)]
+    )
+    assert [r.name for r in records] == ["a", "b"]
+    np.testing.assert_array_equal(records[1]["v"].time_s, [5, 7])
+    np.testing.assert_array_equal(records[1]["v"].values, [0, 2])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "columns", "said"),
+    [
+        (replace(forecast(), target=("laod",)), {"load": np.arange(9.0)}, "no column 'laod'.*did you mean.*load"),
+        (
+            replace(forecast(), target=("a",), time="t"),
+            {"t": [1.0, 3, 2], "a": [1.0, 2, 3]},
+            "the time goes back in row 3",
+        ),
+        (
+            replace(forecast(), target=("a",), time="t"),
+            {"t": [1.0, 2, 2], "a": [1.0, 2, 3]},
+            "the time repeats in row 3",
+        ),
+        (
+            replace(forecast(), target=("a",), ahead=("a",)),
+            {"a": [1.0, 2, 3]},
+            "'a' is to be learned; it can't be known",
+        ),
+        (classify([1]), {"a": [1.0, 2, 3]}, "which column holds the class"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_in_a_sentence(recipe, columns, said):
+    record = table_record("x", {name: np.asarray(values) for name, values in columns.items()})
+    with pytest.raises(UserError, match=said):
+        recipe.transform_records([record])
+
+
+def test_unsorted_rows_are_sorted_on_request_and_of_one_time_the_last_counts():
+    recipe = replace(forecast(), target=("a",), time="t", sort=True)
+    record = table_record("x", {"t": np.array([1.0, 3, 2, 3]), "a": np.array([1.0, 2, 3, 4])})
+    (found,) = recipe.transform_records([record])
+    np.testing.assert_array_equal(found["a"].values, [1, 3, 4])
+
+
+def test_a_forecast_learns_what_comes_and_a_held_out_part_counts_from_its_own_first_step(tmp_path):
+    recipe = replace(forecast([1]), target=("load_kw",), horizon=3, context=20)
+    parts = divide(recipe, [str(sensor(tmp_path / "s.csv"))])
+    adapted = recipe.adapt(parts)
+    whole = read_records(recipe, [str(tmp_path / "s.csv")])[0]
+    load = np.asarray(whole["load_kw"].values)
+    for name, (start, stop) in {"train": (0, 210), "validation": (210, 255), "test": (255, 300)}.items():
+        first = max(0, start - 20)
+        arranged = adapted.arranged(parts[name][0])
+        counts = np.asarray(arranged[WEIGHT].values)
+        base = last_known(load[first:stop])
+        for step in range(stop - first):
+            later = load[first + step + 1 : first + step + 4]
+            known = first + step >= start and first + step + 4 <= stop and not np.isnan(later).any()
+            assert bool(counts[step]) == (known and not np.isnan(base[step]))
+            if counts[step]:
+                np.testing.assert_allclose(arranged["load_kw"].values[step], later - base[step], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_known_ahead_is_seen_ahead_and_nothing_else():
+    steps = np.arange(40.0)
+    record = table_record("x", {"a": np.sin(steps), "holiday": (steps % 7 == 0).astype(float), "sex": np.ones(40)})
+    recipe = replace(forecast([1]), target=("a",), horizon=2, ahead=("holiday",), static=("sex",), time="row")
+    parts = recipe.divide(recipe.transform_records([record]))
+    adapted = recipe.adapt(parts)
+    arranged = adapted.arranged(parts["train"][0])
+    np.testing.assert_array_equal(arranged["ahead"].values[5], [(6 % 7 == 0), (7 % 7 == 0)])
+    assert arranged["values"].values.shape[1] == 2
+    np.testing.assert_array_equal(arranged["static"].values, [[1.0]])
+    future = np.asarray(arranged["values"].values).copy()
+    later = {name: np.where(steps > 20, 9.0, np.asarray(record[name].values)) for name in ("a", "holiday")}
+    changed = table_record("x", {**later, "sex": np.ones(40)})
+    again = adapted.arranged(recipe.divide(recipe.transform_records([changed]))["train"][0])
+    np.testing.assert_array_equal(np.asarray(again["values"].values)[:21], future[:21])
+
+
+def test_shifting_and_seasons():
+    np.testing.assert_array_equal(shifted(np.arange(4.0), 2), [2, 3, np.nan, np.nan])
+    np.testing.assert_array_equal(shifted(np.arange(2.0), 5), [np.nan, np.nan])
+    np.testing.assert_array_equal(last_known(np.array([np.nan, 1, np.nan, 2])), [np.nan, 1, 1, 2])
+    rng = np.random.default_rng(0)
+    assert find_season([np.sin(np.arange(400) * 2 * np.pi / 24) + rng.normal(0, 0.1, 400)]) == 24
+    assert find_season([rng.normal(size=400)]) == 1
+    assert find_season([np.arange(5.0)]) == 1
+
+
+@pytest.fixture(scope="module")
+def forecaster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("forecast")
+    recipe = quick(replace(forecast([1]), target=("load_kw",), horizon=3), 30)
+    return fit("forecast", recipe, folder / "run", [str(sensor(folder / "s.csv"))], say=lambda text: None)
+
+
+def test_a_forecast_is_scored_beside_persistence_and_the_season(forecaster):
+    scores = report_run(forecaster)
+    assert set(scores["baselines"]) == {"persistence", "seasonal naive"}
+    assert scores["season"] == 12
+    assert len(scores["by_horizon"]) == 3
+    # By hand: the last known value, three steps on.
+    record = forecaster.records()["test"][0]
+    load = np.asarray(record["load_kw"].values)
+    counts = np.asarray(forecaster.recipe.arranged(record)[WEIGHT].values) > 0
+    left = [load[t + 3] - last_known(load)[t] for t in np.flatnonzero(counts)]
+    assert scores["baselines"]["persistence"]["by_horizon"][2] == pytest.approx(np.sqrt(np.mean(np.square(left))))
+    page = (forecaster.folder / "report.html").read_text()
+    assert "Steps ahead" in page
+    assert "steer" not in page.replace("steersman", "")
+
+
+def test_predictions_need_no_future_and_are_the_same_row_by_row(forecaster):
+    path = forecaster.folder.parent / "s.csv"
+    found = predict(forecaster, [str(path)])
+    assert list(found) == ["record", "time_s", "load_kw +1", "load_kw +2", "load_kw +3"]
+    assert len(found["time_s"]) == 300
+    out = io.StringIO()
+    with path.open() as lines:
+        follow(lines, forecaster.recipe.row_by_row(forecaster.model()), out)
+    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(rows) == 300
+    for name in list(found)[1:]:
+        np.testing.assert_allclose([row[name] for row in rows], found[name], rtol=2e-5, atol=1e-3)
+    assert len(list(csv_lines(found))) == 301
+    assert json.loads(next(iter(json_lines(found))))["record"] == "s.csv"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("when,temp_c\n", "the header lacks load_kw"),
+        ('{"temp_c": 1}\n', "row 1 lacks 'load_kw'"),
+        ('{"temp_c": "warm", "load_kw": 2}\n', "'temp_c' is 'warm', no number"),
+        ("{\n", "row 1 is no JSON object"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused(forecaster, row, said):
+    with pytest.raises(UserError, match=said):
+        follow([row], forecaster.recipe.row_by_row(forecaster.model()), io.StringIO())
+
+
+def folders(place: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name, level in {"calm": 0.0, "wild": 3.0}.items():
+        for i in range(8):
+            written(place / name / f"{i}.csv", {"v": (level * np.sin(np.arange(20)) + rng.normal(0, 0.1, 20)).round(3)})
+    return place
+
+
+def test_a_folder_a_class_is_learned_and_named(tmp_path):
+    run = fit(
+        "classify", quick(classify([1]), 40), tmp_path / "run", [str(folders(tmp_path / "d"))], say=lambda text: None
+    )
+    assert run.recipe.adapt(run.records()).classes == ("calm", "wild")
+    (tmp_path / "new.csv").write_text((tmp_path / "d" / "wild" / "1.csv").read_text())
+    trained = type(run).open(run.folder)
+    found = predict(trained, [str(tmp_path / "new.csv")])
+    assert found["folder"].tolist() == ["wild"]
+    assert found["p(calm)"][0] + found["p(wild)"][0] == pytest.approx(1, abs=1e-5)
+
+
+def test_an_answer_at_every_step_may_be_words_or_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=400)
+    state = np.where(np.cumsum(v) > 0, "up", "down")
+    written(tmp_path / "t.csv", {"v": v.round(3), "state": state, "double": (2 * v + 0.1).round(3)})
+    words = divide(replace(label([1]), label=("state",), leave_out=("double",)), [str(tmp_path / "t.csv")])
+    adapted = replace(label([1]), label=("state",), leave_out=("double",)).adapt(words)
+    assert adapted.classes == ("down", "up")
+    assert adapted.columns == ("v",)
+    numbers = replace(label([1]), label=("double",), leave_out=("state",))
+    assert numbers.adapt(divide(numbers, [str(tmp_path / "t.csv")])).classes == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (["a"] * 60, "is 'a' throughout"),
+        ([""] * 60, "blank in the whole train part"),
+        (["a", "b"] * 25 + ["c"] * 10, "class 'c'"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused(tmp_path, column, said):
+    written(tmp_path / "t.csv", {"v": range(60), "state": column})
+    recipe = replace(label([1]), label=("state",))
+    with pytest.raises(UserError, match=said):
+        recipe.adapt(divide(recipe, [str(tmp_path / "t.csv")]))
+
+
+def test_a_table_goes_through_open_records_as_it_was_written(tmp_path):
+    assert isinstance(forecast(), Forecast)
+    assert isinstance(classify(), Labelled)
+    (record,) = open_records(forecast([1]), [str(sensor(tmp_path / "s.csv", 30))])
+    assert list(record.streams) == ["when", "temp_c", "load_kw"]
