@@ -22,6 +22,7 @@ from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
 from steersman.nn.pictures import Conv
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
+from steersman.recipes.series.series import Series
 from steersman.sources import lerobot, read
 from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
@@ -116,6 +117,9 @@ def small(name: str, data=()) -> Recipe:
             batches=replace(recipe.batches, batch_size=4, window=8),
             split=replace(recipe.split, gap_s=0.5),
         )
+    if isinstance(recipe, Series):
+        recipe = replace(recipe, source=replace(recipe.source, series=max(4, recipe.source.series)), context=20)
+        recipe = recipe.adapt({"train": records(recipe.source)})
     if is_text(name):
         recipe = replace(
             recipe,
@@ -225,6 +229,7 @@ def built(recipe: Recipe, seed: int = 0):
 
 def raw_frames(recipe: Recipe, model, record) -> list:
     """A record as a program gives it to `model.step`: a raw step, or a dict of them by name."""
+    record = recipe.seen(record)
     begin, raw = raw_steps(record, wanted := recipe.wanted(model))
     values = {name: np.asarray(stream[:]) for name, stream in raw.items()}
     once = {reading.stream for reading in wanted.inputs if reading.once}

@@ -106,7 +106,7 @@ class Estimate(TaskSpec):
             for i, (e, name) in enumerate(series)
             if e.y.ndim == 2
         ]
-        streams = [record[run.steps.inputs] for record in records for _ in range(size)]
+        streams = [run.steps.seen(record)[run.steps.inputs] for record in records for _ in range(size)]
         seen = {name: (stream, e.time_s[0]) for (e, name), stream in zip(series, streams, strict=True)}
         pictures = _worst_pictures(scores, seen)
         sections = regression_sections(scores, traces, scores["others"], pictures, self.words)

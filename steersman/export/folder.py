@@ -84,7 +84,7 @@ def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Rec
     """What a program has to know, each as JSON in the file's metadata."""
     head = model.head
     recipe = run.steps
-    stream = records[0][recipe.inputs]
+    stream = recipe.seen(records[0])[recipe.inputs]
     period_s = float(np.median(np.diff(stream.time_s))) if len(stream) > 1 else 0.0
     about = {
         "format": FORMAT,

@@ -67,7 +67,7 @@ class Sensors(Tables):
         state = list(self.STATES)[int(rng.integers(len(self.STATES)))]
         swing = self.STATES[state]
         load = 40 + 25 * np.maximum(0, np.sin(2 * np.pi * (hours - 6) / 24)) * (1 - 0.6 * np.maximum(weekend, holiday))
-        load = load + 0.8 * np.maximum(0, temperature - 18) + swing * 6 * np.sin(2 * np.pi * hours / (2 + 4 * swing))
+        load = load + 0.8 * np.maximum(0, temperature - 18) + swing * 30 * np.sin(2 * np.pi * hours / (3 + 8 * swing))
         load = load + rng.normal(0, 1, len(hours))
         load[rng.random(len(hours)) < 0.02] = np.nan
         time = np.datetime64("2024-01-01T00:00:00", "ns") + hours * np.timedelta64(3_600_000_000_000, "ns")

@@ -152,7 +152,7 @@ class StepRecipe(Recipe):
         return self.build(raw)
 
     def shapes(self, records: Sequence[Record]) -> Shapes:
-        first, named = records[0], self.named
+        first, named = self.seen(records[0]), self.named
         vectors = [name for name in self.head.targets if name in first.streams] if self._vectors else []
         sizes = {name: shape[1:] for name in vectors if len(shape := first[name].values.shape) == 2 and shape[1] > 1}
         if not named and not sizes:
@@ -190,7 +190,12 @@ class StepRecipe(Recipe):
     ) -> list[Example]:
         """Records as the model sees them; without `answers`, of such that need not hold what is learned."""
         wanted = self.wanted(model)
-        return examples(records, wanted if answers else replace(wanted, targets=(), sizes=()), cache_folder(), watch)
+        wanted = wanted if answers else replace(wanted, targets=(), sizes=())
+        return examples([self.seen(record, answers) for record in records], wanted, cache_folder(), watch)
+
+    def seen(self, record: Record, answers: bool = True) -> Record:
+        """A record with the streams that the model reads and, with `answers`, learns; as it is, where it has them."""
+        return record
 
     def row_by_row(self, model: Model) -> "RowByRow":
         """What answers rows one by one. UserError where a step is no row of named numbers."""
@@ -208,7 +213,7 @@ class StepRecipe(Recipe):
         return {head.targets[0]: labels, **{f"p({name})": chances[:, i] for i, name in enumerate(names)}}
 
     def check(self, model: Model, records: Sequence[Record]) -> None:
-        check(records, self.wanted(model))
+        check([self.seen(record) for record in records], self.wanted(model))
 
     def fit_normalisers(self, model: Model, examples: Sequence[Example]) -> None:
         fit_normalisers(model, examples)

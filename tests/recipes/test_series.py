@@ -188,7 +188,7 @@ def test_a_forecast_learns_what_comes_and_a_held_out_part_counts_from_its_own_fi
     load = np.asarray(whole["load_kw"].values)
     for name, (start, stop) in {"train": (0, 210), "validation": (210, 255), "test": (255, 300)}.items():
         first = max(0, start - 20)
-        arranged = adapted.arranged(parts[name][0])
+        arranged = adapted.seen(parts[name][0])
         counts = np.asarray(arranged[WEIGHT].values)
         base = last_known(load[first:stop])
         for step in range(stop - first):
@@ -205,14 +205,14 @@ def test_what_is_known_ahead_is_seen_ahead_and_nothing_else():
     recipe = replace(forecast([1]), target=("a",), horizon=2, ahead=("holiday",), static=("sex",), time="row")
     parts = recipe.divide(recipe.transform_records([record]))
     adapted = recipe.adapt(parts)
-    arranged = adapted.arranged(parts["train"][0])
+    arranged = adapted.seen(parts["train"][0])
     np.testing.assert_array_equal(arranged["ahead"].values[5], [(6 % 7 == 0), (7 % 7 == 0)])
     assert arranged["values"].values.shape[1] == 2
     np.testing.assert_array_equal(arranged["static"].values, [[1.0]])
     future = np.asarray(arranged["values"].values).copy()
     later = {name: np.where(steps > 20, 9.0, np.asarray(record[name].values)) for name in ("a", "holiday")}
     changed = table_record("x", {**later, "sex": np.ones(40)})
-    again = adapted.arranged(recipe.divide(recipe.transform_records([changed]))["train"][0])
+    again = adapted.seen(recipe.divide(recipe.transform_records([changed]))["train"][0])
     np.testing.assert_array_equal(np.asarray(again["values"].values)[:21], future[:21])
 
 
@@ -233,17 +233,17 @@ def forecaster(tmp_path_factory):
     return fit("forecast", recipe, folder / "run", [str(sensor(folder / "s.csv"))], say=lambda text: None)
 
 
-def test_a_forecast_is_scored_beside_persistence_and_the_season(forecaster):
+def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
     scores = report_run(forecaster)
-    assert set(scores["baselines"]) == {"persistence", "seasonal naive"}
+    assert set(scores["baselines"]) == {"last value", "seasonal naive"}
     assert scores["season"] == 12
     assert len(scores["by_horizon"]) == 3
     # By hand: the last known value, three steps on.
     record = forecaster.records()["test"][0]
     load = np.asarray(record["load_kw"].values)
-    counts = np.asarray(forecaster.recipe.arranged(record)[WEIGHT].values) > 0
+    counts = np.asarray(forecaster.recipe.seen(record)[WEIGHT].values) > 0
     left = [load[t + 3] - last_known(load)[t] for t in np.flatnonzero(counts)]
-    assert scores["baselines"]["persistence"]["by_horizon"][2] == pytest.approx(np.sqrt(np.mean(np.square(left))))
+    assert scores["baselines"]["last value"]["by_horizon"][2] == pytest.approx(np.sqrt(np.mean(np.square(left))))
     page = (forecaster.folder / "report.html").read_text()
     assert "Steps ahead" in page
     assert "steer" not in page.replace("steersman", "")

@@ -44,7 +44,7 @@ class RowByRow:
         self.number += 1
         time_s = self._time(row)
         record = self._record(row, time_s)
-        arranged = self.recipe.arranged(record, with_answers=False)
+        arranged = self.recipe.seen(record, answers=False)
         frame = {name: arranged[name].values[0] for name in (VALUES, STATIC, AHEAD) if name in arranged.streams}
         frame[ELAPSED] = 0.0 if self.before_s is None else time_s - self.before_s
         self.before_s = time_s

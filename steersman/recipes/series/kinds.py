@@ -142,7 +142,7 @@ class Labelled(Series):
         records = parts["train"]
         for name in label:
             for part, held in parts.items():
-                if all(not word(v) for r in held for v in np.asarray(r[name].values).tolist()):
+                if held and all(not word(v) for r in held for v in np.asarray(r[name].values).tolist()):
                     raise UserError(f"label {name!r} is blank in the whole {part} part; give data that holds it")
         if not self._tells_classes(records, label):
             return replace(self, label=label, head=Regression(targets=label))
@@ -152,7 +152,7 @@ class Labelled(Series):
         names = self.classes or tuple(_names(records, one))
         if len(names) < 2:
             raise UserError(f"label {one!r} is {' '.join(names)!r} throughout: there is nothing to tell apart")
-        unknown = {w for p in ("validation", "test") for w in _names(parts[p], one)} - set(names)
+        unknown = {w for p in ("validation", "test") for w in _names(parts.get(p, ()), one)} - set(names)
         if unknown:
             raise UserError(
                 f"class {sorted(unknown)[0]!r} of {one!r} is not in the training part: it has too few series; "

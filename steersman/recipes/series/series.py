@@ -8,15 +8,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ...config import Spec, did_you_mean
-from ...data.examples import WEIGHT, Example
+from ...data.examples import WEIGHT
 from ...data.records import Record, Stream
 from ...data.splits import unsaid
 from ...errors import UserError
 from ...nn.encoders import Joined, Part
 from ...nn.model import Model
-from ...progress import Watch, silent
 from ...sources.tables import clock_seconds, find_clock
-from ...training.recipe import Parts, RowByRow, Shapes, StepRecipe
+from ...training.recipe import Parts, RowByRow, StepRecipe
 
 VALUES, STATIC, AHEAD = "values", "static", "ahead"
 """Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come."""
@@ -209,21 +208,9 @@ class Series(StepRecipe):
 
     # The model's view
 
-    def shapes(self, records: Sequence[Record]) -> Shapes:
-        return super().shapes([self.arranged(record) for record in records[:1]])
-
-    def examples(
-        self, model: Model, records: Sequence[Record], watch: Watch = silent, answers: bool = True
-    ) -> list[Example]:
-        return super().examples(model, [self.arranged(record, answers) for record in records], watch, answers)
-
-    def check(self, model: Model, records: Sequence[Record]) -> None:
-        super().check(model, [self.arranged(record) for record in records])
-
-    def arranged(self, record: Record, with_answers: bool = True) -> Record:
-        """A record with the streams that the model reads and, with answers, learns."""
+    def seen(self, record: Record, answers: bool = True) -> Record:
         clock = next(iter(record.streams.values())).time_s
-        answers, known = self.answer_streams(record) if with_answers else ({}, np.ones(len(clock), bool))
+        learned, known = self.answer_streams(record) if answers else ({}, np.ones(len(clock), bool))
         counts = np.asarray(record[WEIGHT].values) if WEIGHT in record.streams else np.ones(len(clock), np.float32)
         once = [c for c in self.static]
         varying = [c for c in self.columns if c not in once]
@@ -235,7 +222,7 @@ class Series(StepRecipe):
             given = self._matrix(record, [c for c in self.ahead])
             later = [shifted(given, step) for step in range(1, self.future_inputs + 1)]
             streams[AHEAD] = Stream(np.concatenate(later, 1), clock)
-        streams |= {name: Stream(values, clock) for name, values in answers.items()}
+        streams |= {name: Stream(values, clock) for name, values in learned.items()}
         streams[WEIGHT] = Stream((counts * known).astype(np.float32), clock)
         return Record(record.name, streams, record.about)
 

@@ -49,7 +49,7 @@ class Forecasts(TaskSpec):
                 raise UserError(f"{other.folder} forecasts something else: it can't stand beside")
             says[run_name(other)] = forecasts(other, material, watch)
         season = find_season([np.asarray(r[recipe.target[0]].values) for r in known.get("train", material.test)])
-        says["persistence"] = truth.held(1)
+        says["last value"] = truth.held(1)
         if season > 1:
             says["seasonal naive"] = truth.held(season)
         rows = {name: truth.errors(said, season) for name, said in says.items()}
@@ -112,7 +112,7 @@ class Truth:
             np.stack([self._later(np.asarray(r[name].values, float)) for name in recipe.target], 1)
             for r in self.records
         ]
-        self.counts = [np.asarray(recipe.arranged(r)["loss_weight"].values) > 0 for r in self.records]
+        self.counts = [np.asarray(recipe.seen(r)["loss_weight"].values) > 0 for r in self.records]
 
     def _later(self, values: np.ndarray) -> np.ndarray:
         return np.stack([shifted(values, ahead) for ahead in range(1, self.recipe.horizon + 1)], 1)
