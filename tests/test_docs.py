@@ -23,6 +23,8 @@ SHORT = {
     "train echo --run runs/echo": "--training.steps 4",
     "doctor": "",
     "train echo": "--training.steps 4",
+    "train forecast": "--training.steps 4",
+    "predict": "",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
     "train translate": "--training.steps 4 --encoder.core.core.hidden 16 --decoder.core.hidden 16 --split.test 0.1",
@@ -130,6 +132,15 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
     for line in commands("docs/words.md"):
         run(shared_or_own(line), place)
     for code in blocks("docs/words.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_tables_run(place):
+    hours = (f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{i % 7},{40 + i % 24},{i % 5 == 0}" for i in range(400))
+    (place / "sensors.csv").write_text("\n".join(["time,temperature_c,load_kw,holiday", *hours]) + "\n")
+    for line in commands("docs/tables.md"):
+        run(line, place)
+    for code in blocks("docs/tables.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 
