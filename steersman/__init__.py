@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .nn.model import Model
     from .recipes import RECIPES
+    from .recipes.fitted import Fitted, fit
     from .sources import read
     from .sources.source import SourceSpec
-    from .training.fit import fit
     from .training.recipe import Recipe, StepRecipe
     from .training.run import Run, load
 
 __all__ = [
     "RECIPES",
+    "Fitted",
     "Model",
     "Recipe",
     "Record",
@@ -44,7 +45,8 @@ _ROOMS = {
     "StepRecipe": "training.recipe",
     "Stream": "data.records",
     "UserError": "errors",
-    "fit": "training.fit",
+    "Fitted": "recipes.fitted",
+    "fit": "recipes.fitted",
     "load": "training.run",
     "read": "sources",
 }

@@ -39,9 +39,14 @@ def predictions(
 
 def predict(run: Run, data: Sequence[str], watch: Watch = silent) -> dict[str, np.ndarray]:
     """The predictions of all records of some data, one below the other; `record` names each row's."""
-    found = list(predictions(run, open_records(run.recipe, data, watch), watch))
-    names = np.concatenate([np.array([r.name] * len(c["time_s"]), object) for r, c in found])
-    return {"record": names, **{name: np.concatenate([c[name] for _, c in found]) for name in found[0][1]}}
+    return stacked(predictions(run, open_records(run.recipe, data, watch), watch))
+
+
+def stacked(found: Iterable[tuple[Record, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """Predictions of records one below the other; `record` names each row's."""
+    each = list(found)
+    names = np.concatenate([np.array([record.name] * len(said["time_s"]), object) for record, said in each])
+    return {"record": names, **{name: np.concatenate([said[name] for _, said in each]) for name in each[0][1]}}
 
 
 def check_format(out: Path) -> None:

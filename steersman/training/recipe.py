@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -239,6 +239,11 @@ def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
     model.head.fit(
         np.stack([e.y for e in examples]) if examples[0].y.ndim == 1 else np.concatenate([e.y for e in examples])
     )
+
+
+def is_recipe(what: object) -> TypeGuard[Recipe]:
+    """Whether it is a recipe, and not a name or a function of one."""
+    return isinstance(what, Recipe)
 
 
 def checked(recipe: object, name: str) -> Recipe:

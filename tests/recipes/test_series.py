@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
+import steersman as sm
 from steersman.data.examples import WEIGHT
 from steersman.errors import UserError
 from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
@@ -332,3 +333,51 @@ def test_a_table_goes_through_open_records_as_it_was_written(tmp_path):
     assert isinstance(classify(), Labelled)
     (record,) = open_records(forecast([1]), [str(sensor(tmp_path / "s.csv", 30))])
     assert list(record.streams) == ["when", "temp_c", "load_kw"]
+
+
+# In Python
+
+
+def memory(steps: int = 300) -> dict:
+    rng = np.random.default_rng(0)
+    load = 40 + 10 * np.sin(np.arange(steps) * 2 * np.pi / 12) + rng.normal(0, 0.5, steps)
+    return {"time": np.arange(steps) * 60.0, "temp_c": rng.normal(15, 3, steps), "load_kw": load}
+
+
+def test_a_table_in_memory_is_learned_kept_and_predicted_on(tmp_path):
+    options = {"target": "load_kw", "horizon": 2, "training": {"steps": 5, "validate_every": 5}}
+    run = sm.fit("forecast", memory(), folder=tmp_path / "run", say=lambda text: None, **options)
+    assert run._repr_html_().endswith("not yet evaluated</p>")
+    again = sm.Run.open(tmp_path / "run")
+    assert again.recipe.target == ("load_kw",)
+    scores = run.evaluate()
+    assert report_run(again) == scores  # From the run's folder alone.
+    assert "this run" in run._repr_html_()
+    found = run.predict(memory(40))
+    assert list(found) == ["record", "time_s", "load_kw +1", "load_kw +2"]
+    assert len(found["time_s"]) == 40
+    arrow = run.predict(pa.table(memory(40)))
+    np.testing.assert_array_equal(arrow["load_kw +1"], found["load_kw +1"])
+    with pytest.raises(UserError, match="no option 'targt'; did you mean 'target'"):
+        sm.fit("forecast", memory(), folder=tmp_path / "other", targt="load_kw")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (3, "int is no table"),
+        (np.zeros((2, 2, 2)), "is no table"),
+        ({"a": np.zeros((3, 2))}, "column 'a' has shape"),
+        ({"a": np.zeros(3), "b": np.zeros(2)}, "columns of 2 and 3 rows"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, given, said):
+    with pytest.raises(UserError, match=said):
+        sm.fit("forecast", given, folder=tmp_path / "run")
+
+
+def test_a_recipe_is_trained_as_it_is(tmp_path):
+    recipe = quick(replace(forecast([1]), target=("load_kw",), horizon=2), 4)
+    run = sm.fit("mine", recipe, tmp_path / "run", [str(sensor(tmp_path / "s.csv"))], say=lambda text: None)
+    assert run.name == "mine"
+    assert len(run.predict(tmp_path / "s.csv")["time_s"]) == 300

@@ -1,0 +1,185 @@
+"""A model in one line of Python: from a table in memory, or a file, to a run that predicts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import did_you_mean
+from ..data.records import Record
+from ..errors import UserError
+from ..evaluation.outcome import best_first
+from ..evaluation.predict import predictions, stacked, write_predictions
+from ..evaluation.report import report_run
+from ..progress import bars
+from ..sources.tables import table_record
+from ..training.checkpoints import read_json
+from ..training.fit import fit as train
+from ..training.recipe import Recipe, is_recipe, open_records
+from ..training.run import Run, new_folder
+from . import make_of
+
+Data = Any
+"""Paths; or a table (of pandas, polars or Arrow, a dict of arrays, an array (row number)); or a list of either."""
+
+
+class Fitted(Run):
+    """A run that predicts, is scored, and shows itself in a notebook."""
+
+    def predict(self, data: Data) -> Any:
+        """What it says of new data, a row a step, or one a series: a table of the kind that was given, else a dict."""
+        records = self._records(data)
+        found = stacked(predictions(self, records))
+        return _as_given(data, found)
+
+    def evaluate(self, data: Sequence[str] = ()) -> dict[str, Any]:
+        """Its scores beside its baselines; report.html in its folder tells more."""
+        with bars() as watch:
+            return report_run(self, tuple(data), watch=watch)
+
+    def _records(self, data: Data) -> list[Record]:
+        paths = _paths(data)
+        return open_records(self.recipe, paths) if paths else in_memory(data)
+
+    def _repr_html_(self) -> str:
+        """A table of its scores, where it was evaluated."""
+        where = self.folder / "metrics.json"
+        head = f"<b>{escape(self.name)}</b> in {escape(str(self.folder))}"
+        if not where.exists():
+            return f"<p>{head}; not yet evaluated</p>"
+        scores = read_json(where)
+        rows = {"this run": scores, **scores["baselines"]}
+        order = best_first({name: row[scores["measure"]] for name, row in rows.items()}, scores["higher_is_better"])
+        header = "".join(f"<th>{escape(column)}</th>" for column in ("", *scores["columns"]))
+        cells = ((name, *(_figure(rows[name].get(column)) for column in scores["columns"])) for name in order)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        return f"<p>{head}</p><table><tr>{header}</tr>{body}</table>"
+
+
+def fit(
+    recipe: str | Recipe | Callable[[Sequence[Record]], Recipe],
+    given: Data | Recipe = (),
+    folder: Path | str | None = None,
+    data: Data = (),
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> Fitted:
+    """Trains a recipe, by its name or as it is, on a table in memory or on files.
+
+    `options` are the recipe's own, such as `target="load_kw"`; of its parts as a dict, `training={"steps": 100}`. A
+    table in memory is kept in the run's folder, so that the run stands on its own. `fit(name, recipe, folder, data)`
+    trains a recipe as it is. UserError as the command `train` would end with.
+    """
+    if is_recipe(given):
+        place = Path(folder or new_folder(str(recipe)))
+        return Fitted(**vars(train(str(recipe), given, place, _paths(data), say=say, **options)))
+    data = given if _is_nothing(data) else data
+    name = recipe if isinstance(recipe, str) else getattr(recipe, "__name__", type(recipe).__name__.lower())
+    made: Any = make_of(recipe) if isinstance(recipe, str) else recipe
+    place = Path(folder) if folder else new_folder(name)
+    paths = _paths(data)
+    if not paths and not _is_nothing(data):
+        paths = _kept(in_memory(data), place)
+    if not is_recipe(made):
+        first = made(())
+        made = made(open_records(first, paths) if paths else ())
+    changed = with_options(made, options)
+    with bars() as watch:
+        run = train(name, changed, place, paths, say=say, watch=watch)
+    return Fitted(**vars(run))
+
+
+def with_options(spec: Any, options: Mapping[str, Any]) -> Any:
+    """A spec with fields changed by name; of a part by a dict of its own. UserError where there is no such field."""
+    known = {f.name for f in fields(spec)}
+    changed = {}
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"{type(spec).__name__} has no option {name!r}{did_you_mean(name, known)}")
+        before = getattr(spec, name)
+        if isinstance(value, Mapping) and is_dataclass(before):
+            value = with_options(before, value)
+        elif isinstance(before, tuple) and isinstance(value, str):
+            value = (value,)
+        elif isinstance(before, tuple) and isinstance(value, list):
+            value = tuple(value)
+        changed[name] = value
+    return replace(spec, **changed)
+
+
+def in_memory(data: Data) -> list[Record]:
+    """Records of tables in memory. UserError where they are none."""
+    several = data if isinstance(data, list | tuple) else [data]
+    return [table_record(f"table_{i}", _columns(table), {"format": "table"}) for i, table in enumerate(several)]
+
+
+def _columns(table: Any) -> dict[str, np.ndarray]:
+    if isinstance(table, np.ndarray):
+        if table.ndim not in (1, 2):
+            raise UserError(f"an array of shape {table.shape} is no table; give (row) or (row, number)")
+        named = {f"x{i}": column for i, column in enumerate(np.atleast_2d(table.T))}
+    elif isinstance(table, Mapping):
+        named = {str(name): np.asarray(values) for name, values in table.items()}
+    elif hasattr(table, "column_names"):  # Arrow's.
+        named = {str(n): np.asarray(table[n].to_numpy(zero_copy_only=False)) for n in table.column_names}
+    elif hasattr(table, "columns"):
+        named = {str(name): np.asarray(table[name].to_numpy()) for name in table.columns}
+        index = getattr(table, "index", None)
+        if index is not None and np.asarray(index).dtype.kind == "M":  # pandas keeps a clock there.
+            named = {str(index.name or "time"): np.asarray(index), **named}
+    else:
+        raise UserError(
+            f"a {type(table).__name__} is no table; give a data frame, a dict of arrays, an array, or a path"
+        )
+    return {name: _plain(name, values) for name, values in named.items()}
+
+
+def _plain(name: str, values: np.ndarray) -> np.ndarray:
+    if values.ndim != 1:
+        raise UserError(f"column {name!r} has shape {values.shape}; give a number a row")
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    if values.dtype.kind == "M":
+        return values.astype("datetime64[ns]")
+    try:
+        return np.array([np.nan if value is None else float(value) for value in values.tolist()])
+    except (TypeError, ValueError):
+        return np.array(["" if value is None or value != value else str(value) for value in values.tolist()], object)
+
+
+def _paths(data: Data) -> tuple[str, ...]:
+    several = data if isinstance(data, list | tuple) else [data]
+    return tuple(map(str, several)) if several and all(isinstance(one, str | Path) for one in several) else ()
+
+
+def _is_nothing(data: Data) -> bool:
+    return data is None or (isinstance(data, list | tuple) and not data)
+
+
+def _kept(records: Sequence[Record], folder: Path) -> tuple[str, ...]:
+    """Files in the run's folder that hold the tables."""
+    kept = folder / "data"
+    kept.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for record in records:
+        path = kept / f"{record.name}.parquet"
+        write_predictions(path, {name: np.asarray(stream.values) for name, stream in record.streams.items()})
+        paths.append(str(path))
+    return tuple(paths)
+
+
+def _as_given(data: Data, columns: Mapping[str, np.ndarray]) -> Any:
+    one = data[0] if isinstance(data, list | tuple) and data else data
+    library = type(one).__module__.partition(".")[0]
+    if library in ("pandas", "polars"):
+        from importlib import import_module
+
+        return import_module(library).DataFrame(dict(columns))
+    return dict(columns)
+
+
+def _figure(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}"
