@@ -4,6 +4,7 @@ import shutil
 from dataclasses import fields
 from math import pi
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -184,6 +185,51 @@ def test_what_stands_beyond_the_end_of_a_row_reaches_no_gradient(spec, few):
         found.append(torch.autograd.grad(loss, [padded, *core.parameters()]))
         assert not found[-1][0].masked_select(beyond).any()
     assert_close(*found)
+
+
+@pytest.mark.parametrize("spec", CORES, ids=brief)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["kernels", "reference"])
+def test_what_stands_beyond_the_end_of_a_row_may_be_nan(spec, dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "FEW", 0)
+    core, lengths = shaken(spec).to(dtype), torch.tensor([2, 0, 3, 1])
+    x = torch.randn(4, 3, 3, dtype=dtype)
+    beyond = (torch.arange(3) >= lengths.unsqueeze(1)).unsqueeze(2)
+    found = []
+    for padding in (0.0, torch.nan, -torch.inf):
+        padded = torch.where(beyond, padding, x).requires_grad_()
+        leaves = [padded, *core.parameters()]
+        y, state = core(padded, core.initial(4), lengths)
+        loss = sum(t.square().sum() for t in (y, *state_tensors(state)))
+        plain = torch.autograd.grad(loss, leaves, retain_graph=True)
+        slopes = torch.autograd.grad(loss, leaves, create_graph=True)
+        second = torch.autograd.grad(sum(s.square().sum() for s in slopes), leaves, materialize_grads=True)
+        assert not plain[0].masked_select(beyond).any()
+        found.append((y, state, plain, slopes, second))
+        assert_close(found[-1], found[0])
+
+
+@pytest.mark.parametrize("spec", CORES, ids=brief)
+def test_gradients_that_can_be_differentiated_count_every_path_once(spec, few):
+    """First and second ones, where what a kernel is given was made from other things that it is given."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        core = shaken(spec).to(dtype)
+        torch.manual_seed(1)
+        x = torch.randn(3, 4, 3, dtype=torch.float64).to(dtype).requires_grad_()
+        wide = torch.randn(3, 10, dtype=torch.float64).to(dtype)
+        leaves = [x, *core.parameters()]
+        # A state made from x, another carried on from it, and the output fed to the same weights again.
+        state = map_state(lambda t, x=x, wide=wide: torch.tanh(x[:, 0] @ wide[:, : t.shape[1]]), core.initial(3))
+        y, state = core(x, state, torch.tensor([4, 2, 3]))
+        z, state = core(torch.sin(x) + y.mean(2, keepdim=True), state)
+        loss = sum(t.square().sum() for t in (y, z, *state_tensors(state)))
+        plain = torch.autograd.grad(loss, leaves, retain_graph=True)
+        slopes = torch.autograd.grad(loss, leaves, create_graph=True)
+        along = sum((s * torch.linspace(-1, 1, s.numel()).to(s).view_as(s)).sum() for s in slopes)
+        found.append((plain, slopes, torch.autograd.grad(along, leaves, materialize_grads=True)))
+    for single, double in zip(*found, strict=True):
+        for a, b in zip(single, double, strict=True):
+            assert (a - b).abs().max() < 2e-5 * (1 + b.abs().max())
 
 
 @pytest.mark.parametrize("spec", BOTH_WAYS, ids=brief)
@@ -685,6 +731,16 @@ def test_inputs_of_another_shape_or_type_are_refused(spec):
     for dtype in (torch.int64, torch.bool, torch.uint8, torch.complex64):
         with pytest.raises(ValueError, match=f"x: expected floating point, got {dtype}"):
             core(torch.zeros(2, 6, 3, dtype=dtype), core.initial(2))
+    for x in (
+        np.zeros((2, 6, 3), np.float32),
+        [[[0.0] * 3] * 6] * 2,
+        None,
+        nn.utils.rnn.pack_sequence([torch.ones(1, 3)]),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"x: expected \(batch, time, 3\), got {type(x).__name__}, which is not a t"
+        ):
+            core(x, core.initial(2))
 
 
 @pytest.mark.parametrize("spec", CORES, ids=brief)
@@ -768,6 +824,8 @@ def test_a_step_of_another_shape_is_refused(spec):
     for shape in ((2, 4), (2,), (2, 1, 3), ()):
         with pytest.raises(ValueError, match="x: expected"):
             core.step(torch.zeros(shape), core.initial(2))
+    with pytest.raises(ValueError, match=r"x: expected \(batch, 3\), got ndarray, which is not a tensor"):
+        core.step(np.zeros((2, 3), np.float32), core.initial(2))
 
 
 def test_specs_out_of_bounds_are_refused():

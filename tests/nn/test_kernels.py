@@ -297,6 +297,33 @@ def test_large_values_saturate(level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("huge", [1e37, 3e38])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_gate_that_is_shut_lets_nothing_through_however_huge(level, huge, sign):
+    """A sigmoid that ended at 1e-38 would let through a share of it that counts."""
+    shut, open_ = torch.full((3, 4, 7), -huge), torch.full((3, 4, 7), huge)
+    h, lengths = sign * torch.full((3, 7), huge), torch.tensor([4, 2, 1])
+    x, weight, nothing = torch.ones(3, 4, 1), torch.zeros(28, 1), torch.zeros(28, 7)
+    bias = torch.cat([torch.full((7,), b) for b in (0.0, -huge, 0.0, 100.0)])
+    with chosen(level):
+        y, last, *slopes = results(kernels.min_gru, (shut, open_, torch.zeros(3, 7), lengths))
+        assert not y.any()
+        assert not last.any()
+        assert huge > 1e37 or not slopes[0].any()
+        forgotten = kernels.lstm_layer(x, weight, bias, nothing, torch.zeros(28), torch.zeros(3, 7), h, lengths)
+        assert not forgotten[2].any()
+        r, z, n = torch.full((7,), 100.0), torch.full((7,), -huge), torch.zeros(7)
+        gates = torch.cat((r, z, n))
+        y, last = kernels.gru_layer(x, weight[:21], gates, nothing[:21], torch.zeros(21), h, lengths)
+        assert not last.any()
+        shut_first = torch.cat((torch.full((7,), -huge), torch.full((7,), -100.0), n))
+        recurrent = torch.cat((nothing[:14], torch.eye(7)))
+        for after in (True, False):
+            y, _ = kernels.gru_layer(x, weight[:21], shut_first, recurrent, torch.zeros(21), h, lengths, after)
+            assert not y.any()
+
+
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", [(1, 1, 1), (7, 5, 3), (13, 300, 33), (70, 700, 130), (300, 20, 600)])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("half", [False, True])

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from steersman.nn import kernels
@@ -160,12 +161,75 @@ def test_a_ragged_batch_gives_what_a_packed_one_gives_torch(kind, bidirectional,
 
 
 def test_dropout_and_training_go_along():
-    layer = nn.GRU(3, 4, 2, dropout=0.25).eval()
+    layer = nn.GRU(3, 4, 2, dropout=0.25, batch_first=True).eval()
     core = from_torch(layer)
     assert isinstance(core, StackCore)
     assert (core.dropout, core.training) == (0.25, False)
     back = to_torch(core.train())
     assert (back.dropout, back.training, back.batch_first) == (0.25, True, True)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_a_layer_that_is_not_batch_first_gets_a_word(kind):
+    layer, x = kind(4, 7), torch.randn(6, 3, 4)
+    with pytest.warns(UserWarning, match=r"takes \(time, batch, feature\) and its core \(batch, time, feature\)"):
+        core = from_torch(layer)
+    y, _ = core(x.transpose(0, 1), core.initial(3))
+    assert_equal([y.transpose(0, 1)], [layer(x)[0]], torch.float32)
+
+
+def test_what_is_frozen_stays_frozen_there_and_back():
+    layer = nn.LSTM(4, 7, 2, batch_first=True, bidirectional=True)
+    for name, weight in layer.named_parameters():
+        weight.requires_grad_("_l1" in name and "bias" not in name)
+    core = from_torch(layer)
+    a, b = weights(layer, core)
+    assert [t.requires_grad for t in a] == [t.requires_grad for t in b]
+    back = dict(to_torch(core).named_parameters())
+    assert all(back[name].requires_grad == weight.requires_grad for name, weight in layer.named_parameters())
+    alone = from_torch(nn.GRU(4, 7, bias=False, batch_first=True).requires_grad_(False))
+    assert not any(p.requires_grad for p in alone.parameters())
+
+
+class Named(nn.GRU):
+    """A subclass that computes what its parent does."""
+
+
+class Doubled(nn.GRU):
+    def forward(self, *given):
+        y, h = super().forward(*given)
+        return 2 * y, h
+
+
+def test_a_subclass_that_computes_the_same_is_taken():
+    layer, x = Named(4, 7, batch_first=True), torch.randn(3, 6, 4)
+    core = from_torch(layer)
+    assert_equal([core(x, core.initial(3))[0]], [layer(x)[0]], torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: nn.LSTMCell(4, 7), "expected nn.RNN, nn.GRU or nn.LSTM, got LSTMCell"),
+        (lambda: nn.Linear(4, 7), "expected nn.RNN, nn.GRU or nn.LSTM, got Linear"),
+        (lambda: torch.ao.nn.quantizable.LSTM(4, 7), "expected nn.RNN, nn.GRU or nn.LSTM, got LSTM"),
+        (lambda: nn.GRU, "expected nn.RNN, nn.GRU or nn.LSTM, got type"),
+        (lambda: None, "expected nn.RNN, nn.GRU or nn.LSTM, got NoneType"),
+        (lambda: Doubled(4, 7, batch_first=True), "expected nn.GRU; Doubled has a `forward` of its own"),
+        (lambda: parametrizations.weight_norm(plain(), "weight_hh_l0"), "weight_hh_l0 of this LSTM is computed"),
+        (lambda: parametrizations.spectral_norm(plain(), "weight_ih_l0"), "weight_ih_l0 of this LSTM is computed"),
+        (lambda: nn.utils.weight_norm(plain(), "weight_hh_l0"), "weight_hh_l0 of this LSTM is computed"),
+        (lambda: prune.l1_unstructured(plain(), "weight_hh_l0", 0.5), "weight_hh_l0 of this LSTM is computed"),
+    ],
+)
+def test_what_from_torch_does_not_know_is_refused(make, said):
+    with pytest.raises(ValueError, match=f"from_torch: .*{said}"):
+        from_torch(make())
+
+
+def plain() -> nn.LSTM:
+    return nn.LSTM(4, 7, batch_first=True)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +263,7 @@ def module_db():
     return {info.module_cls: info for info in module_db}
 
 
+@pytest.mark.filterwarnings("ignore:from_torch")  # Some are time first.
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])

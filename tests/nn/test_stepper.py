@@ -264,3 +264,18 @@ def test_sizes_are_checked_before_memory_is_touched(what):
     lru(kernels.native), cfc(kernels.native)
     with pytest.raises(ValueError, match=what.partition(": ")[2].replace(", ", ".*")):
         WRONG[what](kernels.native)
+
+
+@pytest.mark.parametrize("spec", [MinGRU(7), MinLSTM(7), MinLSTM(16)], ids=str)
+@pytest.mark.parametrize("value", [1e38, -1e38, 1e9, -1e9, 30.0, -30.0])
+def test_a_step_keeps_to_huge_inputs_too(spec, value):
+    """Small shares of what is huge count: what remains of a gate that is almost shut must be exact."""
+    torch.manual_seed(1)
+    core = spec.build(6).eval()
+    with torch.no_grad():
+        x = torch.full((1, 4, 6), value)
+        x[:, 2:] /= 7
+        whole = core.double()(x.double(), core.initial(1))[0]
+        session = Stepper(core.float()).session()
+        found = np.stack([session.step(row).copy() for row in x[0].numpy()])
+    np.testing.assert_allclose(found, whole[0].numpy(), rtol=1e-4, atol=1e-5)

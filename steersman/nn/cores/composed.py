@@ -172,6 +172,8 @@ class Stack(CoreSpec):
 
 
 class StackCore(Core):
+    skips_padding = True  # Its cores see to it.
+
     def __init__(self, cores: list[Core], dropout: float = 0.0, locked: bool = False, residual: bool = False):
         super().__init__()
         self.cores = nn.ModuleList(cores)
@@ -247,6 +249,7 @@ class Bidirectional(CoreSpec):
 
 class BidirectionalCore(Core):
     causal = False
+    skips_padding = True  # Its cores see to it.
 
     def __init__(self, forwards: Core, backwards: Core):
         super().__init__()

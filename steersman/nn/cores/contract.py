@@ -18,6 +18,7 @@ from ...config import Spec
 from ...errors import NotFinite
 from .. import kernels
 from ..forms import Graph, native_form, onnx_form
+from ..kernels.reference import sound, there
 
 State = Any
 
@@ -75,6 +76,9 @@ class Core(nn.Module):
     activation = ""
     """tanh or relu where the output is nothing but that of a sum."""
 
+    skips_padding = False
+    """Whether `run` reads nothing beyond a row's length; otherwise its input is 0 there, whatever it was."""
+
     STATE: tuple[str, ...] = ()
     """Names of the state's tensors, as its formula has them."""
 
@@ -99,9 +103,11 @@ class Core(nn.Module):
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Outputs and the state after each row's last step; `lengths` of the rows, by default all of `time`.
 
-        ValueError where an argument has another shape or type than the core takes, or the state is not finite.
+        What lies beyond a row's length may be anything, NaN too. ValueError where an argument has another shape or type
+        than the core takes, or the state is not finite.
         """
-        return self.run(x, state, self._checked(x, state, lengths))
+        x, lengths = self._checked(x, state, lengths)
+        return self.run(x, state, lengths)
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         """What `forward` does with arguments that are sound."""
@@ -111,8 +117,8 @@ class Core(nn.Module):
         """One step of `forward`. ValueError where the core is not causal: it would need what is to come."""
         if not self.causal:
             raise ValueError(f"{type(self).__name__} is not causal: it reads a sequence from its end, so it can't step")
-        if x.ndim != 2:
-            raise ValueError(f"x: expected (batch, {self.features}), got {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.ndim != 2:
+            raise ValueError(f"x: expected (batch, {self.features}), got {_found(x)}")
         y, state = self(x.unsqueeze(1), state)
         return y[:, 0], state
 
@@ -166,10 +172,10 @@ class Core(nn.Module):
             held.append(self.step(x[:, t], held[-1])[1])
         return map_state(lambda *steps: torch.stack(steps, 1)[:, :time].flatten(0, 1), *held)
 
-    def _checked(self, x: Tensor, state: State, lengths: Tensor | None) -> Tensor:
-        """The lengths, once all of it is sound."""
-        if x.ndim != 3 or x.shape[2] != self.features:
-            raise ValueError(f"x: expected (batch, time, {self.features}), got {tuple(x.shape)}")
+    def _checked(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Input and lengths that `run` can do with, once all of it is sound."""
+        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[2] != self.features:
+            raise ValueError(f"x: expected (batch, time, {self.features}), got {_found(x)}")
         if not x.is_floating_point():
             raise ValueError(f"x: expected floating point, got {x.dtype}")
         batch, time = x.shape[:2]
@@ -178,19 +184,18 @@ class Core(nn.Module):
             weight = next(self.parameters(), x)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"x: expected {weight.dtype}, as the weights are, got {x.dtype}")
-        rows = _ROWS.get(self)
-        if rows is None:
-            rows = _ROWS[self] = _rows(self.initial(1))
-        _check_state(state, rows, batch, weight.dtype)
+        _check_state(state, _rows_of(self), batch, weight.dtype)
         if lengths is None:
-            return torch.full((batch,), time, dtype=torch.int64, device=x.device)
+            return x, torch.full((batch,), time, dtype=torch.int64, device=x.device)
         if not isinstance(lengths, Tensor):
             raise ValueError(f"lengths: expected a tensor of {batch} integers, got {type(lengths).__name__}")
         if lengths.shape != (batch,) or lengths.dtype not in _INTEGERS:
             raise ValueError(f"lengths: expected {batch} integers, got {lengths.dtype} of shape {tuple(lengths.shape)}")
-        if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
-            raise ValueError(f"lengths: expected 0 to {time}, got {int(lengths.min())} to {int(lengths.max())}")
-        return lengths.to(x.device, torch.int64)
+        least, most = (0, time) if kernels.watched() or not batch else (int(lengths.min()), int(lengths.max()))
+        if least < 0 or most > time:
+            raise ValueError(f"lengths: expected 0 to {time}, got {least} to {most}")
+        lengths = lengths.to(x.device, torch.int64)
+        return x if self.skips_padding or least == time else sound(x, lengths), lengths
 
 
 class CoreSpec(Spec):
@@ -221,7 +226,22 @@ def _rows(state: State) -> Rows:
 
 _ROWS: WeakKeyDictionary[Core, Rows] = WeakKeyDictionary()
 """First state's rows by core, for to make a first state at every call would take long beside a step."""
+
+
+def _rows_of(core: Core) -> Rows:
+    if torch.compiler.is_compiling():  # Compiled code would depend on what else is kept.
+        return _rows(core.initial(1))
+    if core not in _ROWS:
+        _ROWS[core] = _rows(core.initial(1))
+    return _ROWS[core]
+
+
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def _found(x: object) -> str:
+    """What came in place of a tensor of some shape."""
+    return str(tuple(x.shape)) if isinstance(x, Tensor) else f"{type(x).__name__}, which is not a tensor"
 
 
 def _check_state(state: State, rows: Rows, batch: int, dtype: torch.dtype, where: str = "state") -> None:
@@ -243,11 +263,6 @@ def _check_state(state: State, rows: Rows, batch: int, dtype: torch.dtype, where
         _check_state(part, row, batch, dtype, f"{where}[{i}]")
 
 
-def there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
-    """Mask of the steps that are not padding."""
-    return (torch.arange(time, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
-
-
 @dataclass(frozen=True)
 class Memoryless(CoreSpec):
     """No recurrence: every step on its own, one to one."""
@@ -257,6 +272,8 @@ class Memoryless(CoreSpec):
 
 
 class MemorylessCore(Core):
+    skips_padding = True
+
     def __init__(self, features: int):
         super().__init__()
         self.features = self.size = features

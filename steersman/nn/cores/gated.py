@@ -58,6 +58,8 @@ class RNN(CoreSpec):
 
 
 class RNNCore(Cell):
+    skips_padding = True
+
     def __init__(self, spec: RNN, features: int):
         super().__init__(features, spec.hidden, gates=1)
         self.spec, self.activation = spec, spec.nonlinearity
@@ -97,6 +99,8 @@ class GRU(CoreSpec):
 
 
 class GRUCore(Cell):
+    skips_padding = True
+
     def __init__(self, spec: GRU, features: int):
         super().__init__(features, spec.hidden, gates=3)
         self.spec = spec
@@ -220,6 +224,7 @@ class LSTM(CoreSpec):
 
 
 class LSTMCore(Cell):
+    skips_padding = True
     EPSILON = 1e-5
     STATE = ("h", "c")
 

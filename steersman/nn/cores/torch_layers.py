@@ -1,6 +1,7 @@
 """Cores from torch's recurrent layers and back, with the same weights."""
 
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import nn
@@ -9,17 +10,49 @@ from .composed import BidirectionalCore, StackCore
 from .contract import Core
 from .gated import GRU, LSTM, RNN, Cell
 
-_KINDS: dict[type, type[RNN | GRU | LSTM]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
+_KINDS: dict[Any, type[RNN | GRU | LSTM]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
 
 
 def from_torch(layer: nn.RNN | nn.GRU | nn.LSTM) -> Core:
-    """The same core, with the same weights: all layers and directions; without a bias, biases of 0."""
+    """The same core, with the same weights: all layers and directions; without a bias, biases of 0.
+
+    What is frozen stays so. A core is batch first: a layer that is not gets a warning. ValueError for anything else
+    than these layers, for a subclass with a `forward` of its own, and for weights that are computed from others
+    (weight_norm, pruning).
+    """
+    kind = _kind(layer)
+    if not layer.batch_first:
+        warn(
+            f"from_torch: this {kind.__name__} takes (time, batch, feature) and its core (batch, time, feature); turn "
+            "what you give it and what it gives by transpose(0, 1), or make the layer with batch_first=True",
+            stacklevel=2,
+        )
+    computed = [name for name in layer._flat_weights_names if name not in layer._parameters]
+    if computed:
+        raise ValueError(
+            f"from_torch: expected weights that are parameters; {', '.join(computed)} of this {kind.__name__} "
+            "is computed from others: make it permanent first (torch.nn.utils.parametrize.remove_parametrizations, "
+            "remove_weight_norm, prune.remove)"
+        )
     parts = []
     for depth in range(layer.num_layers):
         ways = [_cell_from(layer, f"l{depth}{way}") for way in ("", "_reverse")[: 1 + layer.bidirectional]]
         parts.append(BidirectionalCore(*ways) if layer.bidirectional else ways[0])
     core = parts[0] if len(parts) == 1 else StackCore(parts, layer.dropout)
     return core.train(layer.training)
+
+
+def _kind(layer: Any) -> Any:
+    """Which of torch's layers it is."""
+    kind = next((kind for kind in _KINDS if isinstance(layer, kind)), None)
+    if kind is None:
+        raise ValueError(f"from_torch: expected nn.RNN, nn.GRU or nn.LSTM, got {type(layer).__name__}")
+    if type(layer).forward is not kind.forward:
+        raise ValueError(
+            f"from_torch: expected nn.{kind.__name__}; {type(layer).__name__} has a `forward` of its own, which its "
+            "core would not follow"
+        )
+    return kind
 
 
 def _cell_from(layer: nn.RNNBase, name: str) -> Cell:
@@ -29,13 +62,14 @@ def _cell_from(layer: nn.RNNBase, name: str) -> Cell:
         options["nonlinearity"] = layer.nonlinearity
     if layer.proj_size:
         options["projection"] = layer.proj_size
-    core = _KINDS[type(layer)](**options).build(weight.shape[1]).to(weight)
+    core = _KINDS[_kind(layer)](**options).build(weight.shape[1]).to(weight)
     with torch.no_grad():
         for ours, theirs in _TORCH_NAMES.items():
             parameter = getattr(core, ours, None)
             if parameter is not None:
                 given = getattr(layer, f"{theirs}_{name}", None)
                 parameter.zero_() if given is None else parameter.copy_(given)
+                parameter.requires_grad_((weight if given is None else given).requires_grad)
     return core
 
 
@@ -49,7 +83,7 @@ _TORCH_NAMES = {
 
 
 def to_torch(core: Core) -> nn.RNN | nn.GRU | nn.LSTM:
-    """torch's layer (batch first) with the same weights. ValueError where torch has no such layer."""
+    """torch's layer (batch first) with the same weights, frozen ones too. ValueError where torch has no such layer."""
     layers = list(core.cores) if isinstance(core, StackCore) else [core]
     both = isinstance(layers[0], BidirectionalCore)
     rows = [[c.forwards, c.backwards] if isinstance(c, BidirectionalCore) else [c] for c in layers]
@@ -73,6 +107,7 @@ def to_torch(core: Core) -> nn.RNN | nn.GRU | nn.LSTM:
         for depth, row in enumerate(rows):
             for cell, way in zip(row, ("", "_reverse"), strict=False):
                 for ours, theirs in _TORCH_NAMES.items():
-                    if getattr(cell, ours, None) is not None:
-                        getattr(layer, f"{theirs}_l{depth}{way}").copy_(getattr(cell, ours))
+                    given = getattr(cell, ours, None)
+                    if given is not None:
+                        getattr(layer, f"{theirs}_l{depth}{way}").copy_(given).requires_grad_(given.requires_grad)
     return layer.train(core.training)

@@ -1,7 +1,8 @@
 """Recurrences over whole sequences: in C++ where the tensors are float32 on a CPU, else in PyTorch.
 
 `inputs` are the projected inputs W x + b of every step, (batch time gates*hidden). Rows end at their `lengths`:
-later outputs are 0 and the state that is given back is that of each row's own last step.
+later outputs are 0, the state that is given back is that of each row's own last step, and what is given beyond them is
+never read: it may be NaN.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from . import reference
@@ -41,13 +44,40 @@ FEW = 8
 
 def usable(inputs: Tensor, *others: Tensor | None) -> bool:
     """Whether the C++ kernels take these tensors, and are worth it for so few steps."""
-    if native is None or len(inputs) * inputs.shape[1] < FEW or 0 in inputs.shape:
+    if native is None or watched() or len(inputs) * inputs.shape[1] < FEW or 0 in inputs.shape:
         return False
-    return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in (inputs, *others))
+    return all(t is None or (t.dtype is torch.float32 and t.is_cpu and _plain(t)) for t in (inputs, *others))
+
+
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 has the second alone.
+
+
+def watched() -> bool:
+    """Whether something follows or changes torch's own operations, which the kernels would hide from it.
+
+    torch.func and vmap, derivatives forwards, torch.export, torch.jit.trace, and any TorchDispatchMode.
+    """
+    return (
+        _is_exporting()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def _plain(t: Any) -> bool:
+    """Whether its operations are torch's own, and not those of a subclass (`FakeTensor`)."""
+    return type(t).__torch_dispatch__ is _OWN
+
+
+_OWN = vars(Tensor)["__torch_dispatch__"]
 
 
 def finite(x: Tensor) -> bool:
-    """Whether all numbers are."""
+    """Whether all numbers are; it is taken to be so where values can't be looked at."""
+    if watched() or not _plain(x):
+        return True
     if native is not None and x.dtype is torch.float32 and x.is_cpu and x.is_contiguous():
         return native.finite(x)
     # By the sum, which is quick.
@@ -75,7 +105,7 @@ def _dispatch(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, bool, bool]:
 
 def cudnn_takes(x: Tensor, lengths: Tensor) -> bool:
     """Whether torch's own layers are the fastest there is: on a GPU, where all rows are full."""
-    return x.device.type == "cuda" and bool((lengths == x.shape[1]).all())
+    return x.device.type == "cuda" and not watched() and bool((lengths == x.shape[1]).all())
 
 
 def _torchs(layer: Callable[..., tuple], x: Tensor, state: object, weights: list[Tensor]) -> list[Tensor]:
@@ -177,7 +207,7 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = a h + b, element by element."""
     if not usable(a, b, h):
-        return reference.scan(a, b, h, lengths)
+        return _Scan(False).reference((a, b, h, lengths))
     return _Differentiable.apply(_Scan(False), a, b, h, lengths)
 
 
@@ -189,7 +219,7 @@ def min_gru(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = (1 - z) h + z g(candidate), z = sigmoid(gate) (Feng et al. 2024, appendix B)."""
     if not usable(gate, candidate, h):
-        return reference.min_gru(gate, candidate, h, lengths)
+        return _Scan(True).reference((gate, candidate, h, lengths))
     return _Differentiable.apply(_Scan(True), gate, candidate, h, lengths)
 
 
@@ -201,7 +231,7 @@ def rotate(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and h of h = r h + input with a complex number r a unit: real parts first, then imaginary ones."""
     if not usable(inputs, rotation, h):
-        return reference.rotate(rotation, inputs, h, lengths)
+        return _Rotate().reference((rotation, inputs, h, lengths))
     return _Differentiable.apply(_Rotate(), rotation, inputs, h, lengths)
 
 
@@ -227,8 +257,15 @@ class _Operation(ABC):
         """
 
     @abstractmethod
-    def reference(self, given: Tensors) -> tuple[Tensor, ...]:
-        """The outputs by the formula in PyTorch."""
+    def formula(self, given: Tensors) -> tuple[Tensor, ...]:
+        """The outputs in PyTorch."""
+
+    def reference(self, given: Tensors) -> Any:
+        """The outputs by the formula, to which what lies beyond a row's length is 0: 0 times NaN would be NaN."""
+        lengths = next((t for t in given if t is not None and not t.is_floating_point()), None)
+        if lengths is None:
+            return self.formula(given)
+        return self.formula([t if t is None or t.ndim < 3 else reference.sound(t, lengths) for t in given])
 
 
 class _Differentiable(torch.autograd.Function):
@@ -246,7 +283,7 @@ class _Differentiable(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         *given, y = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or watched() or any(map(_batched, gradients)):
             return None, *_through_reference(ctx.operation, given, needs, gradients)
         first, *last = gradients
         if first is None:
@@ -257,12 +294,23 @@ class _Differentiable(torch.autograd.Function):
 
 
 def _through_reference(operation: _Operation, given: Tensors, needs: Sequence[bool], gradients: Tensors) -> Tensors:
-    """The way back where it is to be differentiated itself (`create_graph`): the kernels can't be."""
-    pairs = [(y, d) for y, d in zip(operation.reference(given), gradients, strict=True) if d is not None]
-    wanted = [t for t, needed in zip(given, needs, strict=True) if needed]
+    """The way back where it is to be differentiated itself (`create_graph`), or runs under vmap: the kernels can't.
+
+    Gradients are taken of each tensor as it is given here: one that was made from another would count in both.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own = [t.view_as(t) if needed else t for t, needed in zip(given, needs, strict=True)]
+        pairs = [(y, d) for y, d in zip(operation.reference(own), gradients, strict=True) if d is not None]
+    wanted = [t for t, needed in zip(own, needs, strict=True) if needed]
     outputs, gradients = zip(*pairs, strict=True)
-    found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=again, allow_unused=True))
     return [next(found) if needed else None for needed in needs]
+
+
+def _batched(gradient: Tensor | None) -> bool:
+    """Whether it holds those of several ways back at once (`is_grads_batched`)."""
+    return gradient is not None and is_legacy_batchedtensor(gradient)
 
 
 def _contiguous(*tensors: Tensor | None) -> list[Any]:
@@ -318,7 +366,7 @@ class _Linear(_Operation):
             _call(native.multiply_turned, _rows(dy), _rows(x), dweight, self.half)
         return dx, dweight, _rows(dy).sum(0) if needs[2] else None
 
-    def reference(self, given: Tensors) -> tuple[Tensor]:
+    def formula(self, given: Tensors) -> tuple[Tensor]:
         x, weight, bias = given
         return (F.linear(x, weight, bias).to(weight.dtype),)
 
@@ -344,7 +392,7 @@ class _Lstm(_Operation):
         _call(native.lstm_backward, *given, self.epsilon, memory, *outputs, *gradients, self.half)
         return dx, dweight, dbias, drecurrent, dbias, dh0, dc0, None, *doptions
 
-    def reference(self, given: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    def formula(self, given: Tensors) -> tuple[Tensor, Tensor, Tensor]:
         x, weight, bias, recurrent, recurrent_bias, h, c, lengths, projection, peepholes, input_gain, *normal = given
         bias = bias + recurrent_bias
         inputs = F.linear(x, weight, bias if input_gain is None else None).to(weight.dtype)
@@ -374,7 +422,7 @@ class _Gru(_Operation):
         _call(native.gru_backward, *given, self.reset_after, memory, *outputs, *gradients, self.half)
         return *gradients, None
 
-    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+    def formula(self, given: Tensors) -> tuple[Tensor, Tensor]:
         x, weight, bias, recurrent, recurrent_bias, h, lengths = given
         inputs = F.linear(x, weight, bias).to(weight.dtype)
         with torch.autocast(x.device.type, enabled=False):
@@ -400,7 +448,7 @@ class _Rnn(_Operation):
         _call(native.rnn_backward, *given, self.relu, *outputs, *gradients, self.half)
         return dx, dweight, dbias, drecurrent, dbias, dh0, None
 
-    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+    def formula(self, given: Tensors) -> tuple[Tensor, Tensor]:
         x, weight, bias, recurrent, recurrent_bias, h, lengths = given
         inputs = F.linear(x, weight, bias + recurrent_bias).to(weight.dtype)
         with torch.autocast(x.device.type, enabled=False):
@@ -422,7 +470,7 @@ class _Scan(_Operation):
         _call(native.scan_backward, *given, self.gated, *outputs, *gradients)
         return *gradients, None
 
-    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+    def formula(self, given: Tensors) -> tuple[Tensor, Tensor]:
         a, b, h, lengths = given
         return (reference.min_gru if self.gated else reference.scan)(a, b, h, lengths)
 
@@ -441,6 +489,6 @@ class _Rotate(_Operation):
         _call(native.rotate_backward, *given, *outputs, *gradients)
         return *gradients, None
 
-    def reference(self, given: Tensors) -> tuple[Tensor, Tensor]:
+    def formula(self, given: Tensors) -> tuple[Tensor, Tensor]:
         rotation, inputs, h, lengths = given
         return reference.rotate(rotation, inputs, h, lengths)

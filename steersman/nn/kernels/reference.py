@@ -4,6 +4,7 @@ Arguments and results are those of the functions of the same names in `steersman
 """
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,6 +95,16 @@ def rotate(rotation: Tensor, inputs: Tensor, h: Tensor, lengths: Tensor) -> tupl
         h, y = advance(lengths, t, turned + inputs[:, t], h)
         shown.append(y)
     return stacked(shown, h), h
+
+
+def there(lengths: Tensor, time: int) -> Bool[Tensor, "batch time 1"]:
+    """Mask of the steps that are not padding."""
+    return (torch.arange(time, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
+
+
+def sound(x: Tensor, lengths: Tensor) -> Tensor:
+    """The same steps (batch time ...), and 0 beyond each row's length."""
+    return torch.where(there(lengths, x.shape[1]), x, 0.0)
 
 
 def advance(lengths: Tensor, t: int, new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:

@@ -132,9 +132,6 @@ void rotate_backward(const Rotation &p, const float *y, const float *dy, const f
   }
 }
 
-// e^x for x up to 0.
-Floats exponential(Floats x) { return exponential_less_one(x) + 1.0f; }
-
 // i / (f + i) of two sigmoids. Above and below are multiplied by the least of 1, e^f and e^i: nothing grows beyond
 // all bounds, nor does what is divided by vanish.
 Floats taken(Floats forget, Floats take) {

@@ -126,8 +126,12 @@ inline Floats added_pairs(Floats sums, uint32_t a, const uint32_t *w) {
 #endif
 }
 
-// e^x - 1, near nought too: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; x is held in [-87, 87]. NaN stays NaN.
-__attribute__((always_inline)) inline Floats exponential_less_one(Floats x) {
+// e^x as `scale` + `more`: 2^n, and 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; x is held in [-87, 87].
+struct Power {
+  Floats scale, more;
+};
+
+__attribute__((always_inline)) inline Power power(Floats x) {
   const Floats magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer.
   Floats held = larger(smaller(x, all(87.0f)), all(-87.0f));
   Floats n = (held * 1.44269504f + magic) - magic;
@@ -141,8 +145,24 @@ __attribute__((always_inline)) inline Floats exponential_less_one(Floats x) {
   p = p * r + 0.5f;
   p = (p * r) * r + r;
   Floats scale = bits((__builtin_convertvector(n, Ints) + 127) << 23);
-  Floats y = p * scale + (scale - 1.0f);
+  return {scale, p * scale};
+}
+
+// e^x - 1, near nought too. NaN stays NaN.
+__attribute__((always_inline)) inline Floats exponential_less_one(Floats x) {
+  Power e = power(x);
+  Floats y = e.more + (e.scale - 1.0f);
   return x == x ? y : x;
+}
+
+// Where numbers end below: what would be smaller is nought, for multiplied by what is huge it would count.
+__attribute__((always_inline)) inline Floats vanishing(Floats x, Floats y) { return x < -87.0f ? Floats{} : y; }
+
+// e^x, exact to a share of itself. NaN stays NaN.
+__attribute__((always_inline)) inline Floats exponential(Floats x) {
+  Power e = power(x);
+  Floats y = e.more + e.scale;
+  return vanishing(x, x == x ? y : x);
 }
 
 // 1 / x for x from 1 to 2^126, to a unit or two in the last place.
@@ -155,7 +175,9 @@ __attribute__((always_inline)) inline Floats reciprocal(Floats x) {
 #endif
 }
 
-__attribute__((always_inline)) inline Floats sigmoid(Floats x) { return reciprocal(2.0f + exponential_less_one(-x)); }
+__attribute__((always_inline)) inline Floats sigmoid(Floats x) {
+  return vanishing(x, reciprocal(2.0f + exponential_less_one(-x)));
+}
 
 __attribute__((always_inline)) inline Floats tanh(Floats x) {
   Floats e = exponential_less_one(x + x);
