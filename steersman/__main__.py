@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from .config import did_you_mean
 from .errors import Interrupted, NotFinite, UserError
-from .plugins import Registry, own_file
+from .plugins import Registry, own_file, own_lines
 from .version import __version__
 
 # Threads that wait for each other sleep: spinning, they would take the cores from whatever runs beside. OpenMP reads it
@@ -72,9 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left in it goes nowhere.
         sys.exit(0)
-    except Exception:
+    except Exception as error:
         from .console import ERR
 
+        if theirs := own_lines(error):
+            _refuse(theirs)
         ERR.print_exception()
         ERR.print(
             f"This is a bug in steersman {__version__}: please report it with the lines above (see CONTRIBUTING.md)"

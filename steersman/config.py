@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import math
 import sys
 import types
@@ -14,7 +15,10 @@ from .plugins import PARTS, part
 
 
 class Spec:
-    """A frozen dataclass of plain values and other specs; known to JSON by the name of its class."""
+    """A frozen dataclass of plain values and other specs; known to JSON by the name of its class.
+
+    Values are checked by the types of the fields when it is made. Lists become tuples, and numbers of NumPy plain ones.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
     KINDS: ClassVar[dict[str, type["Spec"]]] = {}
@@ -28,22 +32,45 @@ class Spec:
         Spec.KINDS[cls.__name__] = cls
 
     def __post_init__(self):
+        hints = _hints(type(self))
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            fitting = value(given, hints[field.name], f"{type(self).__name__}.{field.name}")
+            if fitting is not given:
+                object.__setattr__(self, field.name, fitting)
         for name, (low, high) in self.BOUNDS.items():
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
+            held = getattr(self, name)
+            for number in held if isinstance(held, tuple) else (held,):
                 if not low <= number <= high:
                     limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
                     raise UserError(f"{type(self).__name__}: {name} must be {limits}, not {number}")
 
 
 def to_json(value: object) -> Any:
-    """Specs become `{"kind": name, ...fields}`, tuples become lists; the rest is JSON already."""
+    """Specs become `{"kind": name, ...fields}`, tuples become lists; the rest is JSON already, or a UserError."""
     if isinstance(value, Spec):
         fields = dataclasses.fields(value)
         return {"kind": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields}
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]
+    if isinstance(value, dict):
+        return {name: to_json(v) for name, v in value.items()}
+    if not isinstance(value, str | int | float | None):
+        raise UserError(
+            f"a {type(value).__name__} can't be written in a config.json; give a spec plain values and specs"
+        )
     return value
+
+
+@functools.cache
+def _hints(kind: type[Spec]) -> dict[str, Any]:
+    """Types of a spec's fields by name."""
+    try:
+        return get_type_hints(kind)
+    except NameError as error:
+        raise UserError(
+            f"{kind.__name__}: the type of a field is not known ({error}); define it in the module"
+        ) from None
 
 
 def from_json(data: object, where: str = "config") -> Any:
@@ -56,7 +83,7 @@ def from_json(data: object, where: str = "config") -> Any:
             f"{where}: unknown kind {data['kind']!r}{did_you_mean(data['kind'], Spec.KINDS)}; "
             "if it comes from a file of your own, import that first (steersman ... --import path.py)"
         )
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     names = {f.name for f in dataclasses.fields(kind)}
     for name in data.keys() - names - {"kind"}:
         raise UserError(f"{where}.{name}: {kind.__name__} has no such field{did_you_mean(name, names)}")
@@ -83,9 +110,11 @@ def did_you_mean(name: str, known) -> str:
 
 
 def value(data: Any, hint: Any, where: str) -> Any:
-    """JSON of one field, as what its annotation says. UserError where it is something else."""
+    """JSON of one field, or what stands for it in Python, as what its annotation says. UserError where it is else."""
     origin, args = get_origin(hint), get_args(hint)
     either = args if origin in (types.UnionType, typing.Union) else (hint,)
+    if hasattr(data, "tolist") and type(data) not in either:
+        data = data.tolist()  # NumPy's numbers and arrays.
     if isinstance(data, dict) and isinstance(data.get("kind"), str):
         kinds = tuple(h for h in either if isinstance(h, type) and issubclass(h, Spec))
         kind = Spec.KINDS.get(data["kind"])
@@ -98,23 +127,32 @@ def value(data: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         return _check(data, data in args, hint, where)
     if origin is tuple:
-        _check(data, isinstance(data, list), hint, where)
+        if isinstance(data, str):
+            raise UserError(f"{where}: expected a tuple, found {data[:60]!r}; one of a single item is written (item,)")
+        _check(data, isinstance(data, list | tuple), hint, where)
         inner = args[:1] * len(data) if args[-1] is Ellipsis else args
         _check(data, len(inner) == len(data), hint, where)
         return tuple(value(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(data, inner, strict=True)))
     if origin is dict:
         _check(data, isinstance(data, dict), hint, where)
         return {name: value(v, args[1], f"{where}.{name}") for name, v in data.items()}
+    if hint is tuple and isinstance(data, list):
+        return tuple(data)
     if hint is float:
-        number = isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= sys.float_info.max
-        return float(_check(data, number, "a finite number", where))
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            return _check(data, False, "a finite number", where)
+        if not abs(data) <= sys.float_info.max:
+            raise UserError(f"{where} must be a finite number, not {str(data)[:60]}")
+        return data if isinstance(data, float) else float(data)
+    if getattr(hint, "_is_protocol", False):
+        return data
     if isinstance(hint, type) and hint is not type(None):
         _check(data, isinstance(data, hint) and not (hint is int and isinstance(data, bool)), hint, where)
     return _check(data, hint is not type(None) or data is None, hint, where)
 
 
-_JSON: dict[object, type] = {tuple: list, dict: dict}
-"""What holds a container of each kind in JSON."""
+_JSON: dict[object, tuple[type, ...]] = {tuple: (list, tuple), dict: (dict,)}
+"""What holds a container of each kind, in JSON and in Python."""
 
 
 def _either(data: Any, hints: tuple, where: str) -> Any:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -110,6 +111,38 @@ def own_file(path: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path} can't be imported: {type(error).__name__}: {error}") from error
+        place = f" (line {frame.lineno})" if (frame := _frame_in(Path(path), error)) else ""
+        raise UserError(f"{path} can't be imported: {type(error).__name__}: {error}{place}") from error
     OWN.append(str(Path(path).resolve()))
     return module
+
+
+def own_lines(error: BaseException) -> str:
+    """Where code of the user's own raised an error, and the lines it came by; "" where the package's own code did.
+
+    The user's are files that were imported with `own_file`, and what lies beside or below them.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    folders = {Path(path).parent for path in OWN}
+    package = Path(__file__).resolve().parent
+
+    def whose(frame: traceback.FrameSummary) -> str:
+        path = Path(frame.filename).resolve()
+        if path.is_relative_to(package):
+            return "package"
+        return "own" if "site-packages" not in path.parts and not folders.isdisjoint(path.parents) else ""
+
+    kinds = [whose(frame) for frame in frames]
+    ours = max((place for place, kind in enumerate(kinds) if kind == "package"), default=-1)
+    theirs = [place for place, kind in enumerate(kinds) if kind == "own" and place > ours]
+    if not theirs:
+        return ""
+    last = frames[theirs[-1]]
+    told = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}: {type(error).__name__}: {error}"
+    return told + "\n" + "".join(traceback.format_list(frames[theirs[0] :])).rstrip()
+
+
+def _frame_in(path: Path, error: BaseException) -> traceback.FrameSummary | None:
+    """The last place in a file that an error came by."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f for f in reversed(frames) if Path(f.filename).resolve() == path.resolve()), None)

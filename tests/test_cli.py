@@ -282,6 +282,67 @@ def test_a_bug_shows_its_traceback_and_where_to_report_it(steersman, monkeypatch
     assert "please report it" in err
 
 
+FAULTY = """import statistics
+from dataclasses import dataclass, replace
+from steersman import RECIPES, SourceSpec
+from steersman.nn.encoders import Identity
+
+def _divided(by):
+    return 1 / by
+
+@dataclass(frozen=True)
+class Faulty(SourceSpec):
+    def read(self, watch=None):
+        return [_divided(0)]  # line 12
+
+@dataclass(frozen=True)
+class Reaches(Identity):
+    def build(self, raw):
+        return statistics.mean([])  # line 17
+
+def read(data=()):
+    return replace(RECIPES["echo"](), source=Faulty())
+
+def build(data=()):
+    return replace(RECIPES["echo"](), encoder=Reaches())
+
+def made(data=()):
+    return {}["echo"]  # line 26
+
+def typed(data=()):
+    return 1 + "1"  # line 29
+
+def old(data=()):
+    return replace(RECIPES["echo"]().training, rate=3)  # line 32
+
+def early(data=()):
+    return replace(RECIPES["echo"](), source=Faulty)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("read", r"faulty\.py, line 7, in _divided: ZeroDivisionError: division by zero.*line 12, in read"),
+        ("build", r"faulty\.py, line 17, in build: StatisticsError: mean requires"),
+        ("made", r"faulty\.py, line 26, in made: KeyError: 'echo'"),
+        ("typed", r"faulty\.py, line 29, in typed: TypeError: unsupported operand"),
+        ("old", r"unexpected keyword argument 'rate' \(faulty\.py, line 32, in old\); fields of version 0\.1"),
+        ("early", r"StepRecipe\.source: expected SourceSpec"),
+    ],
+)
+def test_an_error_in_a_file_of_ones_own_is_told_with_its_line(steersman, tmp_path, name, said):
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    code, out, err = steersman(f"train {tmp_path / 'faulty.py'}:{name} --run {tmp_path / 'run'}")
+    refused(code, out, err, said)
+    assert "bug in steersman" not in err
+
+
+def test_a_file_of_ones_own_that_can_not_be_imported_is_told_with_the_line(steersman, tmp_path):
+    (tmp_path / "late.py").write_text("a = 1\nb = a / 0\n")
+    refused(*steersman(f"train {tmp_path / 'late.py'}:x"), r"late\.py can't be imported: ZeroDivisionError.*\(line 2\)")
+
+
 def without(folder: Path, *modules: str) -> dict[str, str]:
     """An environment in which some modules are not installed."""
     for module in modules:

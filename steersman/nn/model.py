@@ -43,9 +43,6 @@ class Network(Spec):
         """The model for raw steps of this shape (of several inputs, by name), and targets of so many numbers each."""
         if self.flavour == "one-to-one" and not isinstance(self.core, Memoryless):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
-        for part, kind in (("encoder", EncoderSpec), ("core", CoreSpec), ("head", HeadSpec)):
-            if not isinstance(spec := getattr(self, part), kind):  # A recipe in Python is checked by nobody before.
-                raise UserError(f"{part}: {type(spec).__name__} is not one of the {part}s")
         encoder = self.encoder.build(raw)
         if self.feedback and not isinstance(self.head, Regression):
             raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")

@@ -16,6 +16,7 @@ from ..console import OUT, changed, named, renamed, say, values
 from ..data.records import Record
 from ..errors import Interrupted, UserError
 from ..live import live_part
+from ..plugins import own_lines
 from ..progress import bars, silent
 from ..training import old_runs
 from ..training.devices import join_processes
@@ -143,7 +144,11 @@ def _made(name: str, make: Make, records: Sequence[Record]) -> Recipe:
     try:
         recipe = make(records)
     except TypeError as error:
+        if "keyword argument" not in str(error):
+            raise
+        place = own_lines(error).partition(": ")[0]
         raise UserError(
-            f"{name}: {error}; fields of version 0.1 are called otherwise now, see the changelog"
+            f"{name}: {error} ({place or 'in the package'}); fields of version 0.1 are called otherwise now, "
+            "see the changelog"
         ) from error
     return checked(recipe, name)

@@ -136,8 +136,7 @@ class StepRecipe(Recipe):
     @property
     def named(self) -> Joined | None:
         """The encoder of several inputs by name; None where there is one, without a name."""
-        # What is not an encoder is refused when the model is built.
-        return self.encoder.named(self.inputs) if isinstance(self.encoder, EncoderSpec) else None
+        return self.encoder.named(self.inputs)
 
     def build(self, raw: Shapes) -> Model:
         """The model for raw steps of this shape; of several inputs and of targets that are vectors, by name."""
@@ -162,7 +161,7 @@ class StepRecipe(Recipe):
     @property
     def _vectors(self) -> bool:
         """Whether a target may be several numbers a step."""
-        return isinstance(self.head, HeadSpec) and self.head.vectors
+        return self.head.vectors
 
     def wanted(self, model: Model) -> Wanted:
         """What its examples are made of."""

@@ -23,6 +23,7 @@ from ..files import disk_error, write_file
 from ..json_types import JsonObject, LogRow
 from ..nn.cores import detach, map_state, state_tensors
 from ..nn.model import SequenceModel
+from ..plugins import own_lines
 from ..processes import keep_memory, on_threads
 from ..progress import Watch, silent
 from .checkpoints import Checkpoints, load_optimiser, optimiser_tensors, write_tensors
@@ -264,6 +265,8 @@ class Trainer:
         try:
             score = self.validate(self.kept)
         except ValueError as error:  # Weights that have run away make a state that no core takes.
+            if own_lines(error):
+                raise
             raise _Exploded(f"at step {self.at.step} the validation records can't be gone through ({error})") from error
         if score < self.at.best:
             self.at.best, self.at.stale = score, 0

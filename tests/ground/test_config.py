@@ -4,7 +4,9 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +138,45 @@ def test_an_int_where_a_float_is_meant_is_one():
 def test_values_out_of_bounds_are_refused(spec):
     with pytest.raises(UserError, match="must be"):
         spec()
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (lambda: Regression(targets=("y")), r"Regression\.targets: expected a tuple, found 'y'; one of a single item"),
+        (lambda: Regression(targets=("y", 3)), r"Regression\.targets\[1\]: expected str, found '3'"),
+        (lambda: Training(steps="9"), r"Training\.steps: expected int"),
+        (lambda: Training(steps=1e3), r"Training\.steps: expected int, found '1000.0'"),
+        (lambda: Training(seed=True), r"Training\.seed: expected int"),
+        (lambda: Training(precision="float16"), "precision: expected"),
+        (lambda: LSTM(forget_bias=math.inf), r"LSTM\.forget_bias must be a finite number"),
+        (lambda: Stack((GRU(), Split())), r"Stack\.layers\[1\]: expected CoreSpec"),
+        (lambda: replace(small("echo"), core=Split()), r"StepRecipe\.core: expected CoreSpec, found"),
+        (lambda: replace(small("echo"), batches=GRU()), r"StepRecipe\.batches: expected Lanes or Windows"),
+        (lambda: replace(small("echo"), source=Split()), r"StepRecipe\.source: expected SourceSpec"),
+    ],
+)
+def test_types_are_checked_when_a_spec_is_made(spec, said):
+    with pytest.raises(UserError, match=said):
+        spec()
+
+
+def test_numbers_of_numpy_and_lists_are_what_they_stand_for():
+    given = Training(steps=np.int64(7), learning_rate=np.float64(0.5), tensorboard=np.bool_(True), betas=[0.5, 1])
+    conv = Conv(channels=np.array([4, 8]), kernels=[5, 3], strides=(2, np.int32(2)), dropout=np.float32(0.5))
+    assert given == Training(steps=7, learning_rate=0.5, tensorboard=True, betas=(0.5, 1.0))
+    assert repr(conv) == repr(Conv(channels=(4, 8), kernels=(5, 3), strides=(2, 2), dropout=0.5))
+    for spec in (given, conv):
+        assert from_json(json.loads(json.dumps(to_json(spec)))) == spec
+
+
+def test_what_json_does_not_hold_is_refused_in_words():
+    @dataclass(frozen=True)
+    class OwnFolder(Spec):
+        folder: Path = Path()
+
+    with pytest.raises(UserError, match=r"a P\w*Path can't be written in a config\.json"):
+        to_json(OwnFolder())
 
 
 @pytest.mark.parametrize("name", RECIPES)
