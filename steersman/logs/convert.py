@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.records import Record, Values
 from ..errors import UserError
-from ..files import disk_error, sync_folder
+from ..files import disk_error, inside, sync_folder
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..sources import lerobot, read
@@ -48,6 +48,7 @@ def convert(log: Path | str, out: Path | str, task: str = "drive", watch: Watch 
     fps = max(1, round(float(np.median(rates)))) if rates else 1
     # A folder whose name ends so is never taken for a log.
     part = out.with_name(f"{out.name}.part")
+    inside(part, part.parent)
     writer = lerobot.Writer(part, fps, kinds, task, _about(records, dropped), video=True)
     for i, record in enumerate(records):
         if i >= writer.num_episodes:
