@@ -1,5 +1,6 @@
 """The commands: where each stands, and a line of help; one is imported when it is asked for."""
 
+import errno
 import os
 import signal
 import sys
@@ -34,11 +35,14 @@ COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
         "export": ("export.command:export_run", "write one step of a model in ONNX"),
         "live": ("live.command:live", "serve a model live, and a page to watch it on"),
         "bench": ("experiments.command:bench", "measure the cores against their peers"),
+        "cache": ("data.command:cache", "say where prepared pictures are kept, and clear them away"),
         "completion": ("completion:completion", "print a script that completes commands in a shell"),
     }
 )
 RENAMED = {"score": "challenge"}
 """Commands by the names that they had before."""
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Errors of the system that are no bug of this package, wherever they come up."""
 OVERVIEW = f"""steersman: recurrent networks that steer through time
 
 {COMMANDS.table()}
@@ -67,8 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left in it goes nowhere.
         sys.exit(0)
-    except Exception:
+    except Exception as error:
         from .console import ERR
+
+        if isinstance(error, OSError) and error.errno in NO_PLACE:
+            _refuse(f"{error.filename or 'a file'}: {error.strerror}; make room, or choose a place that you may use")
 
         ERR.print_exception()
         ERR.print(
@@ -127,9 +134,11 @@ def _imported(arguments: list[str]) -> list[str]:
 
 
 def _refuse(why: str) -> None:
-    from .console import ERR, escape
+    from rich.text import Text
 
-    ERR.print(f"[bold red]steersman:[/] {escape(why)}")
+    from .console import ERR, visible
+
+    ERR.print(Text.assemble(("steersman:", "bold red"), f" {visible(why)}"))
     sys.exit(2)
 
 

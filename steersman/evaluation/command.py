@@ -9,7 +9,7 @@ import tyro
 
 from ..console import OUT
 from ..progress import bars
-from ..training.run import Run, find, own_home
+from ..training.run import Run, find, output_of
 from .outcome import score_table
 from .report import report_run
 
@@ -24,6 +24,8 @@ class Evaluate:
     """Recordings to score on instead, all of them."""
     beside: tuple[str, ...] = ()
     """Other runs to stand among the baselines, such as the single-frame model."""
+    out: str = ""
+    """Folder of metrics.json and report.html; empty: the run's own, with --data below it."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -32,9 +34,8 @@ def evaluate(arguments: list[str]) -> None:
     """score a run beside its baselines"""
     options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
     run = Run.open(find(options.run))
-    folder = own_home(run, options.run)
-    if options.data:
-        folder = folder / "on" / "-".join(Path(path).name for path in options.data)
+    on = Path("on", "-".join(Path(path).name for path in options.data)) if options.data else Path()
+    folder = output_of(run, options.run, options.out, on)
     with bars() as watch:
         scores = report_run(run, options.data, [Run.open(find(other)) for other in options.beside], watch, folder)
     if options.json:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.text import Text
 
-from ..console import OUT, escape, say
+from ..console import OUT, say
 from ..errors import Interrupted
+from ..files import check_output
 from ..progress import bars
 
 
@@ -55,6 +57,8 @@ def inspect_(arguments: list[str]) -> None:
     from .inspect import inspect_log
     from .page import inspection_table, write_inspection
 
+    if options.page:
+        check_output(Path(options.page))
     with bars() as watch:
         inspection = inspect_log(options.log, watch)
     if options.page:
@@ -65,7 +69,7 @@ def inspect_(arguments: list[str]) -> None:
     for table in inspection_table(inspection.found):
         OUT.print(table, soft_wrap=False)
     for warning in inspection.found["warnings"]:
-        OUT.print(f"[yellow]warning:[/] {escape(warning)}")
+        OUT.print(Text("warning:", "yellow"), warning)
     if options.page:
         OUT.print(f"page: {options.page}")
 
@@ -84,7 +88,7 @@ def convert_(arguments: list[str]) -> None:
         say(f"stream {name} was left out: {why}")
     if done.uneven:
         say(f"{done.uneven} records have another rate than {done.fps} Hz; their own clock is kept as label.time_s")
-    OUT.print(escape(f"{done.episodes} episodes, {done.frames} frames at {done.fps} Hz in {options.out}"))
+    OUT.print(f"{done.episodes} episodes, {done.frames} frames at {done.fps} Hz in {options.out}")
 
 
 def challenge(arguments: list[str]) -> None:

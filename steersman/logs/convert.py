@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.records import Record, Values
 from ..errors import UserError
-from ..files import disk_error, inside, sync_folder
+from ..files import check_output, disk_error, inside, sync_folder
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..sources import lerobot, read
@@ -41,6 +41,7 @@ def convert(log: Path | str, out: Path | str, task: str = "drive", watch: Watch 
     out = Path(out)
     if out.exists():
         raise UserError(f"{out} exists already; name another folder, or remove it first")
+    check_output(out, folder=True)
     records = read(log)
     names, dropped = _streams(records)
     kinds = {name: _kind(records, name) for name in names} | {CLOCK: ("float64", ())}

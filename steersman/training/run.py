@@ -10,7 +10,7 @@ from torch.random import fork_rng
 
 from ..config import to_json, value
 from ..errors import UserError
-from ..files import read_file, write_file
+from ..files import check_output, inside, read_file, write_file
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..version import __version__
@@ -136,6 +136,19 @@ def find(run: Path | str) -> Path:
 def own_home(run: Run, name: str) -> Path:
     """Where what is made of a run goes: its folder, but below `runs` for one that ships and is left as it is."""
     return run.folder if run.folder == Path(name) else Path("runs") / name
+
+
+def output_of(run: Run, name: str, out: str, below: Path = Path()) -> Path:
+    """The folder that is named for what is made of a run, else its own home; asked before the work that fills it.
+
+    UserError where it can't be written to, or where a link leads out of the run.
+    """
+    home = own_home(run, name)
+    folder = Path(out) if out else home / below
+    check_output(folder, folder=True, otherwise="name a folder of your own with --out")
+    if not out:
+        inside(folder, home)
+    return folder
 
 
 def absolute(data: Sequence[str]) -> tuple[str, ...]:

@@ -92,6 +92,16 @@ class Progress:
     rollbacks: int = 0
     dtype: str = ""
 
+    def __post_init__(self):
+        """ValueError where it is nothing that a trainer has written."""
+        counts = (self.step, self.epoch, self.index, self.stale, self.rollbacks)
+        if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
+            raise ValueError(f"expected counts from 0 on, found {str(counts)[:80]}")
+        if not all(type(n) in (int, float) for n in (self.first, self.smooth, self.best)):
+            raise ValueError("expected losses that are numbers")
+        if self.dtype not in ("", "float32", "bfloat16"):
+            raise ValueError(f"expected float32 or bfloat16, found {str(self.dtype)[:20]!r}")
+
 
 class Trainer:
     """One training run in `folder`: makes or resumes it, and keeps weights, log and checkpoints there."""

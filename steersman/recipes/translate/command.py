@@ -9,6 +9,7 @@ import tyro
 
 from ...console import renamed, say
 from ...errors import UserError
+from ...files import check_output
 from ...progress import bars
 from ...sources.parallel import decoded, split
 from ...training.run import Run, find
@@ -38,7 +39,8 @@ def translate(arguments: list[str]) -> None:
     if options.beam_width < 1 or not 0 <= options.length_penalty <= 10:
         raise UserError("--beam-width must be at least 1, and --length-penalty from 0 to 10")
     if options.attention:
-        check_picture(Path(options.attention))  # Before the work is done, not after it.
+        check_picture(Path(options.attention))
+        check_output(Path(options.attention))
     run = Run.open(find(options.run))
     longest = getattr(run.recipe.task, "max_length", None)
     if longest is None:
