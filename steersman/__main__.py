@@ -1,9 +1,23 @@
 """The commands: where each stands, and a line of help; one is imported when it is asked for."""
+# ruff: noqa: E402 (what is imported first is what can stop the rest)
 
-import errno
 import os
 import signal
 import sys
+
+
+def _stop(*_: object) -> None:
+    """Ctrl-C ends the process there and then: of what is being imported, some make an ImportError of it, some abort."""
+    os.write(2, b"stopped\n")
+    os._exit(130)
+
+
+if (__name__ == "__main__" or os.path.basename(sys.argv[0]) == "steersman") and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, _stop)  # A program has no time in which it can't be stopped quietly.
+
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,17 +119,12 @@ def _run(arguments: list[str]) -> None:
 
 @contextmanager
 def _stopped_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process there and then: of what is being imported, some make an ImportError of it, some abort."""
-
-    def stop(*_: object) -> None:
-        os.write(2, b"stopped\n")
-        os._exit(130)
-
+    """What is imported in the block is stopped by Ctrl-C at once; what comes after it may clean up."""
     main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not main_thread or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _stop):
         yield
         return
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:

@@ -3,7 +3,11 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from importlib import import_module, reload
 
 import numpy as np
 import pytest
@@ -269,3 +273,33 @@ def test_without_a_home_the_cache_is_this_process_own(monkeypatch):
     folder = caches.cache_folder()
     assert folder == caches.cache_folder()
     assert (folder.parent.stat().st_mode & 0o777, folder.parent.stat().st_uid) == (0o700, os.getuid())
+
+
+# Ctrl-C
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Hook())
+sys.argv[0] = "steersman"
+from steersman.__main__ import main
+main(["recipes"])
+"""
+
+
+@pytest.mark.parametrize("module", ["steersman.config", "steersman.plugins", "steersman.recipes", "steersman.recipes.listing"])
+def test_ctrl_c_while_a_command_starts_ends_it_quietly(module):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, module], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_a_program_that_imports_the_commands_keeps_its_own_ctrl_c():
+    before = signal.getsignal(signal.SIGINT)
+    reload(import_module("steersman.__main__"))
+    assert signal.getsignal(signal.SIGINT) is before
