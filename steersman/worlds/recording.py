@@ -119,8 +119,10 @@ class Recorded(SourceSpec):
         """As `read`; but in a folder that is named here nothing is recorded. UserError where drives are missing."""
         if not self.folder:
             return self.read(watch)
+        from ..sources import lerobot
+
         folder = Path(self.folder)
-        found = read(folder) if folder.is_dir() else []
+        found = read(folder) if lerobot.detect(folder) else []
         if len(found) < self.episodes:
             raise UserError(
                 f"{folder} holds {len(found)} of the {self.episodes} drives that this run was trained on; record them "
