@@ -1,8 +1,23 @@
 """The commands: where each stands, and a line of help; one is imported when it is asked for."""
+# ruff: noqa: E402 (what is imported first is what can stop the rest)
 
 import os
 import signal
 import sys
+
+
+def _stop(*_: object) -> None:
+    """Ctrl-C ends the process there and then: of what is being imported, some make an ImportError of it, some abort."""
+    os.write(2, b"stopped\n")
+    os._exit(130)
+
+
+if (__name__ == "__main__" or os.path.basename(sys.argv[0]) == "steersman") and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, _stop)  # A program has no time in which it can't be stopped quietly.
+
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,11 +54,14 @@ COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
         "export": ("export.command:export_run", "write one step of a model in ONNX"),
         "live": ("live.command:live", "serve a model live, and a page to watch it on"),
         "bench": ("experiments.command:bench", "measure the cores against their peers"),
+        "cache": ("data.command:cache", "say where prepared pictures are kept, and clear them away"),
         "completion": ("completion:completion", "print a script that completes commands in a shell"),
     }
 )
 RENAMED = {"score": "challenge"}
 """Commands by the names that they had before."""
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Errors of the system that are no bug of this package, wherever they come up."""
 OVERVIEW = f"""steersman: recurrent networks that steer through time
 
 {COMMANDS.table()}
@@ -75,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         from .console import ERR
 
+        if isinstance(error, OSError) and error.errno in NO_PLACE:
+            _refuse(f"{error.filename or 'a file'}: {error.strerror}; make room, or choose a place that you may use")
+
         if theirs := own_lines(error):
             _refuse(theirs)
         ERR.print_exception()
@@ -105,17 +126,12 @@ def _run(arguments: list[str]) -> None:
 
 @contextmanager
 def _stopped_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process there and then: of what is being imported, some make an ImportError of it, some abort."""
-
-    def stop(*_: object) -> None:
-        os.write(2, b"stopped\n")
-        os._exit(130)
-
+    """What is imported in the block is stopped by Ctrl-C at once; what comes after it may clean up."""
     main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not main_thread or signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, _stop):
         yield
         return
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         yield
     finally:
@@ -134,9 +150,11 @@ def _imported(arguments: list[str]) -> list[str]:
 
 
 def _refuse(why: str) -> None:
-    from .console import ERR, escape
+    from rich.text import Text
 
-    ERR.print(f"[bold red]steersman:[/] {escape(why)}")
+    from .console import ERR, visible
+
+    ERR.print(Text.assemble(("steersman:", "bold red"), f" {visible(why)}"))
     sys.exit(2)
 
 

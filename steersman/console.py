@@ -1,18 +1,39 @@
 """What all commands share: where they print, how they read names and options."""
 
 import itertools
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
+from rich.text import Text
 
 from .config import did_you_mean
 from .errors import UserError
 
-OUT = Console(highlight=False, soft_wrap=True)
-ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that steer a terminal, or that no file takes."""
+
+
+def visible(text: str) -> str:
+    """The text with escapes for characters that are not to reach a terminal."""
+    return HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class Plain(Console):
+    """A console on which text stands as it is: a folder may be called `[/bold]` or `:car:`."""
+
+    def __init__(self, stderr: bool = False, soft_wrap: bool = True, width: int | None = None):
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, width=width, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+
+OUT = Plain()
+ERR = Plain(stderr=True)
 BREAK = "\v"
 """Stands for the end of a line where tyro would join it to the next."""
 T = TypeVar("T")
@@ -113,8 +134,4 @@ def values(arguments: list[str], name: str) -> list[str]:
 
 def say(text: str) -> None:
     """A line for the user beside the bars."""
-    ERR.print(escape(text))
-
-
-def escape(text: str) -> str:
-    return text.replace("[", "\\[")
+    ERR.print(text)

@@ -8,6 +8,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .console import Plain
+
 
 class Watch(Protocol):
     """A function called with what is being done, how much of it is done, how much there is, and perhaps a note."""
@@ -22,7 +24,7 @@ def silent(what: str, done: int, total: int, note: str = "") -> None:
 @contextmanager
 def bars() -> Iterator[Watch]:
     """A bar with the time left for each kind of work, on stderr; plain lines where that is no terminal."""
-    console = Console(stderr=True)
+    console = Plain(stderr=True, soft_wrap=False)
     if not console.is_terminal:
         yield Lines(console)
         return
@@ -33,7 +35,7 @@ def bars() -> Iterator[Watch]:
         TimeRemainingColumn(),
         "{task.fields[note]}",
     )
-    shown = Progress(*(TextColumn(c) if isinstance(c, str) else c for c in columns), console=console)
+    shown = Progress(*(TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns), console=console)
     tasks = {}
 
     def watch(what: str, done: int, total: int, note: str = "") -> None:

@@ -9,10 +9,11 @@ import pytest
 
 import steersman as sm
 from steersman.config import Spec
-from steersman.data.cache import cache_folder, locked
+from steersman.data.cache import cache_folder
 from steersman.data.records import Record, Stream
 from steersman.data.splits import Split
 from steersman.errors import UserError
+from steersman.files import locked
 from steersman.recipes import RECIPES
 from steersman.training.fit import fit
 from steersman.training.prepare import faults

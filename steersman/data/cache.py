@@ -1,18 +1,22 @@
 """Prepared frames kept on disk."""
 
-import fcntl
+import atexit
 import hashlib
+import math
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import disk_error, flush, sync_folder
+from ..console import say
+from ..files import disk_error, flush, locked, sync_folder
 from .frames import DECODED, _digest
 from .records import Values
 
@@ -22,7 +26,15 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "steersman"
     except RuntimeError:  # A user without a home, as in some containers.
-        return Path(tempfile.gettempdir()) / "steersman"
+        return _homeless() / "steersman"
+
+
+@cache
+def _homeless() -> Path:
+    """A folder of this process alone: a name in a folder that all share could be anybody's."""
+    folder = tempfile.mkdtemp(prefix="steersman-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 CHUNK = 256
@@ -52,44 +64,36 @@ def cached(
     """
     identity = getattr(values, "fingerprint", None) or _digest(values)
     path = Path(folder) / (hashlib.sha256(f"{identity}|{key}|{DECODED}".encode()).hexdigest() + ".npy")
-    kept = _kept(path)
+    kept = _kept(path, len(values))
     if kept is None:
         # One process at a time, so that the ranks of one training don't all do the same work.
         with locked(path.parent):
-            kept = _kept(path)
+            kept = _kept(path, len(values))
             if kept is None:
+                if path.exists():
+                    say(f"prepared frames are made anew: {path} is damaged")
                 _write(path, values, prepare, progress)
-                kept = np.load(path, mmap_mode="r")
+                kept = np.lib.format.open_memmap(path, "r")
     return kept
 
 
-def _kept(path: Path) -> np.ndarray | None:
+def _kept(path: Path, num: int) -> np.ndarray | None:
+    """So many prepared frames of the file; None where it is not there, or damaged."""
     with suppress(OSError):
         os.utime(path)  # It was used just now.
     try:
-        return np.load(path, mmap_mode="r")
-    except FileNotFoundError:  # Another process may delete it at any time.
+        found = np.lib.format.open_memmap(path, "r")
+    except Exception:  # Another process may delete it at any time; damage makes NumPy raise anything.
         return None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Waits until no other process works in a folder, which is made if need be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "wb")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"can't write into {folder}: {error.strerror}; make it writable") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return found if found.dtype == np.uint8 and found.shape[:1] == (num,) else None
 
 
 def _write(path: Path, values: Values, prepare, progress) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
-        with open(part, "r+b" if part.exists() else "w+b") as file:
-            for start in range(_done(file), len(values), CHUNK):
+        # Its name is known beforehand, since it is gone on with; a link of that name is not followed.
+        with open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b") as file:
+            for start in range(_done(file, len(values)), len(values), CHUNK):
                 batch = prepare(np.asarray(values[start : start + CHUNK]))
                 assert batch.dtype == np.uint8, batch.dtype
                 assert len(batch) == min(CHUNK, len(values) - start), batch.shape
@@ -110,18 +114,19 @@ def _write(path: Path, values: Values, prepare, progress) -> None:
         raise disk_error(error, path) from error
 
 
-def _done(file: BinaryIO) -> int:
-    """Frames of a file half written that are surely on the disk; the file is cut behind them.
+def _done(file: BinaryIO, num: int) -> int:
+    """Frames of so many, in a file half written, that are surely on the disk; the file is cut behind them.
 
     Beyond a multiple of FLUSHED nothing is written before that many are flushed: one frame more proves them.
     """
     done, end = 0, 0
     with suppress(ValueError):  # No header, or half of one.
         np.lib.format.read_magic(file)
-        shape, _, _ = np.lib.format.read_array_header_1_0(file)
-        begin, size = file.tell(), int(np.prod(shape[1:]))
-        done = max(0, (file.seek(0, os.SEEK_END) - begin) // size - 1) // FLUSHED * FLUSHED
-        end = begin + done * size if done else 0
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        begin, size = file.tell(), math.prod(shape[1:])
+        if shape[:1] == (num,) and size and dtype == np.uint8:
+            done = max(0, (file.seek(0, os.SEEK_END) - begin) // size - 1) // FLUSHED * FLUSHED
+            end = begin + done * size if done else 0
     file.truncate(end)
     file.seek(end)
     return done
@@ -129,10 +134,17 @@ def _done(file: BinaryIO) -> int:
 
 def _make_room(folder: Path, part: Path, size: int) -> None:
     """Deletes what was not used for longest, so that `size` more bytes fit; who has it mapped may go on reading."""
-    found = [(p.stat(), p) for p in folder.iterdir() if p.suffixes[-2:] in ([".npy"], [".npy", ".part"]) and p != part]
+    found = [(p.stat(), p) for p in kept_files(folder) if p != part]
     taken = sum(status.st_size for status, _ in found)
     for status, path in sorted(found, key=lambda item: item[0].st_mtime_ns):
         if taken + size <= MOST_BYTES:
             return
         path.unlink()
         taken -= status.st_size
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """The files that `cached` made in a folder, whole or not."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}\.npy(\.part)?", path.name)]

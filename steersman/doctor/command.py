@@ -6,11 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, escape
+from ..console import OUT
 from ..errors import UserError
 from ..evaluation.page import write_report
 from ..progress import bars
-from ..training.run import Run, find, own_home
+from ..training.run import Run, find, output_of
 from . import examine, patient_of
 from .selftest import selftest, selftest_table
 from .visit import findings_table, report
@@ -26,6 +26,8 @@ class Doctor:
     """Instead of a run: train small models with planted faults, and healthy ones, and count what is found."""
     seed: int = 0
     """Seed of the self-test; another one draws other faults."""
+    out: str = ""
+    """Folder of doctor.html; empty: the run's own."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -39,17 +41,16 @@ def doctor(arguments: list[str]) -> None:
     if not options.run:
         raise UserError("doctor needs a run: steersman doctor RUN, or steersman doctor --selftest")
     run = Run.open(find(options.run))
+    page = output_of(run, options.run, options.out) / "doctor.html"
     with bars() as watch:
         diagnosis = examine(patient_of(run, watch), watch)
-    page = own_home(run, options.run) / "doctor.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
     write_report(page, report(f"{run.name}: {run.folder.name}, examined", diagnosis))
     if options.json:
         print(json.dumps(diagnosis.json() | {"page": str(page)}))
         return
     OUT.print(findings_table(diagnosis) if diagnosis.findings else "nothing out of the ordinary")
     for name, why in diagnosis.skipped.items():
-        OUT.print(escape(f"left out: {name}, for {why}"))
+        OUT.print(f"left out: {name}, for {why}")
     OUT.print(f"page: {page}")
 
 

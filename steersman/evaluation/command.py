@@ -11,7 +11,7 @@ import tyro
 from ..console import OUT
 from ..errors import UserError
 from ..progress import bars
-from ..training.run import Run, find, own_home
+from ..training.run import Run, find, output_of
 from .outcome import score_table
 from .predict import check_format, csv_lines, follow, predict, write_predictions
 from .report import report_run
@@ -29,6 +29,8 @@ class Evaluate:
     """Other runs to stand among the baselines, such as the single-frame model."""
     video: str = ""
     """Also film the records to this file (mp4): the camera, and the prediction beside what was so."""
+    out: str = ""
+    """Folder of metrics.json and report.html; empty: the run's own, with --data below it."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -72,9 +74,8 @@ def evaluate(arguments: list[str]) -> None:
     """score a run beside its baselines"""
     options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
     run = Run.open(find(options.run))
-    folder = own_home(run, options.run)
-    if options.data:
-        folder = folder / "on" / "-".join(Path(path).name for path in options.data)
+    on = Path("on", "-".join(Path(path).name for path in options.data)) if options.data else Path()
+    folder = output_of(run, options.run, options.out, on)
     beside = [Run.open(find(other)) for other in options.beside]
     with bars() as watch:
         scores = report_run(run, options.data, beside, watch, folder, Path(options.video) if options.video else None)

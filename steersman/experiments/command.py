@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from ..console import ERR, OUT, escape, named, say
+from ..console import ERR, OUT, Plain, named, say
 from ..errors import Interrupted, UserError
+from ..files import check_output
 from ..nn.bench import bench_cores, core_table
 from ..progress import bars
 from ..recipes import RECIPES
@@ -60,6 +60,7 @@ def compare(arguments: list[str]) -> None:
     folder = Path(
         options.folder or Path("runs") / "-".join(["compare", *(Path(path).name for path in data or options.recipes)])
     )
+    check_output(folder, folder=True, otherwise="name another folder with --folder")
     with bars() as watch:
         recipes, records = chosen(options.recipes, RECIPES, data, watch)
     comparison = Comparison(recipes, data, folder, options.seeds, options.steps, options.minutes, records)
@@ -108,11 +109,11 @@ def _bench_cores(arguments: list[str]) -> None:
         print(json.dumps([row.json() for row in rows]))
     else:
         # A file is as wide as the table.
-        (OUT if OUT.is_terminal else Console(highlight=False, width=120)).print(core_table(rows))
+        (OUT if OUT.is_terminal else Plain(soft_wrap=False, width=120)).print(core_table(rows))
     if missing:
         lacking = ", ".join(missing)
         (ERR if options.json else OUT).print(
-            escape(f'left out, as not installed: {lacking}; run: pip install "steersman[bench]"')
+            f'left out, as not installed: {lacking}; run: pip install "steersman[bench]"'
         )
 
 

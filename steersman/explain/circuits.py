@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import written_whole
 from ..json_types import JsonObject
 
 GREEN, RED = "#1b7f3b", "#b3261e"
@@ -414,10 +415,10 @@ def draw(found: Circuit, path: Path) -> list[Path]:
         "Forwards, in green above a wire: its value. Backwards, in red below it: the gradient of the output to it.",
         fontsize=10, x=0.01, ha="left",
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
     for one in written:
-        figure.savefig(one, dpi=100)
+        with written_whole(one) as file:
+            figure.savefig(file, dpi=100, format=one.suffix[1:])
     return written
 
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, escape
+from ..console import OUT
 from ..errors import UserError
+from ..files import check_output
 from ..progress import bars
 from ..training.run import Run, find
 from .circuits import circuit, draw, said, values
@@ -75,7 +76,7 @@ def explain(arguments: list[str]) -> None:
     """show how gradients flow: in a formula, a run, or the lecture's pictures"""
     what = next((a for a in arguments if not a.startswith("-")), "")
     if not what and arguments and arguments[0] in ("-h", "--help"):
-        OUT.print(escape(EXPLAINED))
+        OUT.print(EXPLAINED)
     elif what in EXPLAIN:
         rest = [a for i, a in enumerate(arguments) if i != arguments.index(what)]
         EXPLAIN[what](what, rest)
@@ -103,12 +104,14 @@ steersman explain surface --help, and so on, says more of each; of a formula: st
 
 def _explain_picture(what: str, arguments: list[str]) -> None:
     options = tyro.cli(ExplainPicture, args=arguments, prog=f"steersman explain {what}")
+    check_output(Path(options.out), folder=True)
     paint = {"surface": draw_surface, "saddle": draw_saddle, "relu": draw_relu}[what]
     OUT.print(f"picture: {paint(Path(options.out) / f'{what}.png')}")
 
 
 def _explain_gallery(what: str, arguments: list[str]) -> None:
     options = tyro.cli(ExplainGallery, args=arguments, prog="steersman explain gallery")
+    check_output(Path(options.out), folder=True)
     with bars() as watch:
         files = gallery(Path(options.out), Run.open(Path(options.text)) if options.text else None, watch)
     for file in files:
@@ -125,22 +128,25 @@ def _explain_run(arguments: list[str]) -> None:
     options = tyro.cli(ExplainRun, args=arguments, prog="steersman explain")
     run = Run.open(find(options.run))
     folder = Path(options.out or Path("explain") / Path(options.run).name)
+    check_output(folder, folder=True, otherwise="name another folder with --out")
     make = draw_run_saliency if options.saliency else draw_run
     with bars() as watch:
         lines = make(run, options.sample, options.data, options.at, options.steps, folder, watch)
     for line in lines:
-        OUT.print(escape(line))
+        OUT.print(line)
 
 
 def _explain_formula(arguments: list[str]) -> None:
     options = tyro.cli(Explain, args=arguments, prog="steersman explain")
+    if options.out:
+        check_output(Path(f"{options.out}.svg"))
     found = circuit(options.formula, values(options.given))
     files = draw(found, Path(options.out)) if options.out else []
     if options.json:
         print(json.dumps(found.json()))
         return
     for name, table in zip(("forwards", "backwards"), said(found), strict=True):
-        OUT.print(f"[bold]{name}[/]")
+        OUT.print(name, style="bold")
         OUT.print(table)
     OUT.print(f"farthest from a finite difference: {found.error:.1e}")
     for file in files:

@@ -8,7 +8,7 @@ import tyro
 
 from ..console import OUT
 from ..progress import bars
-from ..training.run import Run, find, own_home
+from ..training.run import Run, find, output_of
 from .folder import QUANTISED, export
 
 
@@ -30,10 +30,9 @@ def export_run(arguments: list[str]) -> None:
     """write one step of a model in ONNX"""
     options = tyro.cli(Export, args=arguments, prog="steersman export")
     run = Run.open(find(options.run))
+    folder = output_of(run, options.run, options.out, Path("export"))
     with bars() as watch:
-        done = export(
-            run, Path(options.out or own_home(run, options.run) / "export"), options.data, options.int8, watch
-        )
+        done = export(run, folder, options.data, options.int8, watch)
     OUT.print(f"export: {done.folder}")
     OUT.print(f"greatest difference from PyTorch: {done.disagreement:.2g}")
     if done.error is not None and done.int8_error is not None:

@@ -1,8 +1,6 @@
 """A run as a folder for other programs: one step in ONNX, a runner, and a file that was seen to agree with PyTorch."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 
 from ..data.records import Record
 from ..errors import UserError
-from ..files import disk_error, sync_folder, write_file
+from ..files import check_output, folder_written_whole, write_file
 from ..nn.cores import state_tensors
 from ..nn.heads import tells_classes
 from ..nn.model import Model
@@ -53,8 +51,9 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
     stepped, or disagrees: then nothing is written.
     """
     runtime()
-    if folder.exists() and not (folder / MODEL).is_file():
-        raise UserError(f"{folder} exists already and is not an export; name another folder with --out")
+    if folder.exists():
+        _check_export(folder)
+    check_output(folder, folder=True, otherwise="name another folder with --out")
     model = run.model()
     check_steps(model)
     records = divided(run, data, watch)
@@ -68,8 +67,19 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
     files, scores = {MODEL: made, RUNNER: (Path(__file__).parent / "run_exported.py").read_bytes()}, {}
     if int8:
         files[QUANTISED], scores = _quantised(made, run, model, records, watch)
-    _write(folder, files)
+    with folder_written_whole(folder) as place:
+        for name, content in files.items():
+            write_file(place / name, content)
     return Exported(folder, worst, **scores)
+
+
+def _check_export(folder: Path) -> None:
+    """UserError where what stands there is more than an export, or none: it would be lost."""
+    if not (folder / MODEL).is_file():
+        raise UserError(f"{folder} exists already and is not an export; name another folder with --out")
+    own = {MODEL, QUANTISED, RUNNER, "__pycache__"}
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in own):
+        raise UserError(f"{folder} holds more than an export ({others[0]}); name another folder with --out")
 
 
 def divided(run: Run, data: Sequence[str], watch: Watch) -> Parts:
@@ -167,22 +177,3 @@ def _prepared(made: bytes) -> Any:
         return None
     whole = onnx.shape_inference.infer_shapes(whole)
     return session(Extractor(whole).extract_model([whole.graph.input[0].name], [PREPARED]).SerializeToString())
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """The whole folder or none of it."""
-    part, old = (folder.with_name(f"{folder.name}.{what}") for what in ("part", "old"))
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        for name, data in files.items():
-            write_file(part / name, data)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        os.replace(part, folder)
-        shutil.rmtree(old, ignore_errors=True)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise disk_error(error, folder) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

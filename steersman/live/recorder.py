@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..config import to_json
-from ..data.cache import locked
 from ..data.examples import WEIGHT
 from ..data.records import Values
 from ..errors import UserError
+from ..files import locked
 from ..json_types import JsonObject
 from ..sources import lerobot
 from ..worlds.world import Observation, WorldSpec

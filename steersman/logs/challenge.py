@@ -49,7 +49,7 @@ def submission_table(name: str, scores: Scores) -> Table:
     rows = {name: scores, **scores["baselines"]}
     for key in sorted(rows, key=lambda key: rows[key]["rmse"]):
         cells = ("" if (value := rows[key][part]) is None else f"{value:.5f}" for part in PARTS)
-        table.add_row(key.replace("[", "\\["), *cells, style="bold" if rows[key] is scores else None)
+        table.add_row(key, *cells, style="bold" if rows[key] is scores else None)
     return table
 
 

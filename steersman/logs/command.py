@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.text import Text
 
-from ..console import OUT, counted, escape, say
+from ..console import OUT, counted, say
 from ..errors import Interrupted
+from ..files import check_output
 from ..progress import bars
 
 
@@ -55,6 +57,8 @@ def inspect_(arguments: list[str]) -> None:
     from .inspect import inspect_log
     from .page import inspection_table, write_inspection
 
+    if options.page:
+        check_output(Path(options.page))
     with bars() as watch:
         inspection = inspect_log(options.log, watch)
     if options.page:
@@ -65,7 +69,7 @@ def inspect_(arguments: list[str]) -> None:
     for table in inspection_table(inspection.found):
         OUT.print(table, soft_wrap=False)
     for warning in inspection.found["warnings"]:
-        OUT.print(f"[yellow]warning:[/] {escape(warning)}")
+        OUT.print(Text("warning:", "yellow"), warning)
     if options.page:
         OUT.print(f"page: {options.page}")
 
@@ -87,7 +91,7 @@ def convert_(arguments: list[str]) -> None:
             f"of another rate than {done.fps} Hz: {counted(done.uneven, 'record')}, whose clock is kept as label.time_s"
         )
     what = f"{counted(done.episodes, 'episode')}, {counted(done.frames, 'frame')}"
-    OUT.print(escape(f"{what} at {done.fps} Hz in {options.out}"))
+    OUT.print(f"{what} at {done.fps} Hz in {options.out}")
 
 
 def challenge(arguments: list[str]) -> None:

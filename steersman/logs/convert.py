@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.records import Record, Values
 from ..errors import UserError
-from ..files import disk_error, sync_folder
+from ..files import check_output, disk_error, inside, sync_folder
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..sources import lerobot, read
@@ -41,6 +41,7 @@ def convert(log: Path | str, out: Path | str, task: str = "drive", watch: Watch 
     out = Path(out)
     if out.exists():
         raise UserError(f"{out} exists already; name another folder, or remove it first")
+    check_output(out, folder=True)
     records = read(log)
     names, dropped = _streams(records)
     kinds = {name: _kind(records, name) for name in names} | {CLOCK: ("float64", ())}
@@ -48,6 +49,7 @@ def convert(log: Path | str, out: Path | str, task: str = "drive", watch: Watch 
     fps = max(1, round(float(np.median(rates)))) if rates else 1
     # A folder whose name ends so is never taken for a log.
     part = out.with_name(f"{out.name}.part")
+    inside(part, part.parent)
     writer = lerobot.Writer(part, fps, kinds, task, _about(records, dropped), video=True)
     for i, record in enumerate(records):
         if i >= writer.num_episodes:

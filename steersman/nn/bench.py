@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -515,5 +516,5 @@ def core_table(rows: Sequence[Row]) -> Table:
         ratio = f"{row.ratio:.2f} ({row.quartiles[0]:.2f} to {row.quartiles[1]:.2f})"
         must = "" if row.must is None else f"{row.must:g}"
         slow = row.must is not None and row.ratio < row.must
-        table.add_row(row.what, row.shape, row.peer, *times, f"[red]{ratio}[/]" if slow else ratio, must)
+        table.add_row(row.what, row.shape, row.peer, *times, Text(ratio, "red" if slow else ""), must)
     return table

@@ -1,6 +1,7 @@
 """Commands of this room."""
 
 import inspect
+import os
 import shlex
 import webbrowser
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import tyro
 from ..console import OUT, changed, named, renamed, say, values
 from ..data.records import Record
 from ..errors import Interrupted, UserError
+from ..files import check_output
 from ..live import live_part
 from ..plugins import own_lines
 from ..progress import bars, silent
@@ -66,7 +68,7 @@ def train(arguments: list[str]) -> None:
     make = make_of(name)
     folder = next(iter(values(rest, "--run")), None)
     # A run that exists is resumed as it was begun.
-    begun = Run.open(Path(folder)) if folder and (Path(folder) / "config.json").exists() else None
+    begun = Run.open(Path(folder)) if folder and os.path.lexists(Path(folder) / "config.json") else None
     if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
         raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
     records: list[Record] | None = None
@@ -85,6 +87,7 @@ def train(arguments: list[str]) -> None:
     if options.doctor_every < 1:
         raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
+    check_output(run, folder=True, otherwise="name another folder with --run")
     watching = nullcontext()
     if options.watch and not rank:
         found = partial(_watch_at, options.open)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..data.records import Values
 from ..errors import UserError
-from ..files import write_file, written_whole
+from ..files import inside, is_hidden, plain, write_file, written_whole
 from . import lerobot_layout as layout
 from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS, VERSION, VIDEO, Kind
 
@@ -26,6 +26,8 @@ FILM = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0"}
 """Settings of H.264: hardly any loss; a key frame every second picture, so that any is quickly found."""
 FILMED = 64
 """Pictures encoded at a time."""
+BESIDE = (".journal", ".damaged")
+"""Ends of the names of files that a recording in the making has beside it."""
 
 Statistics = dict[str, dict[str, np.ndarray]]
 """Statistics by feature, then by name."""
@@ -35,7 +37,8 @@ class Writer:
     """Writes whole episodes; cut at any moment, even by `kill -9`, it leaves all earlier ones readable.
 
     Opened on the folder of a cut recording it goes on from there, and the files come out byte for byte as if
-    there had been no cut. UserError where the folder holds something else or was begun with other settings.
+    there had been no cut. UserError where the folder holds something else or was begun with other settings. What it
+    did not write it neither deletes nor writes over, and it follows no link out of the folder.
     """
 
     def __init__(
@@ -93,19 +96,28 @@ class Writer:
         self._write_totals()
 
     def _open(self, recording: dict) -> None:
-        recording, path = json.loads(json.dumps(recording)), self.folder / RECORDING
+        recording, path = json.loads(json.dumps(recording)), self._own(RECORDING)
         if path.exists():
-            self._compare(layout.json_of(path), recording)
-        elif any(file.suffix == ".parquet" for file in self.folder.rglob("*")):
-            raise UserError(f"{self.folder} holds a dataset of another origin; choose another folder")
+            self._compare(layout.json_of(plain(path)), recording)
+        elif self.folder.is_dir() and (others := self._others()):
+            raise UserError(
+                f"{self.folder} holds a dataset of another origin, or other files ({others[0]}); "
+                "choose a folder that is new or empty"
+            )
         write_file(path, _text(recording))
-        write_file(self.folder / TASKS, _parquet(_tasks_table(self.task)))
+        write_file(self._own(TASKS), _parquet(_tasks_table(self.task)))
         while (path := self._path(EPISODES, self.num_episodes)).exists():
             self._count(*_recorded(path))
         self._path(DATA, self.num_episodes).unlink(missing_ok=True)
-        for leftover in self.folder.rglob("*.part"):
-            leftover.unlink()
         self._write_totals()
+
+    def _others(self) -> list[str]:
+        """What the folder holds that is not the beginning of a recording."""
+        found = [p for p in self.folder.iterdir() if p.name[0] != "." and p.suffix not in BESIDE]
+        meta = (self.folder / RECORDING).parent
+        if meta in found and all(is_hidden(p.name, Path(RECORDING).name) for p in meta.iterdir()):
+            found.remove(meta)
+        return sorted(path.name for path in found)
 
     def _compare(self, found: object, recording: dict) -> None:
         found = found if isinstance(found, dict) else {}
@@ -131,7 +143,13 @@ class Writer:
 
     def _path(self, template: str, number: int, video_key: str = "") -> Path:
         chunk, file = divmod(number, CHUNK)
-        return self.folder / template.format(chunk_index=chunk, file_index=file, video_key=video_key)
+        return self._own(template.format(chunk_index=chunk, file_index=file, video_key=video_key))
+
+    def _own(self, name: str) -> Path:
+        """A file of the recording. UserError where a link on the way to it leads out of its folder."""
+        path = self.folder / name
+        inside(path.parent, self.folder)
+        return path
 
     def _episode_table(self, number: int, length: int, name: str, stats: Statistics) -> pa.Table:
         chunk, file = divmod(number, CHUNK)
@@ -167,7 +185,7 @@ class Writer:
 
     def _write_totals(self) -> None:
         if self.stats:
-            write_file(self.folder / STATS, _text(_plain(self.stats)))
+            write_file(self._own(STATS), _text(_plain(self.stats)))
         info = {
             "codebase_version": VERSION,
             "robot_type": None,
@@ -183,7 +201,7 @@ class Writer:
             "video_path": VIDEO if self.films else None,
             "features": self.features,
         }
-        write_file(self.folder / INFO, _text(info))
+        write_file(self._own(INFO), _text(info))
 
 
 def _columns(streams: Mapping[str, Kind], episode: Mapping[str, Values], films: Mapping) -> dict[str, np.ndarray]:

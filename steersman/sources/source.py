@@ -19,6 +19,10 @@ class SourceSpec(Spec):
         """Records of its own."""
         raise NotImplementedError(f"{type(self).__name__} reads nothing")
 
+    def look(self, watch: Watch = silent) -> list[Record]:
+        """The same for who only looks at a run, whose spec anybody may have written: nothing is made where it says."""
+        return self.read(watch)
+
     def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
         """The records of data that a user names; by default recordings of any format that is known."""
         from . import read

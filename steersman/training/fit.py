@@ -1,6 +1,7 @@
 """Training of a recipe in a folder."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from ..data.records import Record
 from ..data.splits import unsaid
+from ..files import locked
 from ..progress import Watch, silent
 from .checkpoints import load_weights
 from .devices import first_alone, join_processes, pick_device
@@ -36,7 +38,7 @@ def fit(
 
     `start` is a run to begin from; `extra` data is only trained on, never held out; `look` is called after each step;
     `records` are those of `data` where they were read already; `command` is what the page says makes the run again.
-    Under torchrun every process takes its share of each batch.
+    Under torchrun every process takes its share of each batch. UserError where another training goes on in the folder.
     """
     folder, data, extra = Path(folder), absolute(data), absolute(extra)
     rank, ranks = join_processes()
@@ -47,19 +49,25 @@ def fit(
         nonlocal run
         run = check_same_run(replace(run, recipe=adapted, raw=raw))
 
-    with first_alone(rank, ranks):
-        parts = divide(recipe, data, records, say if rank == 0 else unsaid, watch)
-        only_trained_on = read_records(recipe, extra, watch) if extra else []
-        made = prepare(recipe, parts, only_trained_on, folder, None, begin, rank=rank, ranks=ranks, watch=watch)
-    model, training = made.model, made.recipe.training
-    if start is not None:
-        load_weights(model, start / "model.safetensors")
-    if rank == 0:
-        run.write()
-    torch.manual_seed(training.seed + 1 + rank)
-    model = model.to(pick_device(device))
-    Trainer(model, made.batches, training, folder, made.validate, say, watch, look).run()
+    with training_alone(folder) if rank == 0 else nullcontext():
+        with first_alone(rank, ranks):
+            parts = divide(recipe, data, records, say if rank == 0 else unsaid, watch)
+            only_trained_on = read_records(recipe, extra, watch) if extra else []
+            made = prepare(recipe, parts, only_trained_on, folder, None, begin, rank=rank, ranks=ranks, watch=watch)
+        model, training = made.model, made.recipe.training
+        if start is not None:
+            load_weights(model, start / "model.safetensors")
+        if rank == 0:
+            run.write()
+        torch.manual_seed(training.seed + 1 + rank)
+        model = model.to(pick_device(device))
+        Trainer(model, made.batches, training, folder, made.validate, say, watch, look).run()
     return replace(run, parts=parts)
+
+
+def training_alone(folder: Path) -> AbstractContextManager[None]:
+    """The folder is this training's alone. UserError where another goes on in it, such as a job started twice."""
+    return locked(folder, f"another training goes on in {folder}; wait for its end, or name another folder with --run")
 
 
 def _now() -> str:

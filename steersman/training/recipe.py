@@ -269,15 +269,18 @@ def _key(encoder: EncoderSpec) -> str:
     return f"{PREPARED} {getattr(encoder, 'pixels', encoder)}"
 
 
-def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
+def read_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent, look: bool = False) -> list[Record]:
     """All records of some data, or of the recipe's own source, as the recipe looks at them."""
-    return recipe.transform_records(open_records(recipe, data, watch))
+    return recipe.transform_records(open_records(recipe, data, watch, look))
 
 
-def open_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent) -> list[Record]:
-    """The same as they were recorded, numbered where two recordings have the same name."""
+def open_records(recipe: Recipe, data: Sequence[str], watch: Watch = silent, look: bool = False) -> list[Record]:
+    """The same as they were recorded, numbered where two recordings have the same name.
+
+    With `look` nothing is made in a folder that the recipe names.
+    """
     if not data:
-        return recipe.source.read(watch)
+        return recipe.source.look(watch) if look else recipe.source.read(watch)
     records = recipe.source.open(data, watch)
     names = [r.name for r in records]
     if len(set(names)) < len(names):

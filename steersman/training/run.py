@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch.random import fork_rng
+
 from ..config import to_json, value
 from ..errors import UserError
-from ..files import write_file
+from ..files import check_output, inside, read_file, write_file
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..version import __version__
-from .checkpoints import load_weights, read_json, write_json
+from .checkpoints import built_for, last_weights, load_weights, read_json, write_json
 from .old_runs import FORMAT, upgraded
 from .recipe import Parts, Recipe, Shapes, StepRecipe, read_records
 
@@ -49,7 +52,7 @@ class Run:
         run = replace(self, folder=folder)
         run.write()
         for name in ("model.safetensors", "log.jsonl", *self.recipe.learned_files):
-            write_file(folder / name, (self.folder / name).read_bytes())
+            write_file(folder / name, read_file(self.folder / name, 2**40))
         return run
 
     @classmethod
@@ -63,10 +66,13 @@ class Run:
             raise UserError(f"{where} is not the config of a run")
         if written["format"] > FORMAT:
             raise UserError(f"{folder} was written by a newer version of steersman; upgrade this one")
-        written = upgraded(written)
-        return cls(
-            folder, **{name: value(written.get(name), kind, f"{where}: {name}") for name, kind in FIELDS.items()}
-        )
+        try:
+            written = upgraded(written)
+            fields = {name: value(written.get(name), kind, f"{where}: {name}") for name, kind in FIELDS.items()}
+        except RecursionError:
+            raise UserError(f"{where}: its parts are nested too deep; it is damaged") from None
+        _check_shapes(fields["raw"], where)
+        return cls(folder, **fields)
 
     @property
     def steps(self) -> StepRecipe:
@@ -77,14 +83,19 @@ class Run:
 
     def model(self) -> Any:
         """The trained model, ready to predict."""
-        model = self.recipe.load_skeleton(self.raw, self.folder)
-        load_weights(model, self.folder / "model.safetensors")
+        weights = self.folder / "model.safetensors"
+        model = self.built_for(weights)
+        load_weights(model, weights)
         return model.eval()
+
+    def built_for(self, weights: Path) -> Any:
+        """The model before its weights are read. UserError where it is larger than their file: then none is made."""
+        return built_for(partial(self.recipe.load_skeleton, self.raw, self.folder), weights)
 
     def records(self, watch: Watch = silent) -> Parts:
         """Training, validation and test records, divided as when it was trained; read once."""
         if self.parts is None:
-            parts = self.recipe.divide(read_records(self.recipe, self.data, watch))
+            parts = self.recipe.divide(read_records(self.recipe, self.data, watch, look=True))
             object.__setattr__(self, "parts", parts)
         assert self.parts is not None
         return self.parts
@@ -118,13 +129,26 @@ def load(folder: Path | str) -> Any:
 
 def find(run: Path | str) -> Path:
     """The folder of a run, or of the trained model of that name in the package."""
-    shipped = Path(__file__).parents[1] / "trained" / str(run)
+    shipped = Path(__file__).resolve().parents[1] / "trained" / str(run)
     return shipped if not Path(run).exists() and shipped.is_dir() else Path(run)
 
 
 def own_home(run: Run, name: str) -> Path:
     """Where what is made of a run goes: its folder, but below `runs` for one that ships and is left as it is."""
     return run.folder if run.folder == Path(name) else Path("runs") / name
+
+
+def output_of(run: Run, name: str, out: str, below: Path = Path()) -> Path:
+    """The folder that is named for what is made of a run, else its own home; asked before the work that fills it.
+
+    UserError where it can't be written to, or where a link leads out of the run.
+    """
+    home = own_home(run, name)
+    folder = Path(out) if out else home / below
+    check_output(folder, folder=True, otherwise="name a folder of your own with --out")
+    if not out:
+        inside(folder, home)
+    return folder
 
 
 def absolute(data: Sequence[str]) -> tuple[str, ...]:
@@ -151,4 +175,7 @@ def check_same_run(run: Run) -> Run:
             f"{run.folder} holds a run with another {what}; leave the options out to resume it, "
             "or name a new folder with --run"
         )
+    if weights := last_weights(run.folder):
+        with fork_rng(()):
+            run.built_for(weights)
     return replace(run, command=old.command or run.command, created=old.created, version=old.version)

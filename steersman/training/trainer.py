@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..config import Spec
 from ..data.batches import Batch
 from ..errors import Interrupted, UserError
-from ..files import disk_error, write_file
+from ..files import appended, disk_error, read_file, write_file
 from ..json_types import JsonObject, LogRow
 from ..nn.cores import detach, map_state, state_tensors
 from ..nn.model import SequenceModel
@@ -95,6 +95,16 @@ class Progress:
     dtype: str = ""
     threads: int = 0
     """Threads that a step is computed on; 0: as many as PyTorch takes."""
+
+    def __post_init__(self):
+        """ValueError where it is nothing that a trainer has written."""
+        counts = (self.step, self.epoch, self.index, self.stale, self.rollbacks, self.threads)
+        if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
+            raise ValueError(f"expected counts from 0 on, found {str(counts)[:80]}")
+        if not all(type(n) in (int, float) for n in (self.first, self.smooth, self.best)):
+            raise ValueError("expected losses that are numbers")
+        if self.dtype not in ("", "float32", "bfloat16"):
+            raise ValueError(f"expected float32 or bfloat16, found {str(self.dtype)[:20]!r}")
 
 
 class Trainer:
@@ -351,7 +361,7 @@ class Trainer:
         write_file(path, "".join(json.dumps(r) + "\n" for r in rows).encode())
         events = _tensorboard(self.folder, self.at.step + 1) if self.training.tensorboard else None
         try:
-            with open(path, "a") as file:
+            with appended(path) as file:
 
                 def log(row: LogRow) -> None:
                     file.write(json.dumps(row) + "\n")
@@ -373,19 +383,42 @@ Look = Callable[[Trainer, Batch], dict[str, float]]
 """Look at a trainer after a step, with its batch; what it gives stands in the log's row of that step."""
 
 
+MEASURED = ("loss", "rate", "gradient_norm")
+"""Figures that every row has."""
+
+
 def read_log(folder: Path) -> list[LogRow]:
-    """The rows of a run's log; a half-written last line is left out."""
+    """The rows of a run's log; a half-written last line is left out. UserError where it is damaged before that."""
     path = folder / "log.jsonl"
+    try:
+        lines = read_file(path).decode().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read ({error}); take another copy of the run") from None
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or not all(isinstance(v, int | float | None) for v in row.values()):
-            raise UserError(f"{path}, line {len(rows) + 1}: not a row of figures; it is damaged")
+        except (ValueError, RecursionError):
+            if number == len(lines):
+                break
+            row = None
+        if not _is_row(row):
+            raise UserError(f"{path}, line {number}: not a row of figures; it is damaged: remove the line")
         rows.append(row)
     return rows
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is what the trainer writes after a step."""
+    if not isinstance(row, dict) or not all(isinstance(value, int | float | None) for value in row.values()):
+        return False
+    # What can't be a float stands for a number without bound; so does a step beyond all trainings.
+    if any(isinstance(value, int) and abs(value) > 2**53 for value in row.values()):
+        return False
+    figures = [row.get(name) for name in ("step", *MEASURED)] + [row.get("seconds", 0)]
+    return isinstance(row.get("step"), int) and all(f is not None and math.isfinite(f) for f in figures)
 
 
 SPARED = 0.05

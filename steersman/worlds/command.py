@@ -12,6 +12,7 @@ from ..config import did_you_mean
 from ..console import OUT, changed, named
 from ..errors import Interrupted, UserError
 from ..evaluation.page import write_report
+from ..files import check_output
 from ..processes import num_cores
 from ..progress import bars
 from ..training.run import Run, find
@@ -85,6 +86,8 @@ def drive(arguments: list[str]) -> None:
     if options.tracks < 1 or options.seed < 0:
         raise UserError("--tracks must be at least 1, and --seed not below 0")
     seeds, world = range(options.seed, options.seed + options.tracks), options.world
+    for output in filter(None, (options.video, options.report)):
+        check_output(Path(output))
     with bars() as watch:
         episodes = []
         for episode in drives(world, options.run, seeds, options.workers or num_cores()):

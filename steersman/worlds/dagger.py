@@ -8,7 +8,7 @@ from ..data.records import Record
 from ..errors import UserError
 from ..progress import Watch, silent
 from ..training.devices import join_processes
-from ..training.fit import fit
+from ..training.fit import fit, training_alone
 from ..training.recipe import Recipe
 from ..training.run import Run
 from ..training.trainer import Look
@@ -49,19 +49,20 @@ def fit_rounds(
     later = replace(
         recipe.training, learning_rate=recipe.training.learning_rate / 4, steps=max(1, recipe.training.steps // 3)
     )
-    parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
-    run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look, records=records)
-    extra: list[str] = []
-    for i in range(1, rounds + 1):
-        own = replace(
-            source,
-            seed=source.seed + 10_000 * i,
-            episodes=episodes,
-            folder=f"{parts[i]}-drives",
-        )
-        say(f"round {i}: {run.folder} drives {episodes} {source.world.words.episode}s, the expert labels them")
-        extra.append(str(own.record(str(run.folder), watch=watch)))
-        tuned = replace(recipe, training=later)
-        run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look, records)
-    own = replace(run.recipe, training=recipe.training)
-    return replace(run, recipe=own, rounds=rounds, command=command).adopted(folder)
+    with training_alone(folder):
+        parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
+        run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look, records=records)
+        extra: list[str] = []
+        for i in range(1, rounds + 1):
+            own = replace(
+                source,
+                seed=source.seed + 10_000 * i,
+                episodes=episodes,
+                folder=f"{parts[i]}-drives",
+            )
+            say(f"round {i}: {run.folder} drives {episodes} {source.world.words.episode}s, the expert labels them")
+            extra.append(str(own.record(str(run.folder), watch=watch)))
+            tuned = replace(recipe, training=later)
+            run = fit(name, tuned, parts[i], data, device, run.folder, extra, say, watch, look, records)
+        own = replace(run.recipe, training=recipe.training)
+        return replace(run, recipe=own, rounds=rounds, command=command).adopted(folder)

@@ -1,6 +1,7 @@
 """A drive as a film: the world, what the model sees of it, and its hands on the wheel beside the expert's."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files import written_whole
 from .world import FactValue, Info
 
 BASE_WIDTH, BASE_HEIGHT = 960, 540
@@ -47,14 +49,16 @@ class DriveVideo:
     ):
         """Width and names are those of `dashboard` where one is given."""
         self.path = Path(path)
-        self.partial = self.path.with_name(f".{self.path.name}.partial")
         self.dashboard = dashboard or Dashboard(width, truth_name)
         self.fps = Fraction(fps).limit_denominator(1000)
         self.reformatter = VideoReformatter()
         self.last: np.ndarray | None = None
 
     def __enter__(self) -> "DriveVideo":
-        self.film = av.open(str(self.partial), "w", format="mp4", options={"movflags": "+faststart"})
+        self._place = ExitStack()
+        file = self._place.enter_context(written_whole(self.path))
+        # By its name: to put the index in front, it is read again.
+        self.film = av.open(file.name, "w", format="mp4", options={"movflags": "+faststart"})
         options = {"preset": "veryfast", "crf": "21"}
         self.stream = self.film.add_stream("libx264", rate=self.fps, options=options)
         self.stream.width, self.stream.height = self.dashboard.size
@@ -90,14 +94,12 @@ class DriveVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
+        with self._place:
+            if error is None:
                 self.film.mux(self.stream.encode(None))
             self.film.close()
-            if kind is None:
-                self.partial.replace(self.path)
-        finally:
-            self.partial.unlink(missing_ok=True)
+            if error is not None:
+                raise error
 
 
 class Dashboard:

@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..config import to_json
-from ..data.cache import locked
 from ..data.records import Record
+from ..errors import UserError
+from ..files import locked
 from ..processes import in_parallel, num_cores, on_threads
 from ..progress import Watch, silent
 from ..sources import read
@@ -83,10 +84,10 @@ def record(
     with locked(folder):
         writer = lerobot.Writer(folder, world.rate_hz, streams, f"{spec.words.task} of {spec}", about)
         tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
-        watch("recording", writer.num_episodes, episodes)
+        watch("recording", writer.num_episodes, episodes, f"into {folder}")
         for episode in in_parallel(partial(recorded_drive, spec, name), tasks, workers):
             writer.add(episode)
-            watch("recording", writer.num_episodes, episodes)
+            watch("recording", writer.num_episodes, episodes, f"into {folder}")
     return folder
 
 
@@ -113,6 +114,22 @@ class Recorded(SourceSpec):
 
     def read(self, watch: Watch = silent) -> list[Record]:
         return read(self.record(watch=watch))[: self.episodes]
+
+    def look(self, watch: Watch = silent) -> list[Record]:
+        """As `read`; but in a folder that is named here nothing is recorded. UserError where drives are missing."""
+        if not self.folder:
+            return self.read(watch)
+        from ..sources import lerobot
+
+        folder = Path(self.folder)
+        found = read(folder) if lerobot.detect(folder) else []
+        if len(found) < self.episodes:
+            raise UserError(
+                f"{folder} holds {len(found)} of the {self.episodes} drives that this run was trained on; record them "
+                f"first (steersman record {self.world.name} --folder {folder} --episodes {self.episodes} "
+                f"--seed {self.seed}), or name other recordings with --data"
+            )
+        return found[: self.episodes]
 
     def record(self, name: str = EXPERT, workers: int = 0, watch: Watch = silent) -> Path:
         """The folder of the drives, after recording those that are missing."""

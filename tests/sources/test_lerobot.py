@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steersman.errors import UserError
+from steersman.files import hidden_name
 from steersman.sources import lerobot, lerobot_writer, read
 from steersman.sources.lerobot_layout import features, stream_names
 
@@ -192,7 +193,7 @@ def cut_at(monkeypatch, step: int, half: bool) -> None:
         if next(number) == step:
             if half:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.with_name(path.name + ".part").write_bytes(content[: len(content) // 2])
+                path.with_name(hidden_name(path.name)).write_bytes(content[: len(content) // 2])
             raise Cut
         write(path, content)
 

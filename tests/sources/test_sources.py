@@ -565,12 +565,17 @@ def test_the_cache_is_bounded_and_forgets_what_was_not_used_for_longest(frames, 
     mapped = use("b")
     use("c")
     use("a")
-    (folder / "0.npy.part").write_bytes(b"x")
-    os.utime(folder / "0.npy.part", (0, 0))
-    (folder / "else.txt").write_text("not of the cache")
+    part = folder / f"{'0' * 64}.npy.part"
+    part.write_bytes(b"x")
+    os.utime(part, (0, 0))
+    for other in ("else.txt", "else.npy", "else.npy.part"):  # Not of the cache, and not its own to delete.
+        (folder / other).write_bytes(b"")
+        os.utime(folder / other, (0, 0))
     use("d")  # The oldest is now b.
     assert sum(path.stat().st_size for path in folder.glob("*.npy*")) <= 3.5 * size
-    assert sorted(p.suffix for p in folder.iterdir() if p.suffix) == [".npy"] * 3 + [".txt"]
+    assert not part.exists()
+    assert all((folder / other).exists() for other in ("else.txt", "else.npy", "else.npy.part"))
+    assert len(list(folder.glob("*.npy"))) == 4
     assert np.array_equal(mapped, halves(frames[:]))
     monkeypatch.setattr("steersman.data.cache._write", lambda *_: pytest.fail("prepared again"))
     for key in "acd":

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from small import Killed, deep, outcome, small, trainer
 
 from steersman.errors import UserError
-from steersman.files import write_file
+from steersman.files import hidden_name, write_file
 from steersman.nn.cores import GRU, CoreSpec, StackCore
 from steersman.training.checkpoints import (
     Checkpoints,
@@ -129,7 +129,9 @@ def test_a_log_that_can_not_grow_is_a_full_disk_too(tmp_path, monkeypatch):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     made = trainer(small("steer"), tmp_path, **SHORT)
-    monkeypatch.setattr("steersman.training.trainer.write_file", lambda path, data: path.symlink_to("/dev/full"))
+    monkeypatch.setattr(
+        "steersman.training.trainer.appended", lambda path: os.fdopen(os.open("/dev/full", os.O_WRONLY), "a")
+    )
     with pytest.raises(UserError, match=r"disk is full.*log\.jsonl"):
         made.run()
 
@@ -138,8 +140,8 @@ def test_the_last_two_checkpoints_are_kept_and_half_written_ones_do_not_count(tm
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 5, 20, 100):
         checkpoints.write(step, {"model": {"w": torch.full((2,), float(step))}}, {"step": step})
-    (tmp_path / "tmp-130").mkdir()
-    (tmp_path / "step-garbage").mkdir()
+    for name in ("tmp-130", hidden_name("step"), "step-garbage", "step-²", "step-٣", f"step-{'9' * 20}", "step-7"):
+        (tmp_path / name).mkdir()
     assert checkpoints.steps() == [20, 100]
     tensors, state = checkpoints.read(100)
     assert tensors["model"]["w"].tolist() == [100, 100]

@@ -1,13 +1,15 @@
 """What holds for every row of WORLDS, and for a world that has no expert."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small import small
+from small import few_drives, small
 
 pytest.importorskip("gymnasium", reason="the simulators are an extra")
 
@@ -303,3 +305,42 @@ def test_a_run_drives_in_the_world_it_learned_in(tmp_path, capsys):
     other = CarRacing(max_steps=3)
     with pytest.raises(UserError, match=r"doesn't predict pace and steer"):
         drives(other, str(tmp_path / "run"), [1])
+
+
+def test_looking_at_a_run_records_nothing_where_its_config_says(tmp_path):
+    """`source.folder` of a stranger's run may be any folder of the user's."""
+    mine = tmp_path / "mine"
+    (mine / "deeper").mkdir(parents=True)
+    for name in ("film.mkv.part", "deeper/thesis.part", ".lock"):
+        (mine / name).write_text("precious")
+    before = sorted(mine.rglob("*"))
+    few = replace(few_drives(Recorded(SwingUp(max_steps=5))), episodes=49)
+    for folder in (str(mine), str(tmp_path / "none"), few.folder):
+        with pytest.raises(UserError, match="record them first"):
+            replace(few, folder=folder).look()
+    assert sorted(mine.rglob("*")) == before
+    assert (mine / ".lock").read_text() == "precious"
+    assert not (tmp_path / "none").exists()
+    assert len(replace(few, episodes=48).look()) == 48
+
+
+@pytest.mark.parametrize("others", [["film.mkv.part", "a/thesis.part"], ["meta/info.json"], ["data/x.csv"], ["meta/x"]])
+def test_drives_are_recorded_beside_nothing_of_anybody_elses(tmp_path, others):
+    for name in others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("precious")
+    with pytest.raises(UserError, match="new or empty"):
+        record(SwingUp(max_steps=5), tmp_path, 1, 0)
+    assert all((tmp_path / name).read_text() == "precious" for name in others)
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {*(Path(n).name for n in others), ".lock"}
+
+
+@pytest.mark.parametrize("link", ["data", "meta", "meta/episodes"])
+def test_a_recording_is_written_through_no_link(tmp_path, link):
+    folder, mine = record(SwingUp(max_steps=5), tmp_path / "drives", 1, 0), tmp_path / "mine"
+    shutil.move(folder / link, mine)
+    (folder / link).symlink_to(mine)
+    before = {p: p.read_bytes() for p in mine.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="a link that leads out"):
+        record(SwingUp(max_steps=5), folder, 2, 0)
+    assert {p: p.read_bytes() for p in mine.rglob("*") if p.is_file()} == before

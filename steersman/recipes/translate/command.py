@@ -11,6 +11,7 @@ import tyro
 
 from ...console import counted, renamed, say
 from ...errors import UserError
+from ...files import check_output
 from ...progress import bars
 from ...sources.parallel import decoded, split
 from ...training.run import Run, find
@@ -39,7 +40,8 @@ def translate(arguments: list[str]) -> None:
     options = tyro.cli(Translate, args=arguments, prog="steersman translate")
     check_decoding(options.beam_width, options.length_penalty)
     if options.attention:
-        check_picture(Path(options.attention))  # Before the work is done, not after it.
+        check_picture(Path(options.attention))
+        check_output(Path(options.attention))
     run = Run.open(find(options.run))
     longest = getattr(run.recipe.task, "max_length", None)
     if longest is None:
