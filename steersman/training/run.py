@@ -11,7 +11,7 @@ from ..files import write_file
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..version import __version__
-from .checkpoints import load_weights, read_json, write_json
+from .checkpoints import load_weights, not_finite, read_json, write_json
 from .old_runs import FORMAT, upgraded
 from .recipe import Parts, Recipe, Shapes, StepRecipe, read_records
 
@@ -75,10 +75,14 @@ class Run:
             raise UserError(f"{self.folder} is a run of {self.name}, which reads a whole source and has no single step")
         return self.recipe
 
-    def model(self) -> Any:
-        """The trained model, ready to predict."""
+    def model(self, whole: bool = True) -> Any:
+        """The trained model, ready to predict. UserError where its weights are no numbers, unless not to be `whole`."""
         model = self.recipe.load_skeleton(self.raw, self.folder)
         load_weights(model, self.folder / "model.safetensors")
+        if whole and (what := not_finite(model.state_dict())):
+            raise UserError(
+                f"{self.folder / 'model.safetensors'}: {what}; ask `steersman doctor {self.folder}` what to do"
+            )
         return model.eval()
 
     def records(self, watch: Watch = silent) -> Parts:
