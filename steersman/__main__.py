@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(str(error))
     except NotFinite:
         _refuse(
-            "the model's state grows to NaN or infinity on these records; "
+            "the model's state, or what it says, grows to NaN or infinity on these records; "
             "ask `steersman doctor` why, and train anew with a lower --training.learning-rate or longer windows"
         )
     except (KeyboardInterrupt, Interrupted) as stop:

@@ -266,6 +266,11 @@ KINDS: dict[str, tuple[str, str]] = {
         "The state grows with the length of the stream far beyond what training saw.",
         "Train on longer windows with carried state, or reset the state now and then.",
     ),
+    "not-finite": (
+        "Weights, or what the model says or learns by, are NaN or infinite: nothing that it says means anything.",
+        "Training on from here mends nothing: begin anew, or from an earlier checkpoint, with a lower "
+        "--training.learning-rate; look at the scale of inputs and targets.",
+    ),
     "initial-loss": (
         "The first loss is far above what a model that knows nothing has: the start is badly scaled.",
         "Begin with small weights in the head, and look at its normaliser.",

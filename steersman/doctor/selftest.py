@@ -55,6 +55,8 @@ class Case:
     """Changes to the examples before the normalisers are taken."""
     on_model: list[Callable[[Any], None]] = field(default_factory=list)
     """Changes to the model before training."""
+    on_trained: list[Callable[[Any], None]] = field(default_factory=list)
+    """Changes to the model after it."""
 
     def change(self, **changes: Any) -> None:
         self.recipe = replace(self.recipe, **changes)
@@ -146,6 +148,9 @@ def trained(case: Case) -> Patient:
         model.load_state_dict(tensors["model"])
         if (folder / "model.safetensors").exists():
             load_weights(model, folder / "model.safetensors")
+        with torch.no_grad():
+            for one in case.on_trained:
+                one(model)
         updates = checkpoint_updates(model, tensors, recipe.training)
         return Patient(model.eval(), made.examples, made.batches, read_log(folder), updates)
 
@@ -416,6 +421,15 @@ def _unripe(case: Case, steps: float) -> None:
     case.train(steps=int(steps), warmup=1)
 
 
+def _spoilt(case: Case, count: float) -> None:
+    def spoil(model: Any) -> None:
+        weights = model.core.weight_hh.view(-1)
+        weights[case.rng.permutation(len(weights))[: int(count)]] = float("nan")
+
+    case.train(steps=40)
+    case.on_trained.append(spoil)
+
+
 def _nothing(case: Case, severity: float) -> None:
     """The data is the fault."""
 
@@ -455,6 +469,7 @@ FAULTS: dict[str, Fault] = {
     "initial-loss": Fault(_head, ALL, (20, 100), (30, 60)),
     "overfit": Fault(_memorise, ALL, (0.5, 1), (0.7, 0.9)),
     "worse-than-ridge": Fault(_unripe, NUMBERS, (2, 12), (4, 8)),
+    "not-finite": Fault(_spoilt, ALL, (1, 100), (3, 30)),
 }
 """Faults by the kind that must be found."""
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import Batch
+from ..errors import NotFinite
 from ..nn.heads import tells_classes
 from ..nn.model import Model
 from ..training.trainer import Trainer, Training
@@ -32,6 +33,8 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, iterations: int)
     diagonal, beside = [], []
     for _ in range(min(iterations, len(start))):
         w = product(vectors[-1])
+        if not w.isfinite().all():
+            raise NotFinite("a second derivative is NaN or infinite")
         diagonal.append(float(w @ vectors[-1]))
         for _ in range(2):
             for v in vectors:
@@ -60,6 +63,8 @@ def curvature(model: Model, held: Stretch, iterations: int = ITERATIONS, seed: i
     slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
     slopes = [torch.zeros_like(w) if s is None else s for s, w in zip(slopes, weights, strict=True)]
     slope = torch.cat([s.flatten() for s in slopes])
+    if not slope.isfinite().all():
+        raise NotFinite("the gradient is NaN or infinite")
 
     def product(v: Tensor) -> Tensor:
         found = torch.autograd.grad(slope, weights, v, retain_graph=True, allow_unused=True)

@@ -18,6 +18,7 @@ from ..training.recipe import read_records
 from ..training.run import Run
 from ..training.trainer import read_log
 from .findings import Curve, Finding, Patient, Skipped
+from .finite import examine_numbers, examine_weights
 from .fits import examine_gap, examine_start
 from .gradients import examine_gradients
 from .inputs import examine_inputs, examine_order, examine_splits
@@ -28,6 +29,8 @@ from .targets import examine_alignment, examine_rivals, examine_targets
 from .units import examine_units
 
 GROUPS: dict[str, Callable[[Patient], list[Finding]]] = {
+    "weights": examine_weights,
+    "losses and gradients": examine_numbers,
     "gradient by lag": examine_gradients,
     "memory in fact used": examine_memory,
     "training windows": examine_windows,
@@ -64,15 +67,18 @@ class Diagnosis:
 
 
 def examine(patient: Patient, watch: Watch = silent) -> Diagnosis:
-    """Findings of every group that applies; where inputs are not finite, what follows from them is not looked at."""
+    """Findings of every group that applies; where numbers are not finite, what follows from them is not looked at."""
     found: list[Finding] = []
     skipped: dict[str, str] = {}
     curves: dict[str, Sequence[Curve]] = {}
-    order = sorted(GROUPS, key=lambda name: name != "inputs")
+    order = sorted(GROUPS, key=lambda name: name not in FIRST)
     for done, name in enumerate(order):
         watch("looking", done, len(order), name)
         if any(f.kind == "bad-input" for f in found) and name not in DATA:
             skipped[name] = "inputs are NaN or infinite"
+            continue
+        if any(f.kind == "not-finite" for f in found) and name not in DATA:
+            skipped[name] = "weights, or what follows from them, are NaN or infinite"
             continue
         patient.curves = []
         try:
@@ -89,7 +95,9 @@ def examine(patient: Patient, watch: Watch = silent) -> Diagnosis:
 
 
 UNBOUNDED = "the state grows to NaN or infinity"
-DATA = ("inputs", "splits", "order of the data", "size of updates")
+FIRST = ("weights", "losses and gradients", "inputs")
+"""Groups without which the others say nothing."""
+DATA = ("weights", "inputs", "splits", "order of the data", "size of updates")
 """Groups that need no pass of the model."""
 
 
@@ -101,7 +109,7 @@ def patient_of(run: Run, watch: Watch = silent) -> Patient:
             "resume it, or set --training.validate-every lower"
         )
     extra = read_records(run.recipe, run.extra, watch) if run.extra else []
-    made = prepare(run.recipe, run.records(watch), extra, model=run.model(), watch=watch)
+    made = prepare(run.recipe, run.records(watch), extra, model=run.model(whole=False), watch=watch)
     model, training = made.model, made.recipe.training
     updates, checkpoints = {}, Checkpoints(run.folder / "checkpoints")
     if steps := checkpoints.steps():

@@ -1,11 +1,12 @@
 """Outcome of a scoring: plain scores, and what a page tells of them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from ..errors import UserError
+from ..errors import NotFinite, UserError
 from ..json_types import JsonObject
 from ..training.material import Material
 from ..training.run import Run
@@ -28,7 +29,9 @@ class Scored:
 
 
 def contract(task: TaskSpec, scores: Scores, columns: Sequence[str]) -> Scores:
-    """Scores with what every reader of them relies on."""
+    """Scores with what every reader of them relies on. NotFinite where one of them is no number."""
+    if not all(math.isfinite(scores[name]) for name in columns if scores.get(name) is not None):
+        raise NotFinite("a score is NaN or infinite")
     return {
         "task": type(task).__name__,
         "measure": task.measure,

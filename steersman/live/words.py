@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import NotFinite, UserError
 from ..json_types import JsonMapping, JsonObject
 from ..training.run import Run
 from ..training.task import Speaker, task_of
@@ -54,6 +54,8 @@ class Words:
             found: JsonObject = self._speaker.say(text) if text.strip() else {"text": ""}
         except UserError as error:
             raise Refused(str(error), "change the text") from error
+        except NotFinite:
+            raise Refused("the model's state grows to NaN or infinity", "look at its training", 500) from None
         score = found.get("score")
         if score is not None:
             finite({"score": score})

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..config import Spec
 from ..data.vocabulary import BEGIN, END, PAD, UNKNOWN
+from ..errors import NotFinite
 from .cores import State, map_state
 
 Step = Callable[..., tuple[Float[Tensor, "row vocabulary"], State]]
@@ -46,12 +47,14 @@ class Sampling(Spec):
     def draw(
         self, logits: Float[Tensor, "row vocabulary"], generator: torch.Generator | None = None
     ) -> Int[Tensor, "row"]:
-        """A token a row."""
+        """A token a row. NotFinite where a logit is none of a model that learned well: NaN or infinite."""
+        top = logits.amax(1, keepdim=True)
+        if not top.isfinite().all():
+            raise NotFinite("a logit is NaN or infinite")
         if self.temperature == 0:
             return logits.argmax(1)
         # Less the largest: over a small temperature it would be infinite.
-        logits = logits.double()
-        logits = (logits - logits.amax(1, keepdim=True)) / self.temperature
+        logits = (logits.double() - top) / self.temperature
         if self.top_k:
             least = largest(logits, min(self.top_k, logits.shape[1]))[0][:, -1:]
             logits = logits.masked_fill(logits < least, -inf)
@@ -256,6 +259,8 @@ def largest(x: Float[Tensor, "row n"], k: int) -> tuple[Float[Tensor, "row k"], 
 
 def _sayable(logits: Tensor) -> Tensor:
     logits = logits.float()
+    if not (logits.amax(1) < inf).all():
+        raise NotFinite("a logit is NaN or infinite")
     logits[:, list(_NEVER)] = -inf
     return logits
 

@@ -138,6 +138,17 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise UserError(f"{path} doesn't fit the model that its config describes ({detail})") from None
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Which of some tensors hold NaN or infinity, in words; empty where none does."""
+    bad = {name: int((~t.isfinite()).sum()) for name, t in tensors.items()}
+    bad = {name: number for name, number in bad.items() if number}
+    if not bad:
+        return ""
+    name, number = next(iter(bad.items()))
+    others = f", and some of {len(bad) - 1} other tensor{'s' * (len(bad) > 2)}" if len(bad) > 1 else ""
+    return f"{number} of the {tensors[name].numel()} numbers of {name} are NaN or infinite{others}"
+
+
 class Checkpoints:
     """`step-N` folders below one folder; the last two are kept. One process at a time may write them."""
 

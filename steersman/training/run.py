@@ -14,7 +14,7 @@ from ..files import check_output, inside, read_file, write_file
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..version import __version__
-from .checkpoints import built_for, last_weights, load_weights, read_json, write_json
+from .checkpoints import built_for, last_weights, load_weights, not_finite, read_json, write_json
 from .old_runs import FORMAT, upgraded
 from .recipe import Parts, Recipe, Shapes, StepRecipe, read_records
 
@@ -81,11 +81,13 @@ class Run:
             raise UserError(f"{self.folder} is a run of {self.name}, which reads a whole source and has no single step")
         return self.recipe
 
-    def model(self) -> Any:
-        """The trained model, ready to predict."""
+    def model(self, whole: bool = True) -> Any:
+        """The trained model, ready to predict. UserError where its weights are no numbers, unless not to be `whole`."""
         weights = self.folder / "model.safetensors"
         model = self.built_for(weights)
         load_weights(model, weights)
+        if whole and (what := not_finite(model.state_dict())):
+            raise UserError(f"{weights}: {what}; ask `steersman doctor {self.folder}` what to do")
         return model.eval()
 
     def built_for(self, weights: Path) -> Any:

@@ -1,8 +1,11 @@
 """The doctor: its measures against brute force, and every kind of finding with its fault and without."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +23,16 @@ from steersman.doctor.memory import loss_by_reach, memory_used
 from steersman.doctor.selftest import FAULTS, TUNED_SEEDS, faulty, scored, seeds_of, sensor, trained
 from steersman.doctor.surface import curvature, lanczos
 from steersman.doctor.visit import report
-from steersman.errors import UserError
+from steersman.errors import NotFinite, UserError
+from steersman.evaluation.report import report_run
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Stack
 from steersman.nn.encoders import Identity
 from steersman.nn.heads import Regression
 from steersman.nn.model import Network
+from steersman.training.checkpoints import read_tensors, write_tensors
 from steersman.training.fit import fit
 from steersman.training.prepare import prepare
+from steersman.training.run import Run
 from steersman.training.trainer import Trainer, read_log
 
 
@@ -229,6 +235,48 @@ def test_a_state_that_grows_beyond_all_bounds_is_a_finding():
     assert any(f.kind == "state-drift" and f.severity == 1 for f in found.findings)
     assert "grows to NaN or infinity" in found.skipped["held-out gap"]
     json.dumps(found.json(), allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory):
+    recipe = small("echo")
+    recipe = replace(recipe, training=replace(recipe.training, steps=4))
+    return fit("echo", recipe, tmp_path_factory.mktemp("echo") / "run", say=lambda text: None)
+
+
+def spoilt(run, folder: Path, which: str, value: float) -> Path:
+    """A copy of a run with such a number among its weights."""
+    shutil.copytree(run.folder, folder)
+    weights = read_tensors(folder / "model.safetensors")
+    tensor = next(t for name, t in weights.items() if which in name and t.is_floating_point())
+    tensor.view(-1)[-1 if np.isnan(value) else slice(None)] = value
+    write_tensors(folder / "model.safetensors", weights)
+    return folder
+
+
+@pytest.mark.parametrize("which", ["core", "head", "mean"])
+def test_weights_that_are_no_numbers_are_told_by_the_doctor_and_refused_by_all_else(which, echo, tmp_path, capsys):
+    run = spoilt(echo, tmp_path / "run", which, float("nan"))
+    for command in ("evaluate", "explain", "export", "live"):
+        with pytest.raises(SystemExit) as end:
+            main([command, str(run), *(["--port", "0", "--no-open"] if command == "live" else [])])
+        assert end.value.code == 2
+        assert re.search(f"1 of the .*{which}.* NaN or infinite; ask `steersman doctor", capsys.readouterr().err)
+    main(["doctor", str(run), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["findings"][0]["kind"] == "not-finite"
+    assert which in found["findings"][0]["evidence"]
+    assert "losses and gradients" in found["skipped"]
+
+
+def test_what_is_said_by_weights_that_are_too_large_is_told_and_refused(echo, tmp_path, capsys):
+    run = spoilt(echo, tmp_path / "run", "head.linear.weight", 3e38)
+    main(["doctor", str(run), "--json"])
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert found[0]["kind"] == "not-finite"
+    assert "of a stretch of held-out records" in found[0]["evidence"]
+    with pytest.raises(NotFinite), np.errstate(all="ignore"):
+        report_run(Run.open(run))
 
 
 def test_a_stretch_of_whole_records_where_each_has_one_answer(tmp_path):
