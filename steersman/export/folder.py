@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
         raise UserError(f"{folder} exists already and is not an export; name another folder with --out")
     model = run.model()
     check_steps(model)
-    records = divided(run, data, watch)
+    records = divided(run, data, watch, scored=int8)
     whole = step_graph(model)
     _describe(whole, run, model, records["train"])
     made = whole.SerializeToString()
@@ -72,8 +72,15 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
     return Exported(folder, worst, **scores)
 
 
-def divided(run: Run, data: Sequence[str], watch: Watch) -> Parts:
-    """The run's records as it was trained on them; of other data all, for checking and for scoring alike."""
+def divided(run: Run, data: Sequence[str], watch: Watch, scored: bool = True) -> Parts:
+    """The run's records as it was trained on them; of other data all, for checking and for scoring alike.
+
+    Where nothing is `scored` and records are costly, no more are made than a check needs.
+    """
+    source = run.recipe.source
+    if not data and not run.data and not scored and source.costly and run.parts is None:
+        records = read_records(replace(run.recipe, source=source.few(max(BATCHES))), (), watch)
+        return {"train": records, "test": records}
     if not data:
         return run.records(watch)
     records = read_records(run.recipe, data, watch)

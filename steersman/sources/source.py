@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ..config import Spec
 from ..data.records import Record
@@ -18,6 +18,10 @@ class SourceSpec(Spec):
     def read(self, watch: Watch = silent) -> list[Record]:
         """Records of its own."""
         raise NotImplementedError(f"{type(self).__name__} reads nothing")
+
+    def few(self, records: int) -> Self:
+        """The same source; where records are costly, one that makes no more than so many."""
+        return self
 
     def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
         """The records of data that a user names; by default recordings of any format that is known."""
