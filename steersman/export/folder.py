@@ -20,6 +20,7 @@ from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import Parts, read_records
 from ..training.run import Run
+from ..training.task import task_of
 from ..version import __version__
 from .graph import PREPARED, after, check_steps, state_names, step_graph
 from .quantise import _quantised
@@ -101,7 +102,7 @@ def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Rec
         "input": recipe.inputs,
         "raw": model.encoder.raw,
         "targets": head.targets,
-        "units": {name: unit(name) for name in head.targets},
+        "units": task_of(run.recipe).units(head.targets),
         "rate_hz": round(1 / period_s, 6) if period_s else None,
         "classes": head.names() if tells_classes(head) else None,
         "characters": model.encoder.symbols.characters if model.encoder.symbols else "",
@@ -110,23 +111,6 @@ def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Rec
     for key, value in about.items():
         entry = whole.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
-
-
-UNITS = {
-    "_mps": "metres a second",
-    "_radps": "radians a second, positive to the left",
-    "_rad": "radians, positive to the left",
-    "_nm": "newton metres",
-    "_s": "seconds",
-    "_m": "metres",
-}
-
-
-def unit(name: str) -> str:
-    """The unit of a stream, as its name tells."""
-    if name.endswith("steer"):
-        return "fraction of full lock from -1 to 1, positive to the left"
-    return next((what for ending, what in UNITS.items() if name.endswith(ending)), "as in the data")
 
 
 @torch.inference_mode()
