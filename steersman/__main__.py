@@ -19,6 +19,7 @@ if (__name__ == "__main__" or os.path.basename(sys.argv[0]) == "steersman") and 
 
 import errno
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -72,6 +73,7 @@ steersman COMMAND --help says more of each. Where to begin: steersman drive stee
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; exits with 2 and one message on what the user can mend."""
+    warnings.showwarning = _one_line
     try:
         try:
             _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -147,6 +149,12 @@ def _imported(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return rest
+
+
+def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """What another package warns of, without its line of code; errors are still told by themselves."""
+    told = " ".join(str(message).split())
+    print(f"steersman: warning: {told} ({os.path.basename(filename)}, line {lineno})", file=sys.stderr)
 
 
 def _refuse(why: str) -> None:

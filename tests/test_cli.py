@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -494,3 +495,16 @@ def test_processes_of_torchrun_share_one_run(tmp_path):
 def test_processes_of_torchrun_must_name_their_folder(steersman, monkeypatch):
     monkeypatch.setattr("steersman.recipes.command.join_processes", lambda: (1, 2))
     refused(*steersman("train echo"), "torchrun.*--run FOLDER")
+
+
+def test_a_warning_of_another_package_is_one_line(monkeypatch, capsys):
+    def warned(arguments):
+        warnings.warn("this\n  will go away", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # Put back after this test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr("steersman.__main__._run", warned)
+        main(["recipes"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("steersman: warning: this will go away (test_cli.py, line ")

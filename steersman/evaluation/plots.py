@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ def _svg(paint: Callable[[Figure, bool], None], width: int, height: int, is_wide
         drawing = Figure(figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(hspace=0.08))
         paint(drawing, is_wide)
         text = io.StringIO()
-        drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        with warnings.catch_warnings():
+            # The reader's browser has the characters that matplotlib's font lacks.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+            drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return _inline(text.getvalue(), width, height)
 
 

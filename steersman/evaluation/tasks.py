@@ -91,6 +91,9 @@ class Estimate(TaskSpec):
         series = [(e, name) for e in examples for name in _names(e, model)]
         return Scored(scores, lambda: self._told(scores, run, material.test, series, predictions))
 
+    def units(self, targets: Sequence[str]) -> dict[str, str]:
+        return super().units(targets) | ({targets[0]: self.unit} if self.unit else {})
+
     def _told(
         self,
         scores: Scores,

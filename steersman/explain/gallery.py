@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import UserError
 from ..progress import Watch, silent
 from ..training.run import Run, find
+from ..training.task import task_of
 from ..worlds.recording import own_drives
 from .circuits import circuit, draw
 from .gates import draw_gates
@@ -59,7 +60,9 @@ def draw_run_saliency(
     at, steps = sample.last(at, GATES), steps or SALIENCY
     path, found = draw_saliency(sample, at, steps, folder / "saliency.png")
     lines = [f"saliency: {path}"]
-    if sample.example.x.ndim == 4 and sample.model.head.targets[0] == "steer" and sample.example.y.ndim == 2:
+    targets = sample.model.head.targets
+    turns = task_of(run.recipe).panels(targets).get("wheel") == targets[0]
+    if turns and sample.example.x.ndim == 4 and sample.example.y.ndim == 2:
         lines.append(f"film: {film_saliency(sample, at, steps, FILMED, folder / 'saliency.mp4', watch)}")
     total = found.prediction - found.plain
     return [*lines, f"attributions sum to {found.values.sum():+.4f}, the outputs differ by {total:+.4f}"]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import Parts, read_records
 from ..training.run import Run
+from ..training.task import task_of
 from ..version import __version__
 from .graph import PREPARED, after, check_steps, state_names, step_graph
 from .quantise import _quantised
@@ -56,7 +57,7 @@ def export(run: Run, folder: Path, data: Sequence[str] = (), int8: bool = False,
     check_output(folder, folder=True, otherwise="name another folder with --out")
     model = run.model()
     check_steps(model)
-    records = divided(run, data, watch)
+    records = divided(run, data, watch, scored=int8)
     whole = step_graph(model)
     _describe(whole, run, model, records["train"])
     made = whole.SerializeToString()
@@ -82,8 +83,15 @@ def _check_export(folder: Path) -> None:
         raise UserError(f"{folder} holds more than an export ({others[0]}); name another folder with --out")
 
 
-def divided(run: Run, data: Sequence[str], watch: Watch) -> Parts:
-    """The run's records as it was trained on them; of other data all, for checking and for scoring alike."""
+def divided(run: Run, data: Sequence[str], watch: Watch, scored: bool = True) -> Parts:
+    """The run's records as it was trained on them; of other data all, for checking and for scoring alike.
+
+    Where nothing is `scored` and records are costly, no more are made than a check needs.
+    """
+    source = run.recipe.source
+    if not data and not run.data and not scored and source.costly and run.parts is None:
+        records = read_records(replace(run.recipe, source=source.few(max(BATCHES))), (), watch, look=True)
+        return {"train": records, "test": records}
     if not data:
         return run.records(watch)
     records = read_records(run.recipe, data, watch)
@@ -104,7 +112,7 @@ def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Rec
         "input": recipe.inputs,
         "raw": model.encoder.raw,
         "targets": head.targets,
-        "units": {name: unit(name) for name in head.targets},
+        "units": task_of(run.recipe).units(head.targets),
         "rate_hz": round(1 / period_s, 6) if period_s else None,
         "classes": head.names() if tells_classes(head) else None,
         "characters": model.encoder.symbols.characters if model.encoder.symbols else "",
@@ -113,23 +121,6 @@ def _describe(whole: "ModelProto", run: Run, model: Model, records: Sequence[Rec
     for key, value in about.items():
         entry = whole.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
-
-
-UNITS = {
-    "_mps": "metres a second",
-    "_radps": "radians a second, positive to the left",
-    "_rad": "radians, positive to the left",
-    "_nm": "newton metres",
-    "_s": "seconds",
-    "_m": "metres",
-}
-
-
-def unit(name: str) -> str:
-    """The unit of a stream, as its name tells."""
-    if name.endswith("steer"):
-        return "fraction of full lock from -1 to 1, positive to the left"
-    return next((what for ending, what in UNITS.items() if name.endswith(ending)), "as in the data")
 
 
 @torch.inference_mode()

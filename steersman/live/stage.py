@@ -5,7 +5,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,14 +13,13 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import UserError
-from ..export.folder import unit
 from ..export.graph import check_steps
 from ..export.session import Stepping
 from ..json_types import JsonObject
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.run import Run
-from ..training.task import Speaker
+from ..training.task import Speaker, TaskSpec, task_of
 from ..worlds.world import World
 from . import api
 from .insight import Insight
@@ -87,11 +86,12 @@ class Stage(Audience):
         show: Show,
         wheel: Wheel | None = None,
         say: Callable[[str], None] = print,
-        panels: Sequence[str] = (),
+        task: TaskSpec | None = None,
         speaker: Speaker | None = None,
     ):
         super().__init__(run, recipe, show, speaker)
-        self.wheel, self.say, self._panels = wheel, say, tuple(panels)
+        self.wheel, self.say, self.task = wheel, say, task or TaskSpec()
+        self._panels = panels(task, model.head, show) if task else ()
         self.version, self.recorded = 1, 0
         self._lock = threading.Lock()  # Of the model, against a swap in the middle of a step.
         self.model, self._sequence, self._insight = model, Stepping(model).session(), Insight(model)
@@ -156,9 +156,9 @@ class Stage(Audience):
             "controls": {name: list(ends) for name, ends in controls(self.show).items()},
             "wheel": self.wheel is not None,
             "targets": targets,
-            "main_target": main_target(self.model.head),
-            "units": {name: unit(name) for name in targets},
-            "range": usual(self.model.head),
+            "main_target": main_target(self.task, self.model.head),
+            "units": self.task.units(targets),
+            "range": usual(self.task, self.model.head),
             "version": self.version,
             "belts": self._insight.layers,
             "recorded": self.recorded,
@@ -171,7 +171,7 @@ class Stage(Audience):
     def about(self) -> JsonObject:
         encoder, targets = self.model.encoder, list(self.model.head.targets)
         takes = {"takes": takes_of(self.model), "shape": list(encoder.raw), "targets": targets}
-        return super().about() | takes | {"units": {name: unit(name) for name in targets}}
+        return super().about() | takes | {"units": self.task.units(targets)}
 
     # In the stage's own thread:
 
@@ -329,9 +329,9 @@ def staged(
     if len(model.encoder.raw) == 3 and model.encoder.raw[-1] != 3:
         raise UserError(f"{run.folder} takes pictures of {model.encoder.raw[-1]} channels; live there are three, RGB")
     show = source.show(run, model, limits, watch)
-    shown = panels(run, model.head, show)
+    task = task_of(run.recipe)
     with _stepped_live(run):
-        return Stage(run.folder.name, run.name, model, show, say=say, panels=shown, speaker=speaker)
+        return Stage(run.folder.name, run.name, model, show, say=say, task=task, speaker=speaker)
 
 
 @contextmanager

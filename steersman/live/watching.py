@@ -29,9 +29,9 @@ from ..plugins import OWN
 from ..processes import failures_sent, heard, send, stand_back
 from ..training.checkpoints import Checkpoints, load_weights
 from ..training.run import Run
+from ..training.task import task_of
 from ..worlds.recording import world_of
 from ..worlds.world import World
-from .panels import panels
 from .serve import HERE, address, bound, guarding, prepared
 from .shows import Logged, Shot, Show, Simulated, Source
 from .stage import Stage
@@ -85,8 +85,8 @@ def _serve(there: Connection, folder: str, lap_s: float, port: int, own: Sequenc
         records = run.records()
         held = records["validation"] or records["train"]
         show = Lap(shown(run, model, held))
-        panes = panels(run, model.head, show)
-        stage = Stage(run.folder.name, run.name, model, show, say=partial(send, there, "said"), panels=panes)
+        task = task_of(run.recipe)
+        stage = Stage(run.folder.name, run.name, model, show, say=partial(send, there, "said"), task=task)
         stage.version = step
         follower = Follower(Path(folder), stage, show, run, run.recipe.examples(model, held), lap_s)
         threading.Thread(target=follower.follow, name="follower", daemon=True).start()

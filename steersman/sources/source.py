@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ..config import Spec
 from ..data.records import Record
@@ -22,6 +22,10 @@ class SourceSpec(Spec):
     def look(self, watch: Watch = silent) -> list[Record]:
         """The same for who only looks at a run, whose spec anybody may have written: nothing is made where it says."""
         return self.read(watch)
+
+    def few(self, records: int) -> Self:
+        """The same source; where records are costly, one that makes no more than so many."""
+        return self
 
     def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
         """The records of data that a user names; by default recordings of any format that is known."""

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .run import Run
 
+UNITS = {
+    "_mps": "metres a second",
+    "_radps": "radians a second",
+    "_rad": "radians",
+    "_nm": "newton metres",
+    "_s": "seconds",
+    "_m": "metres",
+}
+"""Units by the ends of names, for a quantity carries its own."""
 Scores = JsonObject
 """Plain numbers, strings, lists and dicts; None where a figure is not defined."""
 
@@ -76,6 +85,24 @@ class TaskSpec(Spec):
     def validation(self, recipe: "Recipe", model: SequenceModel, examples: Sequence[Any]) -> float:
         """A score on validation examples that training stops by, the lower the better: the loss."""
         return model.held_out_loss(examples)
+
+    def units(self, targets: Sequence[str]) -> dict[str, str]:
+        """Unit of each target in words, with its sign where it has one."""
+        return {
+            name: next((unit for end, unit in UNITS.items() if name.endswith(end)), "as in the data")
+            for name in targets
+        }
+
+    def ranges(self, targets: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of those targets that have them by definition."""
+        return {}
+
+    def panels(self, targets: Sequence[str]) -> dict[str, str]:
+        """Panels that the application adds to the live page, and the target that each shows.
+
+        There is `wheel`: a steering wheel, for a target from -1 to 1, positive to the left.
+        """
+        return {}
 
     def film(self, run: "Run", material: "Material", path: Path, watch: Watch = silent) -> None:
         """Writes a film (mp4) of what the run says over what it sees. UserError where there is nothing to film."""

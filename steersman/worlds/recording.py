@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..config import to_json
+from ..console import counted, say
 from ..data.records import Record
 from ..errors import UserError
 from ..files import locked
@@ -112,8 +113,23 @@ class Recorded(SourceSpec):
     costly: ClassVar[bool] = True
     BOUNDS = {"episodes": (1, math.inf), "seed": (0, math.inf)}
 
+    def few(self, records: int) -> "Recorded":
+        return replace(self, episodes=min(self.episodes, records))
+
     def read(self, watch: Watch = silent) -> list[Record]:
-        return read(self.record(watch=watch))[: self.episodes]
+        told = False
+
+        def tell(what: str, done: int, total: int, note: str = "") -> None:
+            nonlocal told
+            if done < total and not told and watch is not silent:
+                told = True
+                say(
+                    f"{counted(total - done, 'drive')} of the expert in {self.world.name} will be recorded into "
+                    f"{self._place()} and kept, about one a second: the recipe has no other data (--data names some)"
+                )
+            watch(what, done, total, note)
+
+        return read(self.record(watch=tell))[: self.episodes]
 
     def look(self, watch: Watch = silent) -> list[Record]:
         """As `read`; but in a folder that is named here nothing is recorded. UserError where drives are missing."""
@@ -133,12 +149,11 @@ class Recorded(SourceSpec):
 
     def record(self, name: str = EXPERT, workers: int = 0, watch: Watch = silent) -> Path:
         """The folder of the drives, after recording those that are missing."""
-        folder = Path(self.folder or f"drives/{self._name(name)}")
-        return record(self.world, folder, self.episodes, self.seed, name, workers or num_cores(), watch)
+        return record(self.world, self._place(name), self.episodes, self.seed, name, workers or num_cores(), watch)
 
-    def _name(self, name: str) -> str:
+    def _place(self, name: str = EXPERT) -> Path:
         driven = "" if name == EXPERT else f"-{Path(name).name}"
-        return f"{self.world.name}{driven}-{self.seed}"
+        return Path(self.folder or f"drives/{self.world.name}{driven}-{self.seed}")
 
 
 def own_drives(recipe: Recipe) -> Recorded | None:

@@ -4,15 +4,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import findfont
 from PIL import Image
 from small import built, records, small
 
 from steersman.__main__ import main
 from steersman.data.records import Record, Stream
 from steersman.errors import UserError
+from steersman.evaluation.plots import histogram
 from steersman.explain import surface
 from steersman.explain.gates import belts, draw_gates, told
-from steersman.explain.pictures import WIDTH
+from steersman.explain.pictures import WIDTH, drawable, picture
 from steersman.explain.saliency import attributed, draw_saliency, film_saliency, integrated_gradients, read_on, window
 from steersman.explain.samples import Sample, open_sample
 from steersman.explain.surface import curvatures, single_unit, train_relu, two_weights, walk
@@ -208,3 +210,12 @@ def test_a_word_is_a_picture_and_help_names_them(tmp_path, capsys):
     main(["explain", "--help"])
     said = capsys.readouterr().out
     assert all(word in said for word in ("surface", "saddle", "relu", "gallery", "formula"))
+
+
+def test_characters_that_no_font_has_are_told_by_their_number(tmp_path):
+    def paint(figure):
+        figure.subplots().set_title("\N{CJK UNIFIED IDEOGRAPH-4E2D}a")
+
+    assert drawable("\N{CJK UNIFIED IDEOGRAPH-4E2D}\na", findfont("DejaVu Sans")) == "U+4E2D\na"
+    picture(tmp_path / "a.png", paint, "\N{HANGUL SYLLABLE GA}", 300)  # A warning would fail this test.
+    assert "\N{CJK UNIFIED IDEOGRAPH-4E2D}" in histogram([1, 2], [0, 1, 2], "\N{CJK UNIFIED IDEOGRAPH-4E2D}", "").wide

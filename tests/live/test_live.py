@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,10 +28,12 @@ from small import small
 
 from steersman.data.records import Stream
 from steersman.errors import UserError
+from steersman.evaluation.tasks import Estimate
 from steersman.nn.cores import GRU, LSTM, Bidirectional
 from steersman.nn.heads import Classification, NextSymbol, Regression
 from steersman.nn.model import Network
 from steersman.nn.pictures import Conv, Picture
+from steersman.recipes.steer.task import EstimateSteering
 from steersman.training.fit import fit
 
 pytest.importorskip("onnxruntime")
@@ -46,6 +50,7 @@ from steersman.live.client import Client  # noqa: E402
 from steersman.live.guards import Guard, origin  # noqa: E402
 from steersman.live.insight import Insight  # noqa: E402
 from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
+from steersman.live.panels import main_target, panels, usual  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, check_protocols, running  # noqa: E402
 from steersman.live.sessions import Session, Sessions  # noqa: E402
@@ -992,6 +997,39 @@ def test_a_page_is_told_its_panels_and_what_is_said(live, run):
     assert first["said"] == first["prediction"]
     assert first["facts"] == {}
     assert {name: first[name] for name in api.FIRST} == api.FIRST
+
+
+@dataclass(frozen=True)
+class Rudder(Estimate):
+    """A ship's rudder, which an own recipe shows as a wheel."""
+
+    unit: str = "fraction of hard over, positive to port"
+
+    usual: ClassVar[bool] = False
+
+    def ranges(self, targets):
+        return {"rudder": (-1.0, 1.0)}
+
+    def panels(self, targets):
+        return {"wheel": "rudder"}
+
+
+def test_panels_and_units_are_those_of_the_task_not_of_a_targets_name():
+    show: Any = SimpleNamespace(size=(0, 0), world=None, source="log")
+    ship = Regression(("course_rad", "rudder")).build(4)
+    assert panels(Rudder(), ship, show) == ("wheel", "chart")
+    assert main_target(Rudder(), ship) == "rudder"
+    assert usual(Rudder(), ship)["rudder"] == [-1, 1]
+    assert Rudder().units(("rudder", "course_rad")) == {
+        "rudder": "fraction of hard over, positive to port",
+        "course_rad": "radians",
+    }
+    named = Regression(("steer",)).build(4)
+    assert panels(Estimate(), named, show) == ("chart",)
+    assert Estimate().units(("steer",)) == {"steer": "as in the data"}
+    assert Estimate().units(("velocity_radps",)) == {"velocity_radps": "radians a second"}
+    assert panels(EstimateSteering(), named, show) == ("wheel", "chart")
+    assert "positive to the left" in EstimateSteering().units(("pace", "yaw_radps"))["yaw_radps"]
 
 
 def test_classes_and_symbols_are_said_by_their_names():

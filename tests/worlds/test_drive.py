@@ -16,6 +16,7 @@ import torch
 pytest.importorskip("gymnasium", reason="the simulator is an extra")
 
 from steersman.errors import Interrupted, UserError
+from steersman.export.folder import export
 from steersman.nn.heads import Regression
 from steersman.processes import in_parallel
 from steersman.recipes import RECIPES
@@ -146,6 +147,26 @@ def test_more_drives_are_recorded_only_when_asked_for(recording, tmp_path):
     assert len(replace(few, episodes=2).read()) == 2
     assert len(few.read()) == 1
     assert len(list((tmp_path / "few" / "data").rglob("*.parquet"))) == 2
+
+
+def test_what_will_be_recorded_is_told_before_and_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("steersman.worlds.recording.num_cores", lambda: 1)
+    source, watch = Recorded(SHORT, 2, seed=7, folder=str(tmp_path / "few")), lambda *progress: None
+    source.read(watch)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("2 drives of the expert in car-racing-30-steps will be recorded into")
+    source.read(watch)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_export_has_no_more_recorded_than_its_check_needs(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("steersman.worlds.recording.num_cores", lambda: 1)
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    source = Recorded(SHORT, 40, seed=7, folder=str(tmp_path / "drives"))
+    shipped = Run.open(run.folder)
+    shipped = replace(shipped, recipe=replace(shipped.recipe, source=source))
+    export(shipped, tmp_path / "out")
+    assert len(list((tmp_path / "drives" / "data").rglob("*.parquet"))) == 3
 
 
 def test_labels_are_the_experts_and_what_was_driven_is_disturbed(recording):

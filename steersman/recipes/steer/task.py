@@ -1,5 +1,6 @@
 """Task of steering: a wheel is estimated, and its page speaks of bends, drivers and left."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +15,10 @@ from ...nn.model import Model
 from ...progress import Watch, silent
 from ...training.material import Material
 from ...training.run import Run
+from ...training.task import TaskSpec
 
+TURNING = ("steer", "steering", "angle")
+"""Words in the name of the target that turns the wheel; the first that is there."""
 EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, float("inf"))
 """Bounds of the steering, as a fraction of full lock, by which errors are sorted: the sharper the bend the larger."""
 
@@ -37,6 +41,19 @@ class EstimateSteering(Estimate):
         timing="A camera sees the steering only once the car has turned, and a careless model learns to follow rather "
         "than to lead.",
     )
+
+    def units(self, targets: Sequence[str]) -> dict[str, str]:
+        found = TaskSpec.units(self, targets)
+        turning = {name: f"{unit}, positive to the left" for name, unit in found.items() if unit.startswith("radians")}
+        wheels = dict.fromkeys(self.ranges(targets), "fraction of full lock from -1 to 1, positive to the left")
+        return found | turning | wheels
+
+    def ranges(self, targets: Sequence[str]) -> dict[str, tuple[float, float]]:
+        return dict.fromkeys((name for name in targets if name.endswith("steer")), (-1.0, 1.0))
+
+    def panels(self, targets: Sequence[str]) -> dict[str, str]:
+        turning = [name for word in TURNING for name in targets if word in name.split("_")]
+        return {"wheel": turning[0]} if turning else {}
 
     def film(self, run: Run, material: Material, path: Path, watch: Watch = silent) -> None:
         """Films the records one after the other: the camera, what the model sees of it, its wheel and the driver's."""
