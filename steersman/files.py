@@ -180,7 +180,8 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     real = plain(path)
     handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(handle, "rb") as file:
-        data = file.read(most + 1)
+        # A read takes the memory that it might need at once.
+        data = file.read(min(most, os.fstat(handle).st_size) + 1)
     if len(data) > most:
         raise UserError(f"{path} can't be read: it is larger than {most:,} bytes")
     return data

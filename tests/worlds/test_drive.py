@@ -162,7 +162,8 @@ def test_what_will_be_recorded_is_told_before_and_once(tmp_path, capsys, monkeyp
 def test_an_export_has_no_more_recorded_than_its_check_needs(run, tmp_path, monkeypatch):
     monkeypatch.setattr("steersman.worlds.recording.num_cores", lambda: 1)
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-    source = Recorded(SHORT, 40, seed=7, folder=str(tmp_path / "drives"))
+    monkeypatch.chdir(tmp_path)
+    source = Recorded(SHORT, 40, seed=7)
     shipped = Run.open(run.folder)
     shipped = replace(shipped, recipe=replace(shipped.recipe, source=source))
     export(shipped, tmp_path / "out")
