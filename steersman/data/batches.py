@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from math import inf
 from typing import Any, ClassVar
 
@@ -69,7 +68,7 @@ class Batch:
         return Batch(x, y, mask, fresh, {name: source.to(device) for name, source in self.sources.items()}, lengths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Steps `start` to `stop` of a record, as one row of a batch."""
 
@@ -83,7 +82,7 @@ class Piece:
 class Epoch(Fetched[Batch]):
     """The batches of one pass over the data, each made when asked for."""
 
-    def __init__(self, pieces: list[list[Piece | None]], data: "Batches", epoch: int):
+    def __init__(self, pieces: Sequence[list[Piece | None]], data: "Batches", epoch: int):
         self.pieces, self.data, self.epoch = pieces, data, epoch
 
     def __len__(self) -> int:
@@ -124,6 +123,28 @@ class Epoch(Fetched[Batch]):
         return (Inputs(x.streams | {self.data.augmented: seen}, x.once) if isinstance(x, Inputs) else seen), y
 
 
+class Line(Fetched[list[Piece | None]]):
+    """Pieces one after the other, cut into equal parts, one a row; of a long text they are too many to be objects."""
+
+    def __init__(self, pieces: Sequence[np.ndarray], lanes: "Lanes"):
+        """`pieces` are their records, first steps, ends, whether they are fresh, and weights."""
+        self.columns, self.lanes = pieces, lanes
+        self.part = -(-len(pieces[0]) // lanes.batch_size)
+
+    def __len__(self) -> int:
+        return self.part
+
+    def fetch(self, index: int) -> list[Piece | None]:
+        time = range(self.part)[index]
+        return [self._piece(row * self.part + time, begins=time == 0) for row in range(self.lanes.batch_size)]
+
+    def _piece(self, place: int, begins: bool) -> Piece | None:
+        if place >= len(self.columns[0]):
+            return None
+        piece = Piece(*(column[place].item() for column in self.columns))
+        return replace(piece, fresh=True, weight=self.lanes.restart_weight) if begins and not piece.fresh else piece
+
+
 @dataclass(frozen=True)
 class Lanes(Spec):
     """Truncated backpropagation through time: each row walks through the records, carrying its state.
@@ -146,25 +167,25 @@ class Lanes(Spec):
     carry: ClassVar[bool] = True
     """Whether state goes on from batch to batch."""
 
-    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
-        line: list[Piece] = []
-        for record in rng.permutation(len(lengths)):
+    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> Sequence[list[Piece | None]]:
+        order, firsts, stops = rng.permutation(len(lengths)), [], []
+        for record in order:
             # Only the last window may be short: a state carried on from padding would not be the record's.
             first = int(rng.integers(min(self.window, lengths[record] // 8 + 1))) if self.shift else 0
-            cuts = [*range(first, lengths[record], self.window), lengths[record]]
-            pieces = [Piece(int(record), a, b, fresh=a == first) for a, b in pairwise(cuts)]
-            line += [replace(pieces[0], weight=self.restart_weight if first else 1.0), *pieces[1:]]
+            firsts.append(first)
+            stops.append(np.append(np.arange(first + self.window, lengths[record], self.window), lengths[record]))
+        counts = list(map(len, stops))
+        begins, stop = np.cumsum([0, *counts])[:-1], np.concatenate(stops)
+        start = np.concatenate(([0], stop[:-1]))
+        start[begins] = firsts
+        fresh, weight = np.zeros(len(stop), bool), np.ones(len(stop))
+        fresh[begins] = True
+        weight[begins] = np.where(np.array(firsts) > 0, self.restart_weight, 1.0)
+        line = np.repeat(order, counts), start, stop, fresh, weight
         if self.shift:
-            turn = int(rng.integers(len(line)))
-            line = line[turn:] + line[:turn]
-        part = -(-len(line) // self.batch_size)
-        batches: list[list[Piece | None]] = [[None] * self.batch_size for _ in range(part)]
-        for i, piece in enumerate(line):
-            row, time = divmod(i, part)
-            if time == 0 and not piece.fresh:
-                piece = replace(piece, fresh=True, weight=self.restart_weight)
-            batches[time][row] = piece
-        return batches
+            turn = int(rng.integers(len(stop)))
+            line = tuple(np.roll(part, -turn) for part in line)
+        return Line(line, self)
 
 
 @dataclass(frozen=True)
@@ -227,7 +248,8 @@ class Batches:
     def epoch(self, number: int) -> Epoch:
         rng = np.random.default_rng((self.seed, number))
         pieces = self.spec.pieces([len(e) for e in self.examples], rng)
-        return Epoch([rows[self.rank :: self.ranks] for rows in pieces], self, number)
+        own = pieces if self.ranks == 1 else [rows[self.rank :: self.ranks] for rows in pieces]
+        return Epoch(own, self, number)
 
 
 def mask_of(lengths: Int[Tensor, "batch"], longest: int) -> Bool[Tensor, "batch source"]:

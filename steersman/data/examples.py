@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..progress import Watch, silent
 from .cache import cached
 from .inputs import Inputs
+from .lazy import Each, is_lazy
 from .records import Index, Record, Stream, Values, as_numbers
 
 WEIGHT = "loss_weight"
@@ -121,6 +122,8 @@ def check(records: Sequence[Record], wanted: Wanted) -> None:
 def _answers(record: Record, wanted: Wanted, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Numbers of all targets (time number), and what each step counts in the loss."""
     targets = [_target(record, name, size, time_s) for name, size in _sized(wanted)]
+    if len(targets) == 1 and is_lazy(targets[0]):
+        return targets[0], None
     y = np.concatenate(targets, -1).astype(np.float32) if targets else np.zeros((len(time_s), 0), np.float32)
     _check_finite(record, "target", y)
     if WEIGHT not in record.streams:
@@ -226,6 +229,8 @@ def _prepared(record: Record, reading: Reading, values: Values, cache: Path = Pa
         if np.dtype(values.dtype).kind not in "iu":
             raise UserError(f"{where}: expected pictures of whole numbers from 0 to 255, found {values.dtype}")
         return cached(values, reading.prepare, reading.key, cache, tell)
+    if is_lazy(values):  # Whole numbers, all finite.
+        return cast(np.ndarray, Each(values, reading.prepare))
     found = as_numbers(values[:], where)
     found = found[:, None] if found.ndim == 1 else found  # A plain number is one feature.
     if reading.shape and found.shape[1:] != reading.shape:
@@ -260,4 +265,10 @@ def _target(record: Record, name: str, size: int, time_s: np.ndarray) -> np.ndar
         raise UserError(
             f"record {record.name!r}: target {name!r} has shape {shape}; the model says {size} numbers a step"
         )
+    if time_s is record[name].time_s and is_lazy(record[name].values) and WEIGHT not in record.streams:
+        return cast(np.ndarray, Each(record[name].values, _floats))
     return as_numbers(record[name].at(time_s), f"record {record.name!r}: target {name!r}").reshape(len(time_s), size)
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32)

@@ -1,12 +1,13 @@
 """A Record is one uninterrupted recording: named streams, each with its own clock."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import UserError
 from ..json_types import JsonObject
+from .lazy import Clock
 
 Index = int | slice | np.ndarray
 """One value, or several."""
@@ -65,7 +66,7 @@ class Stream:
                 f"a stream has {len(self.values)} values but {len(self.time_s)} time stamps; "
                 "give one time stamp a value"
             )
-        if fault := clock_fault(self.time_s):
+        if not isinstance(self.time_s, Clock) and (fault := clock_fault(self.time_s)):
             raise UserError(f"a stream's clock can't be used: {fault}; give its values in the order of time")
 
     def __len__(self) -> int:
@@ -92,9 +93,9 @@ def _array(values: object, where: str) -> np.ndarray:
         raise UserError(f"{where} can't be made an array ({error}); give all of them one shape") from None
 
 
-def _seconds(time_s: object) -> np.ndarray:
+def _seconds(time_s: Any) -> np.ndarray:
     """A clock as an array of numbers; moments and spans of time as their seconds."""
-    found = time_s if isinstance(time_s, np.ndarray) else _array(time_s, "a stream's clock")
+    found: Any = time_s if isinstance(time_s, np.ndarray | Clock) else _array(time_s, "a stream's clock")
     if found.ndim != 1:
         raise UserError(f"a stream's clock has shape {found.shape}; give one number of seconds a value")
     if found.dtype.kind in "mM":

@@ -154,9 +154,20 @@ class View:
         return self.stop - self.start
 
     def __getitem__(self, index) -> np.ndarray:
-        if isinstance(index, slice) and isinstance(self.values, np.ndarray):
-            return self.values[self.start : self.stop][index]
-        return self.values[np.arange(self.start, self.stop)[index]]
+        # Not by the places of all of it: of a long text they would be wider than the text.
+        if isinstance(index, slice):
+            if isinstance(self.values, np.ndarray):
+                return self.values[self.start : self.stop][index]
+            rows = range(self.start, self.stop)[index]
+            if rows.step == 1:
+                return self.values[rows.start : rows.stop]
+            return self.values[np.arange(rows.start, rows.stop, rows.step)]
+        places = np.asarray(index)
+        if places.dtype.kind != "i" or not places.size:
+            return self.values[np.arange(self.start, self.stop)[index]]
+        if places.min() < -len(self) or places.max() >= len(self):
+            raise IndexError(f"{len(self)} values, asked for {places.min()} to {places.max()}")
+        return self.values[np.where(places < 0, self.stop, self.start) + places]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)

@@ -59,7 +59,8 @@ def common_characters(texts: Iterable[str], least: int) -> str:
     """Characters that occur at least so often, in order. UserError where none does."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(text)
+        seen = np.bincount(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32))
+        counts.update({chr(code): int(seen[code]) for code in np.flatnonzero(seen)})
     found = "".join(sorted(character for character, count in counts.items() if count >= least))
     if not found:
         raise UserError(

@@ -324,12 +324,12 @@ class Shuffled(Lanes):
 
     share: float = 1.0
 
-    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
+    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> Sequence[list[Piece | None]]:
         made = super().pieces(lengths, rng)
         moved = np.flatnonzero(rng.random(len(made)) < self.share)
         order = np.arange(len(made))
         order[moved] = np.roll(moved, 1)
-        return [made[i] for i in order]
+        return [made[int(i)] for i in order]
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,7 @@ class NeverFresh(Lanes):
 
     share: float = 1.0
 
-    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> list[list[Piece | None]]:
+    def pieces(self, lengths: Sequence[int], rng: np.random.Generator) -> Sequence[list[Piece | None]]:
         made = super().pieces(lengths, rng)
         stale = rng.random(len(lengths)) < self.share
         return [

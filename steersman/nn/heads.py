@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import Spec
+from ..data.lazy import PART
 from ..data.symbols import Symbols
 from ..errors import UserError
 from .decoding import PLAIN, Sampling
@@ -263,8 +264,12 @@ class NextSymbolHead(ClassificationHead):
         return self.symbols.names()
 
     def fit(self, y: np.ndarray) -> None:
-        """Counts the classes."""
-        super().fit(self.labels(y))
+        """Counts the classes, a part at a time: a text is long."""
+        total = torch.zeros_like(self.counts)
+        for start in range(0, len(y), PART):
+            super().fit(self.labels(y[start : start + PART]))
+            total += self.counts
+        self.counts.copy_(total)
 
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
         return super().forward(self.dropout(feature))

@@ -15,6 +15,7 @@ from ..data.batches import Batches, Lanes, Windows
 from ..data.cache import cache_folder
 from ..data.examples import ELAPSED, Example, Reading, Wanted, check, check_weights, examples
 from ..data.inputs import joined
+from ..data.lazy import Chain, is_lazy
 from ..data.records import Record
 from ..data.splits import Split, unsaid
 from ..errors import UserError
@@ -235,9 +236,11 @@ def fit_normalisers(model: Model, examples: Sequence[Example]) -> None:
     every = max(1, total // 4096)
 
     model.encoder.fit(joined([e.x[::every] for e in examples]))
-    model.head.fit(
-        np.stack([e.y for e in examples]) if examples[0].y.ndim == 1 else np.concatenate([e.y for e in examples])
-    )
+    if any(is_lazy(e.y) for e in examples):
+        y: Any = Chain([e.y for e in examples])
+    else:
+        y = np.stack([e.y for e in examples]) if examples[0].y.ndim == 1 else np.concatenate([e.y for e in examples])
+    model.head.fit(y)
 
 
 def is_recipe(what: object) -> TypeGuard[Recipe]:

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import tracemalloc
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -30,11 +31,12 @@ from steersman.nn.heads import NextSymbol
 from steersman.recipes import RECIPES
 from steersman.recipes.text.dynamic import Dynamic, dynamic_evaluation
 from steersman.recipes.text.generate import Speaker, nats_in_blocks, written
-from steersman.recipes.text.reading import cells, count_guesses, read_along, text_scores, trackers
+from steersman.recipes.text.reading import cells, count_guesses, labels_of, read_along, text_scores, trackers
+from steersman.recipes.text.recipes import bytes_, chars
 from steersman.sources import read
 from steersman.sources.text import Shakespeare, text_record, texts
 from steersman.training.fit import fit
-from steersman.training.prepare import divide
+from steersman.training.prepare import divide, prepare
 from steersman.training.run import Run
 
 
@@ -330,6 +332,30 @@ def test_a_coloured_text_escapes_what_it_shows():
     assert "&lt;" in html
     assert "<b>" not in html
     assert 'class="down" style="--share:100%"' in html
+
+
+@pytest.mark.parametrize(
+    ("recipe", "alphabet"),
+    [(chars, "abcd efgh\n"), (chars, "ab дe\N{GRINNING FACE}\n"), (bytes_, "абвг дежз\n")],
+    ids=["ascii", "of one to four bytes", "as bytes"],
+)
+def test_a_long_text_takes_few_bytes_a_character(recipe, alphabet, tmp_path):
+    """All that is in memory from the file to a batch of an epoch; of the file itself only a map is."""
+    length, rng = 3_000_000, np.random.default_rng(0)
+    file = tmp_path / "long.txt"
+    file.write_text("".join(np.array(list(alphabet))[rng.integers(0, len(alphabet), length)]))
+    made = replace(recipe(), core=LSTM(4), encoder=Embedding("", 4))
+    tracemalloc.start()
+    try:
+        prepared = prepare(made, made.split.divide(read(file)))
+        batch = prepared.batches.epoch(0)[3]
+        labels = [labels_of(prepared.model.head, e.y) for e in prepared.examples["train"]]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4.5 * (length if recipe is chars else file.stat().st_size)
+    assert batch.x.shape == (32, 64, 1)
+    assert sum(map(len, labels)) == sum(map(len, prepared.examples["train"]))
 
 
 def test_lanes_may_cut_and_begin_elsewhere_each_pass():

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ...data.examples import Example
+from ...data.lazy import PART
 from ...data.symbols import SIGN
 from ...errors import UserError
 from ...evaluation.metrics import Scores, confused, guess_scores
@@ -20,8 +21,6 @@ from ...nn.model import Model
 
 PASSAGE = 1500
 """Characters of the text that are shown."""
-PART = 1_000_000
-"""Symbols that are counted at a time."""
 LOOKED_AT = 40_000
 """Characters over which cells are looked at: chosen on the first half, judged on the second."""
 
@@ -111,7 +110,7 @@ def _squeezed(text: bytes) -> bytes:
 
 def labels_of(head: NextSymbolHead, y: np.ndarray) -> np.ndarray:
     """The classes of a target (step 1) in as few bytes as they need, a part at a time: a text is long."""
-    found = np.empty(len(y), np.min_scalar_type(len(head.symbols)))
+    found = np.empty(len(y), np.min_scalar_type(len(head.symbols) - 1))
     for start in range(0, len(y), PART):
         found[start : start + PART] = head.labels(y[start : start + PART, 0])
     return found

@@ -12,7 +12,7 @@ from ...data.symbols import common_characters
 from ...nn.cores import LSTM
 from ...nn.encoders import Embedding
 from ...nn.heads import NextSymbol
-from ...sources.text import Shakespeare, check_utf8, texts
+from ...sources.text import Shakespeare, check_utf8, pieces
 from ...training.recipe import Parts, StepRecipe
 from ...training.trainer import Training
 from .task import PredictText
@@ -32,7 +32,7 @@ class TextRecipe(StepRecipe):
         check_utf8([record for part in parts.values() for record in part])  # Also what is not trained on.
         if self.head.symbols:
             return self
-        symbols = common_characters(texts(parts["train"]), LEAST)
+        symbols = common_characters(pieces(parts["train"]), LEAST)
         return replace(self, encoder=replace(self.encoder, symbols=symbols), head=replace(self.head, symbols=symbols))
 
 
