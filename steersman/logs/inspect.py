@@ -113,6 +113,7 @@ def warnings(found: JsonObject) -> list[str]:
     """What should be mended or known before a model is trained on it, a sentence each."""
     said = [f"the time stamps are not used: {clock}" for clock in found["clocks"] if "nominal" in str(clock)]
     label, lag, twice = found["label"], found["lag"], found["duplicates"]
+    said += found["notes"]
     if found["num_faults"]:
         said.append(f"left out while reading: {counted(found['num_faults'], 'frame')}, the first: {found['faults'][0]}")
     if found["num_undecodable"]:
@@ -255,7 +256,8 @@ def _faults(records: Sequence[Record]) -> JsonObject:
     """The records of one log share their faults, which count once."""
     logs = {str(r.about.get("faults")): (r.about.get("faults") or [], r.about.get("num_faults", 0)) for r in records}
     named = [fault for faults, _ in logs.values() for fault in faults]
-    return {"faults": named[:SHOWN], "num_faults": sum(number for _, number in logs.values())}
+    notes = list(dict.fromkeys(note for record in records for note in record.about.get("notes", [])))
+    return {"faults": named[:SHOWN], "num_faults": sum(number for _, number in logs.values()), "notes": notes}
 
 
 def _label(records: Sequence[Record], label: str | None) -> JsonObject | None:
