@@ -53,9 +53,10 @@ class Inspection:
     lag: Lag | None
 
 
-def inspect_log(path: Path | str, watch: Watch = silent) -> Inspection:
-    """Looks at every frame of a log of any format that is known. UserError where it can't be read at all."""
-    records = read(path)
+def inspect_log(logs: Path | str | Sequence[str], watch: Watch = silent) -> Inspection:
+    """Looks at every frame of a log, or several, of any format that is known. UserError where one can't be read."""
+    paths = [str(logs)] if isinstance(logs, Path | str) else logs
+    records = read(*paths)
     total, done, seen = sum(map(len, records)), 0, []
     wanted = set(np.linspace(0, total - 1, min(PICTURES, total)).round().astype(int).tolist())
     for record in records:
@@ -69,7 +70,7 @@ def inspect_log(path: Path | str, watch: Watch = silent) -> Inspection:
         [seen[i].motion for i in told], [label_values(records[i], label) for i in told], [rates[i] for i in told]
     )
     found = {
-        "log": str(path),
+        "log": ", ".join(paths),
         "formats": _distinct(records, "format"),
         "records": len(records),
         "frames": total,

@@ -22,7 +22,7 @@ from ..json_types import JsonObject
 from .csv_tables import Clock, Table, header, read_table
 from .drives import OVER, WHEEL_RANGE_RAD, Faults, number, own_name, rate_hz, records, wheel
 from .films import DEMUXERS, Film, numbered_from
-from .safety import MARKS, entries, shown
+from .safety import MARKS, entries, shown, within
 
 LAYOUT = "frames or a video: a .csv with a steering column, and the pictures it names or one video beside it"
 NAMES = {
@@ -86,7 +86,7 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _has_pictures(log: Path, given: Mapping[str, str]) -> bool:
-    return bool(_video(log)) or (bool(_found(log, given).picture) and any(True for _ in _pictures(log.parent, DEEP)))
+    return bool(_video(log)) or (bool(_found(log, given).picture) and any(True for _ in _pictures(log.parent)))
 
 
 def _fits(log: Path, given: Mapping[str, str]) -> bool:
@@ -129,12 +129,8 @@ def _video(log: Path) -> Path | None:
     return (same or (videos if len(videos) == 1 else [None]))[0]
 
 
-def _pictures(folder: Path, depth: int) -> Iterator[Path]:
-    for child in entries(folder):
-        if child.suffix.lower() in MARKS:
-            yield child
-        elif depth and child.is_dir() and not child.is_symlink():
-            yield from _pictures(child, depth - 1)
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (file for file in within(folder, DEEP) if file.suffix.lower() in MARKS)
 
 
 def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
@@ -142,7 +138,7 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
     if "rate" in given:
         columns = replace(columns, time="")  # A rate that is named is the clock.
     film, place, video = None, None, _video(log)
-    if columns.picture and (video is None or any(True for _ in _pictures(log.parent, DEEP))):
+    if columns.picture and (video is None or any(True for _ in _pictures(log.parent))):
         place = _places(log.parent)
     else:
         if video is None:
@@ -237,7 +233,7 @@ def _places(folder: Path) -> Callable[[str], tuple[Path, tuple[int, int] | None]
     """
     by_name: dict[str, list[Path]] = {}
     by_place: dict[str, Path] = {}
-    for path in _pictures(folder, DEEP):
+    for path in _pictures(folder):
         by_name.setdefault(path.name, []).append(path)
         by_place[path.relative_to(folder).as_posix()] = path
 

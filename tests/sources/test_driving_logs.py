@@ -748,7 +748,7 @@ def test_comma2016_is_tenths_of_a_degree_to_the_right(tmp_path):
     at_pictures = np.degrees(record["angle_rad"].at(record["picture"].time_s))
     np.testing.assert_allclose(at_pictures, -np.arange(30), atol=1e-4)
     (record,) = read(comma2016(tmp_path / "b", frames=29))
-    assert record.about["faults"] == ["frame 29: 2016-01-30--11-24-51.h5 ends after 29 frames"]
+    assert record.about["notes"] == ["2016-01-30--11-24-51.h5 has 29 frames and its log 30: the 29 of both are used"]
 
 
 def test_an_hdf5_file_never_leads_to_another(tmp_path):
@@ -774,7 +774,6 @@ def test_an_hdf5_file_never_leads_to_another(tmp_path):
 @pytest.mark.parametrize(
     ("column", "values", "why"),
     [
-        ("times", np.arange(7.0), "unequal length"),
         ("steering_angle", np.zeros((150, 2)), "steering_angle is"),
         ("steering_angle", np.full(150, 1e7), "150 of 150 frames"),
         ("speed", np.array([b"fast"] * 150), "speed is"),
