@@ -11,6 +11,7 @@ import tyro
 from ..console import OUT
 from ..errors import UserError
 from ..progress import bars
+from ..sources.selection import asked
 from ..training.run import Run, find, output_of
 from .outcome import score_table
 from .predict import check_format, csv_lines, follow, predict, write_predictions
@@ -25,6 +26,12 @@ class Evaluate:
     """The folder of a run, or the name of a model that ships with the package."""
     data: tuple[str, ...] = ()
     """Recordings to score on instead, all of them."""
+    keep: str = ""
+    """Seconds of each record to score on, such as 10:120,200:300; empty: all. Of one log alone: LOG?keep=10:120."""
+    drop: str = ""
+    """Seconds to leave out, in the same form."""
+    records: str = ""
+    """Records to score on, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
     beside: tuple[str, ...] = ()
     """Other runs to stand among the baselines, such as the single-frame model."""
     video: str = ""
@@ -74,11 +81,12 @@ def evaluate(arguments: list[str]) -> None:
     """score a run beside its baselines"""
     options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
     run = Run.open(find(options.run))
-    on = Path("on", "-".join(Path(path).name for path in options.data)) if options.data else Path()
+    data = asked(options.data, keep=options.keep, drop=options.drop, records=options.records)
+    on = Path("on", "-".join(Path(path).name for path in data)) if options.data else Path()
     folder = output_of(run, options.run, options.out, on)
     beside = [Run.open(find(other)) for other in options.beside]
     with bars() as watch:
-        scores = report_run(run, options.data, beside, watch, folder, Path(options.video) if options.video else None)
+        scores = report_run(run, data, beside, watch, folder, Path(options.video) if options.video else None)
     if options.json:
         print(json.dumps(scores))
         return

@@ -13,14 +13,21 @@ from ..console import OUT, counted, say
 from ..errors import Interrupted
 from ..files import check_output
 from ..progress import bars
+from ..sources.selection import asked
 
 
 @dataclass(frozen=True)
 class Inspect:
     """Says what a log is before anything learns from it: clocks, labels, pictures, lag and sign, what is wrong."""
 
-    log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
-    """A recording, or a folder of recordings, of any format that is known."""
+    log: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="LOG...")]
+    """Recordings, or folders of recordings, of any format that is known; patterns in quotes; @FILE, a list of logs."""
+    keep: str = ""
+    """Seconds of each record to look at, such as 10:120,200:300; empty: all. Of one log alone: LOG?keep=10:120."""
+    drop: str = ""
+    """Seconds to leave out, in the same form."""
+    records: str = ""
+    """Records to look at, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
     page: str = ""
     """Also write a page to this file (html): pictures, the label over time, the lag."""
     json: bool = False
@@ -32,9 +39,15 @@ class Convert:
     """Writes a log of any format as a LeRobotDataset v3; one that was cut short is resumed."""
 
     log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
-    """A recording, or a folder of recordings."""
+    """A recording, or a folder of recordings; or a pattern in quotes, or @FILE, a list of logs."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write; it must not exist, and appears when it is whole."""
+    keep: str = ""
+    """Seconds of each record to write, such as 10:120,200:300; empty: all. Of one log alone: LOG?keep=10:120."""
+    drop: str = ""
+    """Seconds to leave out, in the same form."""
+    records: str = ""
+    """Records to write, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
     task: str = "drive"
     """Task of the recording in words, which LeRobot asks for."""
 
@@ -60,7 +73,8 @@ def inspect_(arguments: list[str]) -> None:
     if options.page:
         check_output(Path(options.page))
     with bars() as watch:
-        inspection = inspect_log(options.log, watch)
+        logs = asked(options.log, keep=options.keep, drop=options.drop, records=options.records)
+        inspection = inspect_log(logs, watch)
     if options.page:
         write_inspection(Path(options.page), inspection)
     if options.json:
@@ -81,7 +95,8 @@ def convert_(arguments: list[str]) -> None:
 
     try:
         with bars() as watch:
-            done = convert(options.log, options.out, options.task, watch)
+            (log,) = asked([options.log], keep=options.keep, drop=options.drop, records=options.records)
+            done = convert(log, options.out, options.task, watch)
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; resume with: steersman convert {shlex.join(arguments)}") from None
     for name, why in done.dropped.items():

@@ -126,6 +126,7 @@ def _about(records: Sequence[Record], dropped: Mapping[str, str]) -> JsonObject:
         "left_out": dict(dropped),
         "faults": [fault for about in logs.values() for fault in about["faults"]],
         "num_faults": sum(about["num_faults"] for about in logs.values()),
+        "notes": sorted({note for record in records for note in record.about.get("notes", [])}),
     }
 
 

@@ -53,9 +53,10 @@ class Inspection:
     lag: Lag | None
 
 
-def inspect_log(path: Path | str, watch: Watch = silent) -> Inspection:
-    """Looks at every frame of a log of any format that is known. UserError where it can't be read at all."""
-    records = read(path)
+def inspect_log(logs: Path | str | Sequence[str], watch: Watch = silent) -> Inspection:
+    """Looks at every frame of a log, or several, of any format that is known. UserError where one can't be read."""
+    paths = [str(logs)] if isinstance(logs, Path | str) else logs
+    records = read(*paths)
     total, done, seen = sum(map(len, records)), 0, []
     wanted = set(np.linspace(0, total - 1, min(PICTURES, total)).round().astype(int).tolist())
     for record in records:
@@ -69,7 +70,7 @@ def inspect_log(path: Path | str, watch: Watch = silent) -> Inspection:
         [seen[i].motion for i in told], [label_values(records[i], label) for i in told], [rates[i] for i in told]
     )
     found = {
-        "log": str(path),
+        "log": ", ".join(paths),
         "formats": _distinct(records, "format"),
         "records": len(records),
         "frames": total,
@@ -113,6 +114,7 @@ def warnings(found: JsonObject) -> list[str]:
     """What should be mended or known before a model is trained on it, a sentence each."""
     said = [f"the time stamps are not used: {clock}" for clock in found["clocks"] if "nominal" in str(clock)]
     label, lag, twice = found["label"], found["lag"], found["duplicates"]
+    said += found["notes"]
     if found["num_faults"]:
         said.append(f"left out while reading: {counted(found['num_faults'], 'frame')}, the first: {found['faults'][0]}")
     if found["num_undecodable"]:
@@ -255,7 +257,8 @@ def _faults(records: Sequence[Record]) -> JsonObject:
     """The records of one log share their faults, which count once."""
     logs = {str(r.about.get("faults")): (r.about.get("faults") or [], r.about.get("num_faults", 0)) for r in records}
     named = [fault for faults, _ in logs.values() for fault in faults]
-    return {"faults": named[:SHOWN], "num_faults": sum(number for _, number in logs.values())}
+    notes = list(dict.fromkeys(note for record in records for note in record.about.get("notes", [])))
+    return {"faults": named[:SHOWN], "num_faults": sum(number for _, number in logs.values()), "notes": notes}
 
 
 def _label(records: Sequence[Record], label: str | None) -> JsonObject | None:

@@ -6,7 +6,7 @@ import shlex
 import webbrowser
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from ..files import check_output
 from ..live import live_part
 from ..plugins import own_lines
 from ..progress import bars, silent
+from ..sources import selection
 from ..training import old_runs
 from ..training.devices import join_processes
 from ..training.recipe import Recipe, checked, open_records
@@ -34,6 +35,12 @@ class Train:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     data: tuple[str, ...] = ()
     """Recordings to learn from: folders of any format that is known. None: the recipe's own source."""
+    keep: str = ""
+    """Seconds of each record to learn from, such as 10:120,200:300; empty: all. Of one log alone: LOG?keep=10:120."""
+    drop: str = ""
+    """Seconds to leave out, in the same form."""
+    records: str = ""
+    """Records to learn from, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
     run: str = ""
     """Folder of the run; one that exists is resumed. Empty: a new one below `runs`."""
     rounds: int = 0
@@ -73,14 +80,18 @@ def train(arguments: list[str]) -> None:
         raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
     records: list[Record] | None = None
     if begun:
-        default = Train(begun.recipe, begun.data, folder or "")
+        default = Train(begun.recipe, begun.data, run=folder or "")
     else:
         data = () if {"-h", "--help"} & set(rest) else values(rest, "--data")
+        spans = {part: next(iter(values(rest, f"--{part}")), "") for part in selection.NAMES}
+        data = selection.asked(data, **spans) if data else ()
         records = open_records(_made(name, make, ()), data) if data else None
         default = Train(_made(name, make, records or ()))
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     rest = renamed(rest, RENAMED | default.recipe.renamed_options)
     options = changed(default, rest, f"train {name}", text)
+    spans = {part: getattr(options, part) for part in selection.NAMES}
+    options = replace(options, data=selection.asked(options.data, **spans))
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")

@@ -19,7 +19,7 @@ from ..data.records import Index, Record, Stream
 from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .lerobot_layout import reading
-from .safety import own
+from .safety import entries, own
 
 if TYPE_CHECKING:
     import h5py
@@ -47,7 +47,7 @@ def read(path: Path) -> list[Record]:
 
 def _drives(path: Path) -> list[Path]:
     """The camera files that have a log."""
-    cameras = sorted((path / "camera").glob("*.h5")) if path.is_dir() else [path] * (path.suffix == ".h5")
+    cameras = entries(path / "camera", "*.h5") if path.is_dir() else [path] * (path.suffix == ".h5")
     return [camera for camera in cameras if _log(camera).is_file() and camera != _log(camera)]
 
 
@@ -57,19 +57,26 @@ def _log(camera: Path) -> Path:
 
 def _drive(camera: Path, log: Path) -> list[Record]:
     pictures, faults = Pictures(camera), Faults(log)
-    with _opened(log) as file:
+    with opened(log) as file:
         times, pointer, angle = (_column(file, name) for name in ("times", "cam1_ptr", "steering_angle"))
         rest = {stream: _column(file, name) for name, stream in NUMBERS.items() if name in file}
         skipped = sorted(set(file) - {"times", "cam1_ptr", "steering_angle", *NUMBERS})
-        if any(len(column) != len(times) for column in (pointer, angle, *rest.values())):
-            raise ValueError("its columns are of unequal length")
+    lengths = [len(column) for column in (times, pointer, angle, *rest.values())]
+    if (overlap := min(lengths)) < max(lengths):
+        faults.notes.append(
+            f"the columns of {log.name} have {overlap} to {max(lengths)} samples: the first of all are used"
+        )
+        times, pointer, angle = times[:overlap], pointer[:overlap], angle[:overlap]
+        rest = {name: column[:overlap] for name, column in rest.items()}
     # The first time that points to a picture is the picture's.
     known = np.isfinite(pointer) & (pointer >= 0) & np.isfinite(times)
     frames, first = np.unique(pointer[known].astype(np.int64), return_index=True)
-    lost = frames >= len(pictures)
-    for frame in frames[lost]:
-        faults.add(f"frame {frame}", f"{camera.name} ends after {len(pictures)} frames")
-    frames, clock = frames[~lost], times[known][first[~lost]]
+    shot = frames < len(pictures)
+    if not shot.all():
+        faults.notes.append(
+            f"{camera.name} has {len(pictures)} frames and its log {len(frames)}: the {shot.sum()} of both are used"
+        )
+    frames, clock = frames[shot], times[known][first[shot]]
     faults.check(len(frames))
     order = np.argsort(clock, kind="stable")
     streams = {"picture": Stream(Chosen(pictures, frames[order]), clock[order])}
@@ -93,8 +100,8 @@ class Pictures:
 
     def __init__(self, path: Path):
         self.path, self.dtype = path, np.dtype(np.uint8)
-        with _opened(path) as file:
-            data = _dataset(file, "X")
+        with opened(path) as file:
+            data = dataset(file, "X")
             if data.ndim != 4 or data.shape[1] != 3 or data.dtype != np.uint8:
                 raise ValueError(f"X is {data.dtype} {data.shape}, not uint8 (time 3 height width)")
             num, _, height, width = data.shape
@@ -108,9 +115,9 @@ class Pictures:
 
     def __getitem__(self, index: Index) -> np.ndarray:
         wanted = np.arange(len(self))[index]
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             numbers, places = np.unique(wanted, return_inverse=True)
-            found = _rows(_dataset(file, "X"), numbers)
+            found = _rows(dataset(file, "X"), numbers)
         return np.ascontiguousarray(np.moveaxis(found, 1, -1)[places.reshape(wanted.shape)])
 
 
@@ -122,13 +129,13 @@ def _rows(data: "h5py.Dataset", numbers: np.ndarray) -> np.ndarray:
 
 
 def _column(file: "h5py.File", name: str) -> np.ndarray:
-    data = _dataset(file, name)
+    data = dataset(file, name)
     if data.ndim != 1 or data.dtype.kind not in "iufb" or data.shape[0] > MOST_SAMPLES:
         raise ValueError(f"{name} is {data.dtype} {data.shape}, not numbers (time)")
     return np.asarray(data[:], np.float64)
 
 
-def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
+def dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
     """A dataset whose bytes lie in the file itself. ValueError where there is none."""
     import h5py
 
@@ -141,7 +148,7 @@ def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["h5py.File"]:
+def opened(path: Path) -> Iterator["h5py.File"]:
     try:
         import h5py
     except ImportError as error:

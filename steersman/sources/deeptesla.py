@@ -18,8 +18,10 @@ import numpy as np
 from ..data.frames import Chosen
 from ..data.records import Record
 from ..errors import UserError
-from .drives import WHEEL_RANGE_RAD, Faults, header, number, rate_hz, records, table, wheel
+from .csv_tables import header, read_table
+from .drives import WHEEL_RANGE_RAD, Faults, number, rate_hz, records, wheel
 from .films import DEMUXERS, Film
+from .safety import entries
 
 LAYOUT = "DeepTesla or DeepPicar: epoch01_front.mkv and epoch01_steering.csv, or out-video-1.avi and out-key-1.csv"
 UNITS_S = {"microseconds": 1e-6, "milliseconds": 1e-3}
@@ -88,7 +90,7 @@ def read(path: Path) -> list[Record]:
 def _drives(path: Path) -> list[tuple[Family, Path, Path]]:
     """Videos that have their CSV beside them, with it, by number."""
     found = []
-    for video in path.iterdir() if path.is_dir() else [path]:
+    for video in entries(path) if path.is_dir() else [path]:
         for family in FAMILIES:
             match = re.fullmatch(family.video, video.stem)
             if match and video.suffix.lower() in DEMUXERS and (log := _table(family, video, match[1])):
@@ -133,7 +135,7 @@ def _rows(family: Family, log: Path, faults: Faults) -> Iterator[Row]:
     if counter is None or "wheel" not in columns:
         raise UserError(f"{log}: its header is {','.join(columns)[:80]}; it needs ts_micro,frame,wheel")
     limit = family.range_rad / family.rad_per_unit
-    for place, cells in table(log, faults):
+    for place, cells in read_table(log).rows(faults.add):
         try:
             angle = number(float(cells["wheel"]), -limit - 1e-3, limit + 1e-3)
             frame = number(float(cells[counter]), family.first_frame, 2**40)

@@ -1,9 +1,8 @@
 """How the frames of a driving log become Records: the faults met, and the cuts where its clock jumps."""
 
-import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,6 @@ from ..data.records import Record, Stream, Values
 from ..errors import UserError
 from ..json_types import JsonObject
 from .clocks import ordered, runs, spread
-from .safety import own, strays
 
 GAP_S = 1.0
 """Pause beyond which a record ends, so that no window crosses it."""
@@ -24,6 +22,8 @@ FAULTS_SHARE = 0.05
 """Share of faulty frames; a log with more is refused."""
 
 
+OVER = 1e-3
+"""Share by which a wheel may go beyond full lock: joysticks give -32768 / 32767."""
 WHEEL_RANGE_RAD = math.radians(540)
 """Range of a passenger car's steering wheel to either side: one and a half turns, more than their locks allow."""
 
@@ -34,9 +34,20 @@ class Faults:
 
     log: Path
     found: list[str] = field(default_factory=list)
+    clipped: list[float] = field(default_factory=list)
+    """What was beyond full lock by OVER at most."""
+    notes: list[str] = field(default_factory=list)
+    """What else was done that its owner should know, a sentence each."""
 
     def add(self, where: str, what: object) -> None:
         self.found.append(f"{where}: {what}")
+
+    def lock(self, value: object) -> float:
+        """A fraction of full lock, clipped where it is over it by a hair. ValueError where it is no such number."""
+        angle = number(value)
+        fraction = min(max(angle, -1.0), 1.0) if abs(angle) <= 1 + OVER else number(angle, -1, 1)
+        self.clipped += [angle] * (fraction != angle)
+        return fraction
 
     def check(self, num_good: int) -> None:
         """Raises UserError where no frame is left or more than 5 % are lost."""
@@ -49,7 +60,12 @@ class Faults:
         )
 
     def about(self) -> JsonObject:
-        return {"faults": self.found[:FAULTS_SHOWN], "num_faults": len(self.found)}
+        notes = list(self.notes)
+        if self.clipped:
+            furthest = max(self.clipped, key=abs)
+            notes.append(f"{len(self.clipped)} angles of up to {furthest:.8g} were taken for full lock, which is 1")
+        told: JsonObject = {"faults": self.found[:FAULTS_SHOWN], "num_faults": len(self.found)}
+        return told | ({"notes": notes} if notes else {})
 
 
 def stretches(time_s: np.ndarray, sessions: Sequence[object]) -> list[slice]:
@@ -129,8 +145,10 @@ def sound(
     return Stream(kept, time_s[order])
 
 
-def cut(log: Path, streams: dict[str, Stream], about: JsonObject) -> list[Record]:
-    """Records of streams of which each has its own ascending clock, cut where the first pauses.
+def cut(
+    log: Path, streams: dict[str, Stream], about: JsonObject, sessions: Sequence[object] | None = None
+) -> list[Record]:
+    """Records of streams of which each has its own ascending clock, cut where the first pauses or has other `sessions`.
 
     Frames of the first with no `steer` in the second before them are left out and counted in `num_unlabelled`;
     stamps that are shared are spread evenly, said in `about`. UserError where none is left, or where the stamps of the
@@ -145,7 +163,7 @@ def cut(log: Path, streams: dict[str, Stream], about: JsonObject) -> list[Record
     if not len(rows):
         raise UserError(f"{log}: none of {len(first)} frames has a steering angle in the second before it")
     about = about | {"rate_hz": rate_hz(first.time_s[rows]), "num_unlabelled": int((~known).sum())}
-    parts = stretches(first.time_s[rows], [None] * len(rows))
+    parts = stretches(first.time_s[rows], [sessions[row] if sessions else None for row in rows.tolist()])
     digits = len(str(len(parts) - 1))
     found = []
     for number, part in enumerate(parts):
@@ -188,46 +206,6 @@ def _chosen(stream: Stream, rows: np.ndarray, begin_s: float) -> Stream:
 
 def _picked(values: Values, rows: np.ndarray) -> Values:
     return values[rows] if isinstance(values, np.ndarray) else Chosen(values, rows)
-
-
-def table(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
-    """The lines of a CSV file with a header, each with its place; lines of another length are faults."""
-    columns: list[str] | None = None
-    for place, line in enumerate(_content(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            cells = [cell.strip() for cell in next(csv.reader([line]), [])]
-            if columns is None:
-                columns = cells
-                continue
-            if len(cells) != len(columns):
-                raise ValueError(f"has {len(cells)} cells, not {len(columns)}")
-        except (ValueError, csv.Error) as error:
-            faults.add(f"{path.name} line {place}", error)
-        else:
-            yield f"{path.name} line {place}", dict(zip(columns, cells, strict=True))
-
-
-def header(path: Path) -> list[str]:
-    """The columns that a CSV file names in its first line; none where it is no text."""
-    try:
-        if not path.is_file() or strays(path, path.parent):
-            return []
-        with open(path, "rb") as file:
-            line = file.readline(10_000)
-        if len(line) == 10_000:
-            return []  # Longer than any header.
-        return [cell.strip() for cell in next(csv.reader([line.decode("utf-8-sig")]), [])]
-    except (OSError, ValueError, csv.Error):
-        return []
-
-
-def _content(path: Path) -> str:
-    try:
-        return own(path).read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from error
 
 
 def own_name(cell: str) -> str:

@@ -24,15 +24,23 @@ SLANT = 0.01
 """Part of a turn's matrix that is only rounding."""
 MATRIX = "DISPLAYMATRIX"
 """What a player turns a frame by: nine whole numbers, of which a b, c d stand at 0 1, 3 4."""
-DEMUXERS = {".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".mp4": "mov", ".mov": "mov", ".hevc": "hevc"}
+DEMUXERS = {
+    ".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".mp4": "mov", ".mov": "mov", ".m4v": "mov", ".3gp": "mov",
+    ".hevc": "hevc", ".h265": "hevc", ".h264": "h264", ".264": "h264", ".ts": "mpegts", ".mts": "mpegts",
+    ".m2ts": "mpegts", ".mpg": "mpeg", ".mpeg": "mpeg", ".wmv": "asf", ".mjpeg": "mjpeg", ".mjpg": "mjpeg",
+}  # fmt: skip
 """Demuxers by a film's suffix: guessing one would let a playlist fetch other files."""
+
+UNSEEKABLE = ("mpegts", "mpeg")
+"""Those that land between key frames, from where nothing can be decoded."""
 
 
 class Film:
     """All pictures of a video file: (time height width 3) uint8 RGB, in the order in which they are shown.
 
-    A file cut short has the pictures that are left. One without time stamps of its pictures (.hevc, some .avi) can't
-    be sought in: it is decoded from its start. UserError where it is not a video or one over MOST_PIXELS.
+    A file cut short has the pictures that are left. One without time stamps of its pictures (.hevc, .h264, some .avi)
+    or of a stream (.ts) can't be sought in: it is decoded from its start. UserError where it is not a video or one over
+    MOST_PIXELS.
     """
 
     def __init__(self, path: Path):
@@ -45,7 +53,8 @@ class Film:
         size, shown = self._first(size)
         times = [packet.pts for packet in packets if packet.pts is not None]
         # A packet without a time, or times that are not the pictures' (.avi), mean that they can only be counted.
-        self.pts = np.array(sorted(times)) if len(set(times)) == len(packets) else None
+        counted = len(set(times)) < len(packets) or DEMUXERS[path.suffix.lower()] in UNSEEKABLE
+        self.pts = None if counted else np.array(sorted(times))
         if self.pts is not None:
             told = shown == self.pts[: len(shown)].tolist()
             self.pts = _without_loose_end(self.pts) if told else None

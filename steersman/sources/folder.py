@@ -1,15 +1,16 @@
 """Drives of no known format: a CSV with a steering angle a line, and beside it the pictures it names, or one video.
 
-Columns are found by their usual names, or named: `LOG?steer=COLUMN&unit=deg`. A clock's unit is in its column's name
-or is the one that gives 1 to 200 frames a second. An angle's unit is in its column's name; else up to 1 it is a
-fraction of full lock, above 25 degrees at the steering wheel, and in between it must be named. It becomes `steer`
-(of degrees and radians also `angle_rad`), positive = LEFT: a file doesn't tell the sign, so positive is taken for
-left unless `sign=right` is named.
+Columns are found by their usual names, the pictures' also by what it holds, or named: `LOG?steer=COLUMN&unit=deg`. A
+clock may be of dates; the unit of a clock of numbers is in its column's name or is the one that gives 1 to 200 frames a
+second. An angle's unit is in its column's name; else up to 1 it is a fraction of full lock, above 25 degrees at the
+steering wheel, and in between it must be named. It becomes `steer` (of degrees and radians also `angle_rad`), positive
+= LEFT: a file doesn't tell the sign, so positive is taken for left unless `sign=right` is named.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,9 +19,10 @@ from ..data.frames import Chosen, Frames
 from ..data.records import Record
 from ..errors import UserError
 from ..json_types import JsonObject
-from .drives import WHEEL_RANGE_RAD, Faults, header, number, own_name, rate_hz, records, table, wheel
+from .csv_tables import Clock, Table, header, read_table
+from .drives import OVER, WHEEL_RANGE_RAD, Faults, number, own_name, rate_hz, records, wheel
 from .films import DEMUXERS, Film, numbered_from
-from .safety import MARKS, damage
+from .safety import MARKS, entries, shown, within
 
 LAYOUT = "frames or a video: a .csv with a steering column, and the pictures it names or one video beside it"
 NAMES = {
@@ -33,15 +35,15 @@ NAMES = {
     "frame": ("frame", "frame_index", "frame_id", "frame_number", "index"),
 }  # fmt: skip
 """Columns by what they hold, the likeliest first; capitals don't count."""
+TABLES = (".csv", ".tsv")
 OPTIONS = (*NAMES, "unit", "sign", "range_deg", "rate", "first")
 BESIDE = ("throttle", "brake", "speed_mps")
 """Columns that are read as they stand where they hold numbers."""
-ENDINGS_S = {"_s": 1.0, "_ms": 1e-3, "_us": 1e-6, "_micro": 1e-6, "_ns": 1e-9}
-SLOWEST_S, FASTEST_S = 1.0, 1 / 200
-"""Bounds of the usual step of a clock whose column doesn't name its unit."""
 FRACTION, DEGREES = 1.0, 25.0
 """The largest fraction of full lock, and the angle above which a number must be degrees."""
 UNITS = {"fraction": None, "rad": 1.0, "deg": math.radians(1)}
+FIRST = 20
+"""Rows that tell whether a column names pictures."""
 DEEP = 2
 """Levels of folders below the CSV's in which pictures are looked for."""
 
@@ -79,12 +81,12 @@ def read(path: Path, given: Mapping[str, str]) -> list[Record]:
 
 def _tables(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(child for child in path.iterdir() if child.suffix.lower() == ".csv")
-    return [path] if path.suffix.lower() == ".csv" else []
+        return [child for child in entries(path) if child.suffix.lower() in TABLES]
+    return [path] if path.suffix.lower() in TABLES else []
 
 
 def _has_pictures(log: Path, given: Mapping[str, str]) -> bool:
-    return bool(_video(log)) or (bool(_found(log, given).picture) and any(True for _ in _pictures(log.parent, DEEP)))
+    return bool(_video(log)) or (bool(_found(log, given).picture) and any(True for _ in _pictures(log.parent)))
 
 
 def _fits(log: Path, given: Mapping[str, str]) -> bool:
@@ -104,22 +106,31 @@ def _found(log: Path, given: Mapping[str, str]) -> Columns:
             found[what] = given[what]
         else:
             found[what] = next((low[name] for name in names if name in low), "")
+    if not found["picture"] and found["steer"]:
+        found["picture"] = _of_pictures(log)
     return Columns(**found)
+
+
+def _of_pictures(log: Path) -> str:
+    """The first column that names pictures in the first rows."""
+    first = [cells for _, cells in islice(read_table(log).rows(lambda *_: None), FIRST)]
+    columns = first[0] if first else {}
+    return next((name for name in columns if all(_is_picture(cells[name]) for cells in first)), "")
+
+
+def _is_picture(cell: str) -> bool:
+    return PurePosixPath(own_name(cell)).suffix.lower() in MARKS
 
 
 def _video(log: Path) -> Path | None:
     """The video of the same name, or the only one of the folder."""
-    videos = [child for child in log.parent.iterdir() if child.suffix.lower() in DEMUXERS]
+    videos = [child for child in entries(log.parent) if child.suffix.lower() in DEMUXERS]
     same = [video for video in videos if video.stem == log.stem]
     return (same or (videos if len(videos) == 1 else [None]))[0]
 
 
-def _pictures(folder: Path, depth: int) -> Iterator[Path]:
-    for child in sorted(folder.iterdir()):
-        if child.suffix.lower() in MARKS:
-            yield child
-        elif depth and child.is_dir() and not child.is_symlink():
-            yield from _pictures(child, depth - 1)
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (file for file in within(folder, DEEP) if file.suffix.lower() in MARKS)
 
 
 def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
@@ -127,7 +138,7 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
     if "rate" in given:
         columns = replace(columns, time="")  # A rate that is named is the clock.
     film, place, video = None, None, _video(log)
-    if columns.picture and (video is None or any(True for _ in _pictures(log.parent, DEEP))):
+    if columns.picture and (video is None or any(True for _ in _pictures(log.parent))):
         place = _places(log.parent)
     else:
         if video is None:
@@ -138,16 +149,17 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
         film = Film(video)
     rows: list[JsonObject] = []
     named: list[int] = []  # Frames, also of lines that are bad.
-    for where, cells in table(log, faults):
-        order = len(rows) + len(faults.found)  # A line that is bad keeps its place.
+    lines = list(_numbered(read_table(log), faults))
+    clock = Clock(columns.time, [cells[columns.time] for _, _, cells in lines]) if columns.time else None
+    for order, where, cells in lines:
         try:
             if film is not None:
                 named.append(_whole(cells[columns.frame]) if columns.frame else order)
             row = {"steer": number(float(cells[columns.steer])), "order": order, "where": where}
-            row |= {"time": number(float(cells[columns.time]))} if columns.time else {}
+            row |= {"time": clock.tick(cells[columns.time])} if clock else {}
             row |= {name: _number(cells[name]) for name in BESIDE if name in cells}
             if place is not None:
-                row["picture"] = place(cells[columns.picture])
+                row["picture"], row["size"] = place(cells[columns.picture])
             elif film is not None:
                 row["frame"] = named[-1]
         except ValueError as error:
@@ -158,9 +170,9 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
     if film is not None:
         rows, counted = _in_film(log, rows, named, film, faults, given.get("first") if columns.frame else "0")
     faults.check(len(rows))
-    time_s, clock = _clock(log, columns, rows, film, given)
-    clock += counted and f"; {counted}"
-    values, told = _angles(log, columns, rows, given)
+    time_s, said = _clock(log, clock, rows, film, given)
+    said += counted and f"; {counted}"
+    values, told = _angles(log, columns, rows, faults, given)
     values |= {
         name: np.array([row[name] for row in rows], np.float32)
         for name in BESIDE
@@ -168,7 +180,7 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
     }
     about = {"format": "frames and a CSV" if film is None else "a video and a CSV", "rate_hz": rate_hz(time_s)}
     skipped = sorted(set(header(log)) - set(asdict(columns).values()) - (set(BESIDE) & set(values)) - {""})
-    about |= {"clock": clock, **told, "skipped": skipped, **faults.about()}
+    about |= {"clock": said, **told, "skipped": skipped, **faults.about()}
 
     def streams(part: slice) -> dict:
         kept = rows[part]
@@ -177,7 +189,14 @@ def _drive(log: Path, given: Mapping[str, str]) -> list[Record]:
         return {"picture": pictures} | {name: value[part] for name, value in values.items()}
 
     several = len(_tables(log.parent)) > 1
-    return records(log.with_suffix("") if several else log.parent, time_s, [None] * len(rows), streams, about)
+    sizes = [row.get("size") for row in rows]
+    return records(log.with_suffix("") if several else log.parent, time_s, sizes, streams, about)
+
+
+def _numbered(log: Table, faults: Faults) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Rows with their number; a line that is bad keeps its place."""
+    for good, (where, cells) in enumerate(log.rows(faults.add)):
+        yield good + len(faults.found), where, cells
 
 
 def _in_film(
@@ -208,43 +227,37 @@ def _whole(cell: str) -> int:
     return int(value)
 
 
-def _places(folder: Path) -> Callable[[str], Path]:
-    """Finds a picture by what a cell says: its place below the folder, else its name alone, if that is no other's."""
+def _places(folder: Path) -> Callable[[str], tuple[Path, tuple[int, int] | None]]:
+    """Finds a picture, and its size, by what a cell says: its place below the folder, else its name alone, if that is
+    no other's.
+    """
     by_name: dict[str, list[Path]] = {}
-    for path in _pictures(folder, DEEP):
+    by_place: dict[str, Path] = {}
+    for path in _pictures(folder):
         by_name.setdefault(path.name, []).append(path)
+        by_place[path.relative_to(folder).as_posix()] = path
 
-    def place(cell: str) -> Path:
-        named = by_name.get(own_name(cell), [])
-        inside = PurePosixPath(cell.replace("\\", "/"))
-        found = [path for path in named if path.relative_to(folder).as_posix() == inside.as_posix()] or named
+    def place(cell: str) -> tuple[Path, tuple[int, int] | None]:
+        inside = by_place.get(PurePosixPath(cell.replace("\\", "/")).as_posix())
+        found = [inside] if inside else by_name.get(own_name(cell), [])
         if len(found) != 1:
             raise ValueError(f"{cell[:80]!r} is {'missing' if not found else f'the name of {len(found)} pictures'}")
-        if reason := damage(found[0], folder):
-            raise ValueError(f"{found[0].name} is {reason}")
-        return found[0]
+        return found[0], shown(found[0], folder)
 
     return place
 
 
 def _clock(
-    log: Path, columns: Columns, rows: list, film: Film | None, given: Mapping[str, str]
+    log: Path, clock: Clock | None, rows: list, film: Film | None, given: Mapping[str, str]
 ) -> tuple[np.ndarray, str]:
     """Seconds of the rows, and where they come from."""
-    if columns.time:
-        ticks = np.array([row["time"] for row in rows])
-        ending = next((e for e in ENDINGS_S if columns.time.lower().endswith(e)), None)
-        if ending:
-            return ticks * ENDINGS_S[ending], f"{columns.time}, in units of {ENDINGS_S[ending]:g} s as its name says"
-        step = np.diff(ticks)
-        usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
-        for unit_s in sorted(set(ENDINGS_S.values()), reverse=True):
-            if FASTEST_S <= usual * unit_s <= SLOWEST_S:
-                return ticks * unit_s, f"{columns.time}, in units of {unit_s:g} s by its usual step of {usual:g}"
-        raise UserError(
-            f"{log}: the steps of {columns.time} are {usual:g}, no frame rate of 1 to 200 Hz in any unit; "
-            f"name another column with {log}?time=COLUMN, or the frame rate with {log}?rate=20"
-        )
+    if clock:
+        try:
+            return clock.seconds(np.array([row["time"] for row in rows]))
+        except ValueError as error:
+            raise UserError(
+                f"{log}: {error}; name another column with {log}?time=COLUMN, or the frame rate with {log}?rate=20"
+            ) from error
     try:
         rate = number(float(given["rate"]), 1e-3, 1e4) if "rate" in given else film.fps if film else 0.0
     except ValueError as error:
@@ -257,13 +270,15 @@ def _clock(
     return order / rate, f"{rate:g} frames a second, as {'named' if 'rate' in given else 'its video says'}"
 
 
-def _angles(log: Path, columns: Columns, rows: list, given: Mapping[str, str]) -> tuple[dict, JsonObject]:
+def _angles(
+    log: Path, columns: Columns, rows: list, faults: Faults, given: Mapping[str, str]
+) -> tuple[dict, JsonObject]:
     """`steer`, maybe `angle_rad`, and what is told of them."""
     angles = np.array([row["steer"] for row in rows])
     low, largest = columns.steer.lower(), float(np.abs(angles).max())
     reach = f"{columns.steer} goes up to {largest:g} ({rows[int(np.abs(angles).argmax())]['where']})"
     named = given.get("unit") or next((unit for unit in ("rad", "deg") if low.endswith(f"_{unit}")), None)
-    unit = named or ("fraction" if largest <= FRACTION else "deg" if largest > DEGREES else "")
+    unit = named or ("fraction" if largest <= FRACTION + OVER else "deg" if largest > DEGREES else "")
     if not unit:
         raise UserError(
             f"{log}: {reach}, which may be radians or degrees; name its unit with {log}?unit=rad or unit=deg"
@@ -276,8 +291,10 @@ def _angles(log: Path, columns: Columns, rows: list, given: Mapping[str, str]) -
         raise UserError(f"{log}: range_deg={given['range_deg']}: {error}") from error
     limit = 1.0 if unit == "fraction" else range_rad
     signed = np.where(angles == 0, 0.0, angles * (-1.0 if given.get("sign") == "right" else 1.0) * (UNITS[unit] or 1.0))
-    if np.abs(signed).max() > limit * (1 + 1e-6):
+    if np.abs(signed).max() > limit * (1 + OVER):
         raise UserError(f"{log}: {reach}, over full lock; name unit and range_deg")
+    faults.clipped += (signed[np.abs(signed) > limit] / limit).tolist()
+    signed = np.clip(signed, -limit, limit)
     values = {"steer": signed.astype(np.float32)} if unit == "fraction" else wheel(signed, range_rad)
     sign = "as named" if "sign" in given else "taken for granted: the file does not tell"
     told = f"{columns.steer} in {unit}, {'by its name' if named else f'as it goes up to {largest:g}'}; sign {sign}"

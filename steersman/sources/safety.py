@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
@@ -42,26 +43,26 @@ def shown(path: Path, log: Path | None = None) -> tuple[int, int] | None:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError(f"{path.name} is not a file")  # Opening a pipe would wait for ever.
         with open(path, "rb") as file:
-            head = file.read(HEAD)
+            begin = file.read(HEAD)
             starts = MARKS.get(path.suffix.lower())
-            if starts and not head.startswith(starts):
+            if starts and not begin.startswith(starts):
                 raise ValueError(f"{path.name} is not a picture")
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             tail = file.read()
-            if not tail or not _ends(head, tail, size):
+            if not tail or not _ends(begin, tail, size):
                 file.seek(0)
                 # Cameras pad their JPEGs: the end may stand anywhere behind the start of the scan.
-                if not head.startswith(JPEG) or size > MOST_BYTES or not _jpeg_ends(file.read()):
+                if not begin.startswith(JPEG) or size > MOST_BYTES or not _jpeg_ends(file.read()):
                     raise ValueError(f"{path.name} is cut short")
-            if head.startswith(JPEG):
+            if begin.startswith(JPEG):
                 file.seek(0)
-                return _jpeg(head)[0] or _jpeg(file.read(FAR))[0]
+                return _jpeg(begin)[0] or _jpeg(file.read(FAR))[0]
     except FileNotFoundError:
         raise ValueError(f"{path.name} is missing") from None
     except OSError as error:
         raise ValueError(f"{path.name} is {error}") from error
-    return (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])) if head.startswith(PNG) else _pillow(path)
+    return (int.from_bytes(begin[20:24]), int.from_bytes(begin[16:20])) if begin.startswith(PNG) else _pillow(path)
 
 
 def damage(path: Path, log: Path | None = None) -> str | None:
@@ -138,6 +139,17 @@ def own(path: Path, log: Path | None = None) -> Path:
     raise UserError(f"{path} is not a file of this log; copy the file itself there")
 
 
+def head(path: Path, num: int) -> bytes:
+    """The first bytes of a plain file that no link leads out of its folder; none of what is none, or can't be read."""
+    try:
+        if not path.is_file() or strays(path, path.parent):
+            return b""
+        with open(path, "rb") as file:
+            return file.read(num)
+    except (OSError, ValueError):
+        return b""
+
+
 def encoded_damage(encoded: bytes) -> str | None:
     """What is wrong with the bytes of a JPEG or PNG as far as their start and end tell, else None."""
     if not encoded.startswith((JPEG, PNG)):
@@ -149,3 +161,13 @@ def encoded_damage(encoded: bytes) -> str | None:
 def entries(folder: Path, pattern: str = "*") -> list[Path]:
     """What is in a folder, sorted, without the companions that macOS writes beside the files (`._name`)."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("._"))
+
+
+def within(folder: Path, depth: int) -> Iterator[Path]:
+    """All files of a folder and of so many levels below it, in order, without what is linked."""
+    for child in entries(folder):
+        if child.is_dir():
+            if depth and not child.is_symlink():
+                yield from within(child, depth - 1)
+        else:
+            yield child

@@ -8,6 +8,8 @@ Files are mapped, not read: a text of ASCII takes no memory of its own, any othe
 
 import codecs
 import mmap
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,21 +22,70 @@ from ..data.records import Record, Stream
 from ..data.splits import View
 from ..errors import UserError
 from ..progress import Watch, silent
+from .safety import MARKS, entries, head, within
 from .source import SourceSpec
 
-LAYOUT = "a text file, or *.txt"
+LAYOUT = "a text file (.txt, .md, ...), or *.txt"
+TEXTS = (".txt", ".text", ".md", ".rst", ".tex", "")
+"""Suffixes of files that are texts, in whatever encoding, unless they hold something else."""
+DATA = (
+    ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml", ".catalog", ".catalog_manifest",
+    ".npy", ".npz", ".h5", ".hdf5", ".db3", ".db", ".sqlite", ".bag", ".mcap", ".parquet", ".pkl", ".pt",
+    ".safetensors", ".bin", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z",
+)  # fmt: skip
+"""Suffixes of files that hold data, also where it is written in letters."""
+HEAD = 2**16
+"""Bytes that tell what a file holds."""
+NUMBERS = 0.5
+"""Share of a file's words from which it is a table of numbers."""
+NUMBER = re.compile(r"[+-]?[\d.:/T_-]*\d[\d.:/T_-]*([eE][+-]?\d+)?Z?|\S+\.(jpe?g|png)|-?(nan|inf)", re.IGNORECASE)
+PICTURES_BELOW = 2
+"""Levels of folders in which pictures are looked for."""
 PLAYS = 4_000
 """Bytes below which a play of the package would be no play."""
 
 
 def detect(path: Path) -> bool:
-    return path.is_file() or any(path.glob("*.txt"))
+    """Whether it is a text by its name and by what it holds, or a folder of such, without pictures beside them."""
+    if path.is_file():
+        return is_prose(path, named=True)
+    texts = [file for file in entries(path, "*.txt") if is_prose(file)]
+    return bool(texts) and not any(file.suffix.lower() in MARKS for file in within(path, PICTURES_BELOW))
 
 
 def read(path: Path) -> list[Record]:
     """A record a file. UserError where a file is too short to hold a step."""
-    files = [path] if path.is_file() else sorted(path.glob("*.txt"))
+    files = [path] if path.is_file() else entries(path, "*.txt")
     return [text_record(file.name, _contents(file), str(file)) for file in files]
+
+
+def is_prose(file: Path, named: bool = False) -> bool:
+    """Whether a file is a text by its name, and holds letters rather than numbers or bytes.
+
+    One that is `named` may be a link to wherever it is.
+    """
+    suffix = file.suffix.lower()
+    if suffix in DATA or suffix in MARKS:
+        return False
+    start = head(file.resolve() if named else file, HEAD)
+    if not start:
+        return named and suffix in TEXTS  # Reading it will say what is wrong.
+    wide = start.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    if b"\0" in start and not (wide and suffix in TEXTS):
+        return False
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:
+        if suffix not in TEXTS and error.start < len(start) - 4:
+            return False
+        text = start.decode("utf-16" if wide else "cp1252", errors="replace")
+    return not is_table(text) and sum(c < " " and c not in "\t\n\r\f" for c in text) <= 0.01 * len(text)
+
+
+def is_table(text: str) -> bool:
+    """Whether most of a text's words are numbers, times and names of files."""
+    words = re.split(r"[\s,;|]+", text.strip())
+    return len(words) > 1 and sum(bool(NUMBER.fullmatch(word)) for word in words) > NUMBERS * len(words)
 
 
 def _contents(file: Path) -> np.ndarray:

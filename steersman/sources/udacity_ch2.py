@@ -8,7 +8,7 @@ N m. The bags from which these were made are read by `ros_bag`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import numpy as np
 from ..data.frames import Frames
 from ..data.records import Record, Stream
 from ..errors import UserError
-from .drives import WHEEL_RANGE_RAD, Faults, cut, header, number, own_name, sound, table, wheel
-from .safety import damage, own_folder
+from .csv_tables import header, read_table
+from .drives import WHEEL_RANGE_RAD, Faults, cut, number, own_name, sound, wheel
+from .safety import entries, own_folder, shown
 
 LAYOUT = "Udacity Challenge 2: interpolated.csv and center/, or CH2_final_evaluation.csv"
 INTERPOLATED = {"timestamp", "filename", "angle", "torque", "speed"}
@@ -39,6 +40,7 @@ class Row:
     angle_rad: float
     picture: Path | None
     rest: dict[str, float]
+    size: tuple[int, int] | None = None
 
 
 def detect(path: Path) -> bool:
@@ -56,7 +58,7 @@ def read(path: Path) -> list[Record]:
 
 def _tables(path: Path) -> list[Path]:
     """The CSV files of this format, but no submission to the challenge: that is a model's, not the car's."""
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path] * (path.suffix == ".csv")
+    files = entries(path, "*.csv") if path.is_dir() else [path] * (path.suffix == ".csv")
     return [file for file in files if any(wanted <= set(header(file)) for wanted in (INTERPOLATED, EVALUATION))]
 
 
@@ -87,17 +89,18 @@ def _log(log: Path) -> list[Record]:
         "sign": "angle_rad = angle in radians at the steering wheel, positive left",
         **faults.about(),
     }
-    return cut(log.with_suffix(""), streams, about)
+    sessions = [row.size for row in center if row.picture] if "picture" in streams else None
+    return cut(log.with_suffix(""), streams, about, sessions)
 
 
 def _rows(log: Path, faults: Faults) -> Iterator[Row]:
     columns = header(log)
     folders = {camera: _folder(log.parent, camera) for camera in CAMERAS}
-    for place, cells in table(log, faults):
+    for place, cells in read_table(log).rows(faults.add):
         try:
             row = _parse(cells, columns, folders)
-            if row.picture and (reason := damage(row.picture, log.parent)):
-                raise ValueError(f"{row.picture.name} is {reason}")
+            if row.picture:
+                row = replace(row, size=shown(row.picture, log.parent))
         except ValueError as error:
             faults.add(place, error)
         else:
@@ -117,6 +120,11 @@ def _parse(cells: dict[str, str], columns: list[str], folders: dict[str, Path | 
     if camera not in CAMERAS:
         raise ValueError(f"frame_id {camera[:40]!r} is not a camera")
     time_ns = cells["frame_id" if evaluation else "timestamp"]
+    named = Path(own_name(cells.get("filename", ""))).stem
+    if not time_ns.isdigit() and named.isdigit():
+        time_ns = named  # A spreadsheet rounds such long numbers, but not the pictures' names.
+    elif not time_ns.isdigit():
+        raise ValueError(f"{time_ns[:40]!r} is not a whole number; spreadsheets round it: take the file before that")
     angle = number(float(cells["steering_angle" if evaluation else "angle"]), -WHEEL_RANGE_RAD, WHEEL_RANGE_RAD)
     folder = folders[camera]
     name = "" if evaluation else own_name(cells["filename"])

@@ -94,9 +94,11 @@ def prepare(
 
 
 def faults(records: Sequence[Record]) -> list[str]:
-    """What their logs held that could not be read and was left out, a line a log."""
+    """What their logs held that could not be read and was left out, a line a log, and what else was done to them."""
     lines = {}
     for record in records:
+        for note in record.about.get("notes", []):
+            lines.setdefault(note, f"{record.name}: {note}")
         if number := record.about.get("num_faults", 0):
             first = record.about["faults"][0]
             what = counted(number, record.about.get("lost", "frames").removesuffix("s"))

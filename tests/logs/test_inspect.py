@@ -222,6 +222,11 @@ def test_the_page_and_the_table_show_what_was_found_and_the_json_is_strict(log, 
     assert whole.row_count > 10
 
 
+def test_what_a_reader_noted_is_said_once(log):
+    noted = [replace(drive(seed=seed), about={"notes": ["18 angles were clipped"]}) for seed in range(2)]
+    assert log(*noted).found["warnings"].count("18 angles were clipped") == 1
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(5, "5.0 s"), (300, "5.0 min"), (7200, "2.0 h")])
 def test_durations_are_told_as_people_do(seconds, said):
     assert duration(seconds) == said

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from test_driving_logs import bag, comma2016, deeptesla, flipped, interpolated, mcap, segment
 from test_folder import drive, filmed
 from test_lerobot import write_theirs, write_version_2
+from test_other_recorders import airsim, carla, openbot, rollout, sullychen
 from test_sources import line, row, tub, udacity
 
 from steersman.data.frames import Frames
@@ -36,6 +37,11 @@ LOGS: dict[str, Callable[[Path], object]] = {
     "comma2016": lambda path: comma2016(path, 8, 8),
     "ros_bag": lambda path: bag(path / "a.bag", num=3),
     "mcap": lambda path: mcap(path / "a.mcap", "json", num=6),
+    "sullychen": lambda path: sullychen(path, 8),
+    "airsim": lambda path: (path.rmdir(), airsim(path, 8)),
+    "rollouts": lambda path: rollout(path, 8),
+    "carla": lambda path: carla(path, 2, 4),
+    "openbot": lambda path: (path.rmdir(), openbot(path, 8)),
     "pictures": lambda path: drive(path, 8),
     "video": lambda path: filmed(path, num=8, frames=8),
 }

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from contextlib import suppress
@@ -81,7 +82,7 @@ def used(path: Path | str) -> None:
 # Films
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4", "a.hevc"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4", "a.hevc", "a.h264", "a.ts", "a.m4v"])
 def test_a_film_is_indexed_like_an_array(name, tmp_path):
     pictures = Film(film(tmp_path / name, 40))
     assert pictures.shape == (40, 48, 64, 3)
@@ -268,6 +269,17 @@ def test_names_in_a_table_never_lead_out_of_its_folder(tmp_path):
     shutil.move(folder / "center", tmp_path / "elsewhere")
     (folder / "center").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="leads out of its log"):
+        read(folder)
+
+
+def test_stamps_that_a_spreadsheet_rounded_are_read_from_the_names_of_the_pictures(tmp_path):
+    folder = interpolated(tmp_path)
+    text = (folder / "interpolated.csv").read_text()
+    (folder / "interpolated.csv").write_text(re.sub(r"\n(\d+),\d+,", r"\n\1,1.47943E+18,", text))
+    (record,) = read(folder)
+    np.testing.assert_allclose(record["picture"].time_s, np.arange(30) / 20, atol=1e-6)
+    (folder / "interpolated.csv").write_text(re.sub(r"\d+\.jpg", "a.jpg", (folder / "interpolated.csv").read_text()))
+    with pytest.raises(UserError, match=r"'1\.47943E\+18' is not a whole number; spreadsheets round it"):
         read(folder)
 
 
@@ -736,7 +748,7 @@ def test_comma2016_is_tenths_of_a_degree_to_the_right(tmp_path):
     at_pictures = np.degrees(record["angle_rad"].at(record["picture"].time_s))
     np.testing.assert_allclose(at_pictures, -np.arange(30), atol=1e-4)
     (record,) = read(comma2016(tmp_path / "b", frames=29))
-    assert record.about["faults"] == ["frame 29: 2016-01-30--11-24-51.h5 ends after 29 frames"]
+    assert record.about["notes"] == ["2016-01-30--11-24-51.h5 has 29 frames and its log 30: the 29 of both are used"]
 
 
 def test_an_hdf5_file_never_leads_to_another(tmp_path):
@@ -762,7 +774,6 @@ def test_an_hdf5_file_never_leads_to_another(tmp_path):
 @pytest.mark.parametrize(
     ("column", "values", "why"),
     [
-        ("times", np.arange(7.0), "unequal length"),
         ("steering_angle", np.zeros((150, 2)), "steering_angle is"),
         ("steering_angle", np.full(150, 1e7), "150 of 150 frames"),
         ("speed", np.array([b"fast"] * 150), "speed is"),

@@ -3,12 +3,15 @@
 import json
 import math
 import os
+from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from test_driving_logs import FUZZ, encoded, film, flipped, shades, used
 
 from steersman.errors import UserError
@@ -96,7 +99,7 @@ def test_columns_are_found_by_their_usual_names(header, tmp_path):
 
 def test_columns_can_be_named(tmp_path):
     drive(tmp_path, header="shown,volant,when,steer", row=lambda i: f"{i}.jpg,{i / 100},{i / 20},0.9")
-    with pytest.raises(UserError, match="no recording in"):
+    with pytest.raises(UserError, match="no clock among its columns"):
         read(tmp_path)
     (record,) = read(f"{tmp_path}?picture=shown&steer=volant&time=when")
     assert record["steer"].values[-1] == np.float32(0.29)
@@ -141,7 +144,63 @@ def test_several_drives_in_a_folder_are_named_by_their_tables(tmp_path):
     assert [record.name for record in read(tmp_path)] == ["drive", "lap"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("parted", [";", "\t", "|"])
+def test_tables_of_any_dialect_are_read(encoding, parted, tmp_path):
+    def cells(i: int) -> str:
+        return parted.join([f"fähre/{i}.jpg", f"{i / 100}".replace(".", ","), f"{i / 20}".replace(".", ",")])
+
+    drive(tmp_path, place="fähre/")
+    text = "\r\n".join([parted.join(["image", "steering", "time_s"]), *map(cells, range(30))])
+    (tmp_path / "drive.csv").write_bytes(text.encode(encoding))
+    (record,) = read(tmp_path)
+    np.testing.assert_allclose(record["steer"].values, np.arange(30) / 100, rtol=1e-6)
+    np.testing.assert_allclose(record["steer"].time_s, np.arange(30) / 20, atol=1e-9)
+    assert record.about["num_faults"] == 0
+
+
+def test_a_clock_may_be_of_dates(tmp_path):
+    begin = datetime(2024, 1, 31, 23, 59, 59)
+    drive(tmp_path, row=lambda i: f"{i}.jpg,0,{begin + timedelta(seconds=i / 20)}", header="image,steering,time")
+    (record,) = read(tmp_path)
+    np.testing.assert_allclose(record["steer"].time_s, np.arange(30) / 20, atol=1e-6)
+    assert record.about["clock"] == "time, dates"
+
+
+def test_pictures_are_found_by_what_a_column_holds(tmp_path):
+    (record,) = read(drive(tmp_path, header="nombre,steering,time_s"))
+    assert np.array_equal(shades(record["picture"].values[:]), np.arange(30))
+
+
+def test_a_drive_is_cut_where_its_pictures_change_their_size(tmp_path):
+    drive(tmp_path)
+    Image.new("RGB", (32, 24)).save(tmp_path / "29.jpg")
+    assert [len(record) for record in read(tmp_path)] == [29, 1]
+
+
+def test_equal_names_in_many_folders_take_no_longer_than_others(tmp_path, monkeypatch):
+    made = [tmp_path / f"run_{i // 4:03d}" / f"{i % 4}.jpg" for i in range(400)]
+    for path in made:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encoded(1))
+    rows = [f"{path.relative_to(tmp_path)},0,{i / 20}" for i, path in enumerate(made)]
+    (tmp_path / "drive.csv").write_text("\n".join(["image,steering,time_s", *rows]))
+    asked = Counter()
+    plain = Path.relative_to
+    monkeypatch.setattr(Path, "relative_to", lambda *args, **kw: asked.update(["once"]) or plain(*args, **kw))
+    assert len(read(tmp_path)[0]) == 400
+    assert asked["once"] <= 3 * 400
+
+
 # Angles
+
+
+def test_an_angle_a_hair_over_full_lock_is_clipped_and_said(tmp_path):
+    (record,) = read(drive(tmp_path, row=lambda i: f"{i}.jpg,{-32768 / 32767 if i % 2 else 0.1},{i / 20}"))
+    assert record["steer"].values.min() == -1
+    assert record.about["notes"] == ["15 angles of up to -1.0000305 were taken for full lock, which is 1"]
+    with pytest.raises(UserError, match="over full lock"):
+        read(f"{drive(tmp_path, row=lambda i: f'{i}.jpg,-1.0011,{i / 20}')}?unit=fraction")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from contextlib import suppress
 from itertools import pairwise
@@ -17,7 +18,7 @@ from steersman.data.cache import cached
 from steersman.data.frames import Frames
 from steersman.errors import UserError
 from steersman.sources import READERS, read
-from steersman.sources.safety import damage
+from steersman.sources.safety import damage, encoded_damage, shown
 from steersman.sources.synthetic import Echo, Road
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -231,6 +232,86 @@ def test_a_broken_manifest_is_a_fault(tmp_path):
     assert read(folder)[0].about["num_faults"] == 0
 
 
+def test_frames_that_the_owner_of_an_old_tub_struck_out_are_dropped(tmp_path):
+    folder = old_tub(tmp_path, 60)
+    (folder / "exclude.json").write_text("[4, 5, 60]")
+    (record,) = read(folder)
+    assert (len(record), record.about["num_faults"]) == (57, 0)
+    assert record["steer"].values[3] == np.float32(-0.06)
+    (folder / "exclude.json").write_text("[4, ")
+    assert read(folder)[0].about["faults"][0].startswith("exclude.json: ")
+
+
+@pytest.mark.parametrize("share", [0.03, 1.0])
+def test_a_joystick_at_full_lock_is_clipped_and_said(share, tmp_path):
+    edge = -32768 / 32767
+    lines = [line(i, **({"user/angle": edge} if i < share * 100 else {})) for i in range(100)]
+    (record,) = read(tub(tmp_path, lines))
+    assert (len(record), record.about["num_faults"], record["steer"].values.max()) == (100, 0, 1)
+    (note,) = record.about["notes"]
+    assert note.startswith(f"{round(share * 100)} angles of up to -1.0000305 were taken for full lock")
+
+
+def test_while_the_pilot_drove_its_angle_is_what_was_on_the_car(tmp_path):
+    lines = [line(i, **{"user/angle": 0.3, "pilot/angle": 0.0}) for i in range(30)]
+    lines[10:20] = [
+        line(
+            i, **{"user/angle": 0.0, "user/throttle": 0, "user/mode": "local", "pilot/angle": 0.5, "pilot/throttle": 1}
+        )
+        for i in range(10, 20)
+    ]
+    (record,) = read(tub(tmp_path / "a", lines))
+    assert record["steer"].values.tolist() == np.repeat(np.float32([-0.3, -0.5, -0.3]), 10).tolist()
+    assert record["throttle"].values[[9, 10]].tolist() == [0.5, 1]
+    assert record.about["notes"] == [
+        "in 10 of 30 frames the pilot drove: their steer is what it put on the car",
+    ]
+    for row in lines:
+        row.pop("pilot/angle", None)
+    (record,) = read(tub(tmp_path / "b", lines))
+    assert (len(record), set(record["steer"].values)) == (20, {np.float32(-0.3)})
+    assert "10 of 30 frames the pilot drove and its angle is not known" in record.about["notes"][0]
+    (record,) = read(f"{tmp_path / 'a'}?mode=local")
+    assert (len(record), set(record["steer"].values)) == (10, {np.float32(-0.5)})
+    with pytest.raises(UserError, match="no frame is of mode fly; its modes are local, user"):
+        read(f"{tmp_path / 'a'}?mode=fly")
+
+
+def test_other_keys_of_the_angle_are_known_or_named(tmp_path):
+    lines = [line(i) for i in range(20)]
+    for name, row in enumerate(lines):
+        row["user/steering"] = row.pop("user/angle")
+        row["mine"] = name / 100
+    (record,) = read(tub(tmp_path, lines))
+    assert record["steer"].values[7] == np.float32(-0.07)
+    assert read(f"{tmp_path}?steer=mine")[0]["steer"].values[7] == np.float32(-0.07)
+    with pytest.raises(UserError, match="has no 'wheel'; its keys are _index"):
+        read(f"{tmp_path}?steer=wheel")
+
+
+def test_a_tub_whose_camera_changed_its_size_is_cut_there(tmp_path):
+    folder = tub(tmp_path, [line(i) for i in range(30)])
+    for i in range(12, 30):
+        jpeg(folder / "images" / f"{i}_cam_image_array_.jpg", size=(32, 24))
+    assert [r["picture"].values[:].shape[:3] for r in read(folder)] == [(12, 12, 16), (18, 24, 32)]
+
+
+def companions(folder: Path) -> None:
+    """What macOS writes beside every file on a disk that is not its own."""
+    for file in [file for file in folder.rglob("*") if file.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X\n" + bytes(100))
+
+
+def test_companions_of_files_that_macos_writes_are_no_part_of_a_log(tmp_path):
+    whole = read(tub(tmp_path / "v2", [line(i) for i in range(10)]))
+    companions(tmp_path / "v2")
+    (again,) = read(tmp_path / "v2")
+    assert (again.about, len(again)) == (whole[0].about, 10)
+    old_tub(tmp_path / "v1")
+    companions(tmp_path / "v1")
+    assert read(tmp_path / "v1")[0].about["num_faults"] == 0
+
+
 # An Udacity log, made by hand
 
 HEADER = "center,left,right,steering,throttle,brake,speed"
@@ -314,9 +395,44 @@ def test_a_bad_row_is_listed_and_skipped(bad, why, tmp_path):
     assert why in fault
 
 
-def test_a_header_that_lacks_a_column_is_explained(tmp_path):
-    with pytest.raises(UserError, match="no brake"):
-        read(udacity(tmp_path, [row(1)], HEADER.replace("brake", "brakes")))
+@pytest.mark.parametrize(
+    ("header", "change"),
+    [
+        (HEADER.replace("brake", "reverse"), str),
+        (HEADER.title(), str),
+        (f",{HEADER}", lambda cells: f"7,{cells}"),
+        ("steering,center,note", lambda cells: f"{cells.split(', ')[3]},{cells.split(',')[0]},hello"),
+        (HEADER.replace(",", ";"), lambda cells: cells.replace(",", ";").replace(".", ",").replace(",jpg", ".jpg")),
+        (None, lambda cells: re.sub(r"(\d)\.(\d)", r"\1,\2", cells)),
+    ],
+)
+def test_a_header_of_another_program_will_do(header, change, tmp_path):
+    (record,) = read(udacity(tmp_path, [change(row(i, steering=i / 100)) for i in range(20)], header))
+    np.testing.assert_allclose(record["steer"].values, -np.arange(20) / 100, rtol=1e-6)
+    assert record.about["num_faults"] == 0
+    assert ("brake" in record.streams) == (header is None or "brake" in header.lower())
+    if "speed_mps" in record.streams:
+        np.testing.assert_allclose(record["speed_mps"].values, 13.4961, rtol=1e-4)
+
+
+def test_a_driving_log_of_another_recorder_is_read_by_its_columns(tmp_path):
+    jpeg(tmp_path / "IMG" / "a.jpg")
+    (tmp_path / "driving_log.csv").write_text("timestamp,image,steering_angle\n0.1,IMG/a.jpg,0.5\n0.2,IMG/a.jpg,0.5\n")
+    (record,) = read(tmp_path)
+    assert record.about["format"] == "frames and a CSV"
+    assert record["steer"].values.tolist() == [0.5, 0.5]
+
+
+def test_pictures_that_were_renamed_need_a_rate(tmp_path):
+    folder = udacity(tmp_path, [row(i) for i in range(20)])
+    log = folder / "driving_log.csv"
+    for i in range(20):
+        (folder / "IMG" / f"center_{stamp_of(i)}.jpg").rename(folder / "IMG" / f"center_{i}.jpg")
+        log.write_text(log.read_text().replace(f"center_{stamp_of(i)}.jpg", f"center_{i}.jpg"))
+    with pytest.raises(UserError, match=r"'center_0\.jpg' holds no time; name the rate with LOG\?rate=10"):
+        read(folder)
+    (record,) = read(f"{folder}?rate=5")
+    np.testing.assert_allclose(record["steer"].time_s, np.arange(20) / 5)
 
 
 # Finding logs
@@ -429,6 +545,34 @@ def test_fingerprints_follow_content(tmp_path):
     encoded = [p.read_bytes() for p in paths]
     assert Frames(encoded).fingerprint == Frames(list(encoded)).fingerprint
     assert Frames(encoded[::-1]).fingerprint != Frames(encoded).fingerprint
+
+
+@pytest.mark.parametrize("padding", [1, 512, 5000])
+@pytest.mark.parametrize("byte", [0, 0xFF, 0x55])
+def test_a_jpeg_that_its_camera_padded_is_whole_and_one_that_is_cut_is_not(padding, byte, tmp_path):
+    preview = jpeg(tmp_path / "preview.jpg").read_bytes()
+    content = jpeg(tmp_path / "a.jpg", size=(64, 48)).read_bytes()
+    # A preview within the header has an end of its own.
+    content = content[:2] + b"\xff\xe1" + (len(preview) + 2).to_bytes(2) + preview + content[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content + bytes([byte]) * padding)
+    assert (damage(path), shown(path), encoded_damage(path.read_bytes())) == (None, (48, 64), None)
+    path.write_bytes(content[:-2] + bytes([byte]) * padding)
+    assert damage(path) == encoded_damage(path.read_bytes()) == "cut short"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "ppm", "pgm", "tif"])
+def test_pictures_of_any_kind_tell_their_size_and_whether_they_are_cut(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(noise).convert("L" if suffix == "pgm" else "RGB").save(path)
+    assert shown(path) == (40, 30)
+    assert Frames([path])[0].shape == (40, 30, 3)
+    if suffix in ("jpg", "png", "webp", "bmp"):
+        path.write_bytes(path.read_bytes()[:-300])
+        assert damage(path) == "cut short"
+    path.write_bytes(b"hello")
+    assert damage(path) == "not a picture"
 
 
 def test_a_frame_that_does_not_decode_or_fit_is_named(tmp_path):

@@ -59,7 +59,7 @@ def bytes_(records: Sequence[Record] = ()) -> StepRecipe:
     """The next byte of any file.
 
     Command: `steersman train bytes --data FILE`
-    Data:    as for `chars`, in whatever encoding
+    Data:    as for `chars`, in whatever encoding; `FILE?as=text` where it is no text
     """
     return StepRecipe(
         source=Shakespeare(),
