@@ -136,7 +136,8 @@ class Record:
 
     def __getitem__(self, stream: str) -> Stream:
         if stream not in self.streams:
-            raise UserError(f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}")
+            hint = f"; {self.about['hint']}" if "hint" in self.about else ""
+            raise UserError(f"record {self.name!r} has no stream {stream!r}; it has {', '.join(self.streams)}{hint}")
         return self.streams[stream]
 
     def __len__(self) -> int:

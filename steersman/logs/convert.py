@@ -13,6 +13,8 @@ from ..files import check_output, disk_error, inside, sync_folder
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from ..sources import lerobot, read
+from ..sources.lerobot_layout import CONTROLS
+from ..sources.lerobot_writer import is_measured
 
 CLOCK = "time_s"
 """Stream of the record's own clock: a dataset's is regular, a log's hardly ever."""
@@ -73,6 +75,8 @@ def _streams(records: Sequence[Record]) -> tuple[list[str], dict[str, str]]:
             dropped[name] = f"{missing} of {len(records)} records lack it"
         elif not all(_storable(record.streams[name].values) for record in records):
             dropped[name] = "neither pictures, numbers nor vectors of two or more"
+        elif name not in CONTROLS and (unknown := sum(not _is_measured(r[name].values) for r in records)):
+            dropped[name] = f"in {unknown} of {len(records)} records a number of it is never known"
         elif name != CLOCK:
             names.append(name)
     if not names:
@@ -85,6 +89,10 @@ def _storable(values: Values) -> bool:
     if len(shape) == 3:
         return values.dtype == np.uint8 and shape[2] == 3
     return values.dtype.kind in "biuf" and (not shape or (len(shape) == 1 and shape[0] > 1))
+
+
+def _is_measured(values: Values) -> bool:
+    return values.dtype.kind != "f" or is_measured(values)
 
 
 def _kind(records: Sequence[Record], name: str) -> lerobot.Kind:

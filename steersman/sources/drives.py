@@ -98,7 +98,7 @@ def records(
     whole = None
     if order is not None:
         time_s, sessions = time_s[order], [sessions[place] for place in order]
-        whole = {name: _picked(values, order) for name, values in streams(slice(0, len(order))).items()}
+        whole = {name: picked(values, order) for name, values in streams(slice(0, len(order))).items()}
     try:
         clock, spread_ = spread(runs(time_s, sessions))
     except ValueError as error:
@@ -112,7 +112,7 @@ def records(
     for number, part in enumerate(parts):
         clock = time_s[part] - time_s[part][0]
         name = log.resolve().name + (f"/{number:0{digits}d}" if len(parts) > 1 else "")
-        kept = streams(part) if whole is None else {k: _picked(v, np.arange(len(v))[part]) for k, v in whole.items()}
+        kept = streams(part) if whole is None else {k: picked(v, np.arange(len(v))[part]) for k, v in whole.items()}
         found.append(Record(name, {key: Stream(value, clock) for key, value in kept.items()}, about))
     return found
 
@@ -201,10 +201,11 @@ def _spread(log: Path, streams: Mapping[str, Stream], about: JsonObject) -> tupl
 
 
 def _chosen(stream: Stream, rows: np.ndarray, begin_s: float) -> Stream:
-    return Stream(_picked(stream.values, rows), stream.time_s[rows] - begin_s)
+    return Stream(picked(stream.values, rows), stream.time_s[rows] - begin_s)
 
 
-def _picked(values: Values, rows: np.ndarray) -> Values:
+def picked(values: Values, rows: np.ndarray) -> Values:
+    """Some of the values, of pictures without decoding them."""
     return values[rows] if isinstance(values, np.ndarray) else Chosen(values, rows)
 
 

@@ -7,8 +7,12 @@ feature is which stream. Pictures are decoded when asked for.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -18,17 +22,21 @@ import pyarrow.parquet as pq
 
 from ..data.fetched import Fetched
 from ..data.frames import Frames, stamp
-from ..data.records import Index, Record, Stream
+from ..data.records import Index, Record, Stream, clock_fault
 from ..errors import UserError
 from ..json_types import JsonObject
+from . import lerobot_wheel
+from .drives import FAULTS_SHARE, FAULTS_SHOWN, GAP_S, picked
 from .films import DEMUXERS, opened, upright
-from .lerobot_layout import CHUNK, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
+from .lerobot_layout import CHUNK, CONTROLS, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
+from .lerobot_wheel import OPTIONS, Steer, full_lock, listed, steer_of
 from .lerobot_writer import Writer
 from .safety import strays
 
-__all__ = ["Kind", "Writer", "detect", "kinds", "read"]
+__all__ = ["OPTIONS", "Kind", "Writer", "detect", "kinds", "read"]
 
 LAYOUT = "LeRobotDataset v3 or v2: meta/info.json, meta/episodes/ or meta/episodes.jsonl, and data/"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 NUMBERS = {"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 NUMBERS |= {"float16", "float32", "float64"}
 
@@ -37,27 +45,123 @@ def detect(path: Path) -> bool:
     return (path / INFO).is_file()
 
 
-def read(folder: Path | str) -> list[Record]:
+def read(folder: Path | str, given: Mapping[str, str] = NOTHING) -> list[Record]:
     """The episodes in order, whether one or many to a file, with images or video.
 
-    UserError where there is none, or where a file is missing or damaged.
+    An episode that can't be read, as its files were not downloaded, is left out and counted, as are frames whose wheel
+    is no number; a pause of over a second that they leave ends a record. UserError where there is no episode, or where
+    what is named is not there.
     """
     folder = Path(folder)
     info = _info(_inside(folder / INFO, folder))
     episodes = _listed(folder, info) if info["codebase_version"].startswith("v2.") else _episodes(folder)
     if not episodes:
         raise UserError(f"{folder} holds no whole episode; record some, or give another folder")
+    chosen = lerobot_wheel.episodes(folder, given, [episode["episode_index"] for episode in episodes])
+    episodes = [episode for episode in episodes if episode["episode_index"] in chosen]
     recording = json_of(_inside(folder / RECORDING, folder)) if (folder / RECORDING).exists() else {}
     about = recording.get("about") if isinstance(recording, dict) else None
     about = about if isinstance(about, dict) else {}
-    return [_record(folder, info, episode, about) for episode in episodes]
+    source = _source(folder, info, episodes, given)
+    found, lost = _all(source, episodes)
+    if source.steer and lost.beyond > FAULTS_SHARE * sum(episode["length"] for episode in episodes):
+        if "steer" in given:
+            raise UserError(
+                f"{folder}: {source.steer.said} goes up to {lost.furthest:g}, beyond full lock, which is 1; name what "
+                "makes it a fraction, as scale=0.01"
+            )
+        found, lost = _all(_without(source), episodes)
+    if not found and lost.first:
+        raise lost.first
+    told = lost.about()
+    return [replace(record, about=record.about | told | about) for record in found]
 
 
-def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
+def _all(source: "_Source", episodes: list[dict]) -> tuple[list[Record], "_Lost"]:
+    found, lost = [], _Lost()
+    for episode in episodes:
+        try:
+            found += _records(source, episode, lost)
+        except UserError as error:
+            lost.add(episode["length"], f"episode {episode['episode_index']}", error)
+            lost.first = lost.first or error
+    return found, lost
+
+
+@dataclass
+class _Lost:
+    """What was left out of a dataset, with the reasons."""
+
+    frames: int = 0
+    found: list[str] = field(default_factory=list)
+    first: UserError | None = None
+    beyond: int = 0
+    """Frames whose wheel is beyond full lock."""
+    furthest: float = 0.0
+
+    def add(self, frames: int, where: str, what: object) -> None:
+        self.frames += frames
+        self.found.append(f"{where}, {frames} frames: {what}" if frames > 1 else f"{where}: {what}")
+
+    def about(self) -> JsonObject:
+        return {"faults": self.found[:FAULTS_SHOWN], "num_faults": self.frames}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What holds of all episodes of a dataset."""
+
+    folder: Path
+    info: dict
+    specs: dict[str, dict]
+    names: dict[str, list[str]]
+    steer: Steer | None
+    about: JsonObject
+    hint: JsonObject
+    """What is told where nothing steers."""
+
+
+def _source(folder: Path, info: dict, episodes: list[dict], given: Mapping[str, str]) -> _Source:
     specs = {feature: spec for feature, spec in info["features"].items() if _usable(spec)}
+    absent = [f for f, spec in specs.items() if spec["dtype"] == "video" and not _downloaded(folder, info, episodes, f)]
+    if len(absent) < sum(spec["dtype"] == "video" for spec in specs.values()):
+        specs = {feature: spec for feature, spec in specs.items() if feature not in absent}
     names = stream_names(specs)
     if not names:
         raise UserError(f"{folder} has no feature of numbers or pictures; give another dataset")
+    flat = {feature: specs[feature] for feature in names if specs[feature]["dtype"] in NUMBERS}
+    has = any("steer" in streams for streams in names.values())
+    steer = None if has and "steer" not in given else steer_of(folder, flat, given)
+    about: JsonObject = {
+        "format": f"LeRobotDataset {info['codebase_version']}",
+        "rate_hz": info["fps"],
+        "clock": "frame_index / fps",
+        "steer_range_rad": None,
+        "sign": f"steer = {steer.said}, {steer.sign}" if steer else "as recorded",
+        "features": {name: feature for feature, streams in names.items() for name in streams},
+        "skipped": sorted(set(info["features"]) - set(names) - set(INDEXES)),
+    }
+    hint = {} if has else {"hint": f"name what steers, quoted: '{folder.name}?steer=NUMBER', of {listed(flat)}"}
+    return _Source(folder, info, specs, names, steer, about if steer else about | hint, hint)
+
+
+def _without(source: _Source) -> _Source:
+    """The source with nothing that steers."""
+    return replace(source, steer=None, about=source.about | {"sign": "as recorded"} | source.hint)
+
+
+def _downloaded(folder: Path, info: dict, episodes: list[dict], feature: str) -> bool:
+    """Whether any video of a camera is here."""
+    for episode in episodes:
+        with suppress(UserError, OSError, ValueError):
+            if _video_place(folder, info, episode, feature).exists():
+                return True
+    return False
+
+
+def _records(source: _Source, episode: dict, lost: _Lost) -> list[Record]:
+    """The episode, or its parts between pauses that frames without a wheel leave."""
+    folder, info, specs, names = source.folder, source.info, source.specs, source.names
     data = _place(folder, info.get("data_path"), episode, "data")
     shapes = tuple((f, tuple(specs[f]["shape"])) for f in names if specs[f]["dtype"] in NUMBERS)
     columns = _numbers(data, shapes, stamp(data))
@@ -74,28 +178,54 @@ def _record(folder: Path, info: dict, episode: dict, about: dict) -> Record:
             values |= {name: np.array(columns[feature][part, i]) for i, name in enumerate(streams)}
         else:
             values[streams[0]] = np.array(columns[feature][part])
+    if source.steer:
+        angle = source.steer.of({feature: column[part] for feature, column in columns.items()})
+        values["steer"], beyond = full_lock(angle)
+        if beyond.any():
+            lost.beyond += int(beyond.sum())
+            lost.furthest = max(lost.furthest, *angle[beyond].tolist(), key=abs)
     # A log that was converted brings its own clock.
-    clock = values.pop("time_s", columns["frame_index"][part] / info["fps"])
+    clock = columns["frame_index"][part] / info["fps"]
+    own = values.pop("time_s", None)
+    if own is not None and own.ndim == 1 and own.dtype.kind == "f" and not clock_fault(own):
+        clock = own
+    kept = _kept(values, episode, lost)
     first = sorted(values, key=lambda name: name != "picture")
-    name = episode.get("name") or f"episode_{episode['episode_index']:06d}"
-    return Record(str(name), {n: Stream(values[n], clock) for n in first}, _about(info, episode, names) | about)
-
-
-def _about(info: dict, episode: dict, names: dict[str, list[str]]) -> JsonObject:
+    name = str(episode.get("name") or f"episode_{episode['episode_index']:06d}")
     tasks = episode.get("tasks")
-    return {
-        "format": f"LeRobotDataset {info['codebase_version']}",
-        "rate_hz": info["fps"],
-        "clock": "frame_index / fps",
-        "steer_range_rad": None,
-        "sign": "as recorded",
-        "episode": episode["episode_index"],
-        "task": ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks),
-        "features": {name: feature for feature, streams in names.items() for name in streams},
-        "skipped": sorted(set(info["features"]) - set(names) - set(INDEXES)),
-        "faults": [],
-        "num_faults": 0,
-    }
+    task = ", ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)
+    about = source.about | {"episode": episode["episode_index"], "task": task}
+    if kept is None:
+        return [Record(name, {n: Stream(values[n], clock) for n in first}, about)]
+    usual = float(np.median(np.diff(clock))) if len(clock) > 1 else 0.0
+    parts = np.split(kept, np.flatnonzero(np.diff(clock[kept]) > max(GAP_S, 1.5 * usual)) + 1)
+    found = []
+    for number, rows in enumerate(parts):
+        own = clock[rows] - (clock[rows[0]] if number else 0.0)
+        streams = {n: Stream(picked(values[n], rows), own) for n in first}
+        found.append(Record(name + (f"/{number}" if len(parts) > 1 else ""), streams, about))
+    return found
+
+
+def _kept(values: Mapping[str, Any], episode: dict, lost: _Lost) -> np.ndarray | None:
+    """The rows whose controls are numbers; None where all are. UserError where none are.
+
+    Of a control other than the wheel that is often none, none is asked.
+    """
+    controls = [name for name in values if name in CONTROLS] or [name for name in values if name.startswith("action")]
+    bad = np.zeros(episode["length"], bool)
+    for name in controls:
+        missing = ~np.isfinite(values[name]).reshape(len(bad), -1).all(1)
+        if name == "steer" or missing.mean() <= FAULTS_SHARE:
+            bad |= missing
+    if not bad.any():
+        return None
+    if bad.all():
+        raise UserError("its wheel is never a number of the range that it should have")
+    for row in np.flatnonzero(bad).tolist():
+        said = ", ".join(f"{name} {values[name][row]}" for name in controls)
+        lost.add(1, f"episode {episode['episode_index']}, frame {row}", f"not all of it is a number: {said}")
+    return np.flatnonzero(~bad)
 
 
 def _usable(spec: dict) -> bool:
@@ -266,12 +396,29 @@ def _pictures(path: Path, feature: str, start: int, stop: int, stamp: str) -> pa
         return rows.flatten()[rows.type.get_field_index("bytes")]
 
 
+def _video_place(folder: Path, info: dict, episode: dict, feature: str) -> Path:
+    return _place(folder, info.get("video_path"), episode, f"videos/{feature}", feature)
+
+
 def _video(folder: Path, info: dict, episode: dict, feature: str) -> "Video":
-    path = _place(folder, info.get("video_path"), episode, f"videos/{feature}", feature)
+    path = _video_place(folder, info, episode, feature)
     start_s = episode.get(f"videos/{feature}/from_timestamp")
     if not isinstance(start_s, int | float) or not math.isfinite(start_s):
         raise UserError(f"{folder} doesn't say where episode {episode['episode_index']} begins in {path}")
+    last_s, end_s = start_s + (episode["length"] - 1) / info["fps"], _end_s(path, stamp(path))
+    if last_s > end_s:
+        raise UserError(f"{path} ends at {end_s:.3f} s, but has to show {last_s:.3f} s; copy the dataset anew")
     return Video(path, start_s, info["fps"], (episode["length"], *_size(info["features"][feature]), 3))
+
+
+@lru_cache(maxsize=256)
+def _end_s(path: Path, stamp: str) -> float:
+    """The second at which a video ends by its own account."""
+    with reading(path), av.open(f"file:{path}", format=DEMUXERS.get(path.suffix.lower(), "mov")) as container:
+        stream = container.streams.video[0]
+        if stream.duration is None or stream.time_base is None:
+            return math.inf
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
 class Video:

@@ -137,7 +137,9 @@ class Writer:
         if len(lengths) != 1 or 0 in lengths:
             raise UserError(f"an episode's streams must be equally long and not empty, not {sorted(lengths)}")
         for name, values in episode.items():
-            if values.dtype.kind == "f" and not np.isfinite(values[:]).all():
+            # Beside the controls a number may be missing, as a place before the first fix.
+            sound = all_finite if name in layout.CONTROLS else is_measured
+            if values.dtype.kind == "f" and not sound(values):
                 raise UserError(f"stream {name!r} of the episode holds a value that is not a finite number")
         return lengths.pop()
 
@@ -276,9 +278,25 @@ def statistics(values: Values) -> dict[str, np.ndarray]:
     if len(values.shape) == 4:
         return _picture_statistics(values)
     rows = values[:].reshape(len(values), -1).astype(np.float64)
-    found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
-    quantiles = zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True)
+    shares = list(QUANTILES.values())
+    if np.isfinite(rows).all():
+        found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
+        quantiles = zip(QUANTILES, np.quantile(rows, shares, axis=0), strict=True)
+    else:  # Of what there is.
+        rows[~np.isfinite(rows)] = np.nan
+        found = {"min": np.nanmin(rows, 0), "max": np.nanmax(rows, 0)}
+        found |= {"mean": np.nanmean(rows, 0), "std": np.nanstd(rows, 0)}
+        quantiles = zip(QUANTILES, np.nanquantile(rows, shares, axis=0), strict=True)
     return found | {"count": np.array([len(rows)])} | dict(quantiles)
+
+
+def all_finite(values: Values) -> bool:
+    return bool(np.isfinite(values[:]).all())
+
+
+def is_measured(values: Values) -> bool:
+    """Whether each number of a stream (time ...) is a finite one now and then."""
+    return bool(np.isfinite(values[:]).reshape(len(values), -1).any(0).all())
 
 
 def _picture_statistics(pictures: Values) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Files of a log: whether they are whole, and lie where they say."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,8 +119,18 @@ def _pillow(path: Path) -> tuple[int, int] | None:
 
 
 def strays(path: Path, log: Path) -> bool:
-    """Whether symbolic links on the way to `path` lead out of the folder `log`."""
-    return not path.resolve().is_relative_to(log.resolve())
+    """Whether symbolic links on the way to `path` lead out of the folder `log`.
+
+    One that lies in the cache of the Hugging Face hub may have its files in the folder `blobs` of that very cache.
+    """
+    real, root = path.resolve(), log.resolve()
+    allowed = [root, *(found.parent.parent / "blobs" for found in (root, *root.parents) if _is_revision(found))]
+    return not any(real.is_relative_to(folder) for folder in allowed)
+
+
+def _is_revision(folder: Path) -> bool:
+    """Whether a folder is named as one revision of a dataset in the hub's cache."""
+    return folder.parent.name == "snapshots" and bool(re.fullmatch("[0-9a-f]{40}", folder.name))
 
 
 def own_folder(path: Path, log: Path) -> Path:

@@ -133,6 +133,21 @@ def test_streams_that_cannot_come_along_are_told(log, tmp_path, capsys):
     assert set(first.about["left_out"]) == {"extra", "grid"}
 
 
+def test_numbers_that_are_missing_now_and_then_come_along(log, tmp_path, capsys):
+    one, two = drive("one"), drive("two")
+    place = np.full((50, 2), np.nan)
+    place[20:] = [48.1, 11.5]
+    never = np.full(50, np.nan)
+    more = {"place": Stream(place, one["steer"].time_s), "never": Stream(never, one["steer"].time_s)}
+    log(*(replace(record, streams=record.streams | more) for record in (one, two)))
+    main(["convert", "log", str(tmp_path / "out")])
+    assert "stream never was left out: in 2 of 2 records a number of it is never known" in capsys.readouterr().err
+    for record in read(tmp_path / "out"):
+        np.testing.assert_array_equal(record["place"].values, place)
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())
+    assert stats["label.place"]["mean"] == pytest.approx([48.1, 11.5])
+
+
 def test_what_cannot_be_converted_is_refused_and_leaves_no_out(log, tmp_path):
     (tmp_path / "taken").mkdir()
     log(drive())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from steersman.errors import UserError
 from steersman.files import hidden_name
-from steersman.sources import lerobot, lerobot_writer, read
+from steersman.sources import lerobot, lerobot_layout, lerobot_writer, read
 from steersman.sources.lerobot_layout import features, stream_names
 
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -306,6 +307,7 @@ def test_episodes_that_do_not_fit_are_refused(tmp_path):
         (streams | {"gas": streams["gas"][1:]}, "equally long"),
         ({k: v[:0] for k, v in streams.items()}, "not empty"),
         (streams | {"gas": np.full_like(streams["gas"], np.nan)}, "finite"),
+        (streams | {"pace": np.full_like(streams["pace"], np.nan)}, "finite"),
     ]:
         with pytest.raises(UserError, match=why):
             recording.add(bad)
@@ -452,9 +454,6 @@ def test_episodes_are_told_apart_whether_they_share_files_or_not(write, video, t
         (b'{"episode_index": 1, "len', r"episodes\.jsonl can't be read \(line 3: "),
         (b'{"episode_index": 1}', "line 3: a row lacks"),
         (b"[" * 100_000, "line 3"),
-        (b'{"episode_index": 1, "length": 21}', "holds 20 rows of episode 1 where 21"),
-        (b'{"episode_index": 9, "length": 2}', r"episode_000009\.parquet can't be read"),
-        (b'{"episode_index": -1, "length": 2}', "can't be read"),
     ],
 )
 def test_a_wrong_line_of_episodes_is_explained(line, why, tmp_path):
@@ -508,11 +507,217 @@ def test_a_playlist_in_place_of_a_video_is_not_followed(text, tmp_path):
 def test_a_video_that_ends_early_is_named(tmp_path):
     write_theirs(tmp_path, video=True)
     path = tmp_path / f"videos/{VIDEO}/chunk-000/file-000.mp4"
+    last = read(tmp_path)[2]
     shutil.rmtree(path.parent)
     encode(path, their_pictures()[:30], "libx264rgb", "rgb24", {"qp": "0"})
-    last = read(tmp_path)[2]
     with pytest.raises(UserError, match=r"file-000\.mp4 has no picture at 1\.2"):
         last["picture"].values[:]
+    left_out(tmp_path, 2, r"episode 2, 13 frames: .*file-000\.mp4 ends at 1\.200 s, but has to show 1\.560 s")
+
+
+def left_out(folder: Path, episode: int, why: str) -> None:
+    """That episode is left out for that reason, the others are read."""
+    records = read(folder)
+    assert [record.about["episode"] for record in records] == [e for e in range(3) if e != episode]
+    for record in records:
+        (fault,) = record.about["faults"]
+        assert re.search(why, fault)
+        assert record.about["num_faults"] == LENGTHS[episode]
+
+
+@pytest.mark.parametrize(
+    ("line", "why", "num"),
+    [
+        ('{"episode_index": 1, "length": 21}', "holds 20 rows of episode 1 where 21", 21),
+        ('{"episode_index": 9, "length": 2}', r"episode_000009\.parquet can't be read", 2),
+        ('{"episode_index": -1, "length": 2}', "can't be read", 2),
+    ],
+)
+def test_an_episode_that_can_not_be_read_is_left_out_with_its_reason(line, why, num, tmp_path):
+    write_version_2(tmp_path, video=False)
+    path = tmp_path / "meta/episodes.jsonl"
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join([lines[2], lines[0], line]))
+    records = read(tmp_path)
+    assert [record.about["episode"] for record in records] == [0, 2]
+    assert re.search(why, records[0].about["faults"][0])
+    assert records[0].about["num_faults"] == num
+
+
+def test_a_partial_download_is_read_as_far_as_it_goes(tmp_path):
+    write_version_2(tmp_path / "two", video=True)
+    next((tmp_path / "two").rglob("episode_000001.parquet")).unlink()
+    left_out(tmp_path / "two", 1, r"episode 1, 20 frames: .*episode_000001\.parquet can't be read")
+    write_version_2(tmp_path / "film", video=True)
+    next((tmp_path / "film").rglob("episode_000002.mp4")).unlink()
+    left_out(tmp_path / "film", 2, r"episode 2, 13 frames: .*episode_000002\.mp4")
+    shutil.rmtree(tmp_path / "two/data")
+    with pytest.raises(UserError, match=r"episode_000000\.parquet can't be read"):
+        read(tmp_path / "two")
+
+
+def test_a_camera_of_which_nothing_was_downloaded_is_left_out(tmp_path):
+    write_theirs(tmp_path, video=True)
+    path = tmp_path / "meta/info.json"
+    info = json.loads(path.read_text())
+    info["features"] = {"observation.images.front": info["features"][VIDEO], **info["features"]}
+    path.write_text(json.dumps(info))
+    for record in read(tmp_path):
+        assert record.about["features"]["picture"] == VIDEO
+        assert "observation.images.front" in record.about["skipped"]
+        assert record.about["num_faults"] == 0
+
+
+def hub(tmp_path: Path, revision: str = "a" * 40) -> Path:
+    """A dataset as the hub's cache has it, and a file beside that cache."""
+    write_theirs(tmp_path / "plain", video=True)
+    for number, path in enumerate(filter(Path.is_file, (tmp_path / "plain").rglob("*"))):
+        blob, link = tmp_path / f"hub/blobs/{number:040x}", tmp_path / "hub/snapshots" / revision
+        link = link / path.relative_to(tmp_path / "plain")
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return tmp_path / "hub"
+
+
+def test_the_cache_of_the_hub_is_read_through_its_links(tmp_path):
+    folder = hub(tmp_path)
+    assert [len(record) for record in read(folder)] == list(LENGTHS)
+    assert read(folder / "snapshots" / ("a" * 40))[0]["picture"].values[:].shape == (7, 32, 48, 3)
+
+
+@pytest.mark.parametrize("way", ["file", "blobs", "revision", "name"])
+def test_links_of_a_cache_lead_into_its_own_blobs_alone(way, tmp_path):
+    folder = hub(tmp_path, "main" if way == "revision" else "a" * 40)
+    data = next(folder.rglob("data/*/*.parquet"))
+    if way == "file":
+        shutil.move(data.resolve(), tmp_path / "elsewhere")
+        data.unlink()
+        data.symlink_to(tmp_path / "elsewhere")
+    elif way == "blobs":
+        shutil.move(folder / "blobs", tmp_path / "elsewhere")
+        (folder / "blobs").symlink_to(tmp_path / "elsewhere")
+    elif way == "name":
+        shutil.move(folder / "blobs", folder / "blobs2")
+        (folder / "blobs").symlink_to(folder / "blobs2")
+    with pytest.raises(UserError, match="lies outside its dataset"):
+        read(data.parents[2])
+
+
+# The wheel of datasets made elsewhere
+
+
+def driven(folder: Path, action: np.ndarray, names: object, key: str = "action.continuous", **more) -> Path:
+    """An episode a row of `action` (episode frame number), without pictures."""
+    columns = {key: action.reshape(-1, action.shape[-1]), **more}
+    lengths = [action.shape[1]] * len(action)
+    specs = {k: {"dtype": str(v.dtype), "shape": list(v.shape[1:]) or [1]} for k, v in columns.items()}
+    specs[key]["names"] = names
+    table = {k: pa.array(v.tolist()) for k, v in columns.items()}
+    table |= {
+        "frame_index": np.tile(np.arange(lengths[0]), len(lengths)),
+        "episode_index": np.repeat(np.arange(len(lengths)), lengths),
+    }
+    rows = {"episode_index": np.arange(len(lengths)), "length": lengths, "tasks": [["go"]] * len(lengths)}
+    rows |= {"data/chunk_index": [0] * len(lengths), "data/file_index": [0] * len(lengths)}
+    info = {"codebase_version": "v3.0", "fps": 10, "features": specs, "data_path": lerobot_layout.DATA}
+    for path in ("data/chunk-000", "meta/episodes/chunk-000"):
+        (folder / path).mkdir(parents=True)
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    pq.write_table(pa.table(rows), folder / "meta/episodes/chunk-000/file-000.parquet")
+    pq.write_table(pa.table(table), folder / "data/chunk-000/file-000.parquet")
+    return folder
+
+
+ACTION = np.random.default_rng(0).uniform(-1, 1, (3, 40, 3)).astype(np.float32)
+NAMES = ["gas", "brake", "steering_angle_normalized"]
+
+
+@pytest.mark.parametrize("names", [NAMES, {"axes": NAMES}, {"pedals": NAMES[:2], "wheel": NAMES[2:]}])
+def test_the_number_that_says_it_steers_does(names, tmp_path):
+    records = read(driven(tmp_path, ACTION, names))
+    for record, action in zip(records, ACTION, strict=True):
+        assert np.array_equal(record["steer"].values, action[:, 2])
+        assert np.array_equal(record["action.continuous"].values, action)
+        assert "action.continuous[steering_angle_normalized], positive taken for left" in record.about["sign"]
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted"),
+    [
+        ("action.continuous[2]", lambda a: a[:, 2]),
+        ("action.continuous[x-left]", lambda a: a[:, 0]),
+        ("action.continuous[1]&sign=right", lambda a: -a[:, 1]),
+        ("action.continuous[1] - action.continuous[x-left]&scale=0.5", lambda a: (a[:, 1] - a[:, 0]) / 2),
+        ("action.continuous[x-left]-action.continuous[y]&scale=0.5", lambda a: (a[:, 0] - a[:, 1]) / 2),
+        ("lone", lambda a: a[:, 0] / 4),
+    ],
+)
+def test_the_number_that_steers_is_named(named, wanted, tmp_path):
+    folder = driven(tmp_path, ACTION, ["x-left", "y", "z"], lone=ACTION[..., 0].reshape(-1) / 4)
+    for record, action in zip(read(f"{folder}?steer={named}"), ACTION, strict=True):
+        np.testing.assert_allclose(record["steer"].values, wanted(action), atol=1e-6)
+
+
+def test_what_can_steer_is_listed_where_nothing_does(tmp_path):
+    folder = driven(tmp_path, ACTION, ["x", "y", "z"])
+    listed = r"action\.continuous\[x\], action\.continuous\[y\], action\.continuous\[z\]"
+    with pytest.raises(UserError, match=rf"no stream 'steer'.*\?steer=NUMBER', of {listed}"):
+        read(folder)[0]["steer"]
+    for wrong, why in [
+        ("steer=action.continuous[3]", listed),
+        ("steer=action.continuous[w]", listed),
+        ("steer=action.continuous", listed),
+        ("steer=action.continuous[0]-", listed),
+        ("steer=action.continuous[0]&sign=up", "left or right"),
+        ("steer=action.continuous[0]&scale=0", "scale"),
+        ("steer=action.continuous[0]&scale=x", "float"),
+        ("steer=action.continuous[0]&scale=40", r"goes up to -?\d+.*beyond full lock, which is 1; name .* scale=0.01"),
+        ("unit=deg", "knows no unit"),
+        ("episodes=7", "has no episode 7; it has 3, from 0 to 2"),
+        ("episodes=a", "not of the form"),
+    ]:
+        with pytest.raises(UserError, match=why):
+            read(f"{folder}?{wrong}")
+    # A name alone is not believed against the numbers.
+    (record, *_) = read(driven(tmp_path / "far", ACTION * 400, NAMES))
+    assert "steer" not in record.streams
+    assert record.about["num_faults"] == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted"), [("1", [1]), ("0:2", [0, 1]), ("2,0", [0, 2]), ("1:", [1, 2]), (":1", [0])]
+)
+def test_episodes_are_chosen_by_number(named, wanted, tmp_path):
+    records = read(f"{driven(tmp_path, ACTION, NAMES)}?episodes={named}")
+    assert [record.about["episode"] for record in records] == wanted
+
+
+@pytest.mark.parametrize("names", [NAMES, ["throttle", "gas", "steer"], None])
+def test_a_frame_whose_action_is_no_number_is_left_out_alone(names, tmp_path):
+    action = ACTION.copy()
+    action[1, 20, 2] = np.nan
+    records = read(driven(tmp_path, action, names, "action"))
+    assert [len(record) for record in records] == [40, 39, 40]
+    rows = np.delete(np.arange(40), 20)
+    np.testing.assert_allclose(next(iter(records[1].streams.values())).time_s, rows / 10)
+    for record in records:
+        assert all(np.isfinite(stream.values).all() for stream in record.streams.values())
+        assert record.about["num_faults"] == 1
+        assert "episode 1, frame 20: not all of it is a number" in record.about["faults"][0]
+
+
+def test_a_pause_of_the_wheel_ends_a_record_and_what_is_never_known_is_not_asked(tmp_path):
+    action, place = ACTION.copy(), np.full((120, 2), np.nan, np.float32)
+    action[0, 10:25, 2], action[1, :, 2], action[..., 0] = np.nan, np.nan, np.nan
+    place[60:] = 48.1
+    records = read(driven(tmp_path, action, ["throttle", "gas", "steer"], "action", **{"observation.gps": place}))
+    assert [(record.name[-2:], len(record)) for record in records] == [("/0", 10), ("/1", 15), ("02", 40)]
+    assert np.array_equal(records[1]["steer"].values, action[0, 25:, 2])
+    assert records[1]["steer"].time_s[0] == 0
+    assert records[0].about["num_faults"] == 55
+    assert "wheel is never a number" in records[0].about["faults"][-1]
 
 
 def test_action_is_split_only_by_names_that_are_known():
@@ -575,8 +780,7 @@ def test_rows_missing_from_a_data_file_are_noticed(tmp_path):
     write_theirs(tmp_path, video=False)
     path = tmp_path / "data/chunk-000/file-000.parquet"
     pq.write_table(pq.read_table(path).slice(3), path)
-    with pytest.raises(UserError, match="4 rows of episode 0 where 7"):
-        read(tmp_path)
+    left_out(tmp_path, 0, "4 rows of episode 0 where 7")
 
 
 def use(folder: Path) -> None:
