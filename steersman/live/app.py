@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -212,6 +212,8 @@ class Live:
         except TimeoutError:
             do = f"send it whole within {self.limits.arrival_s:g} s"
             raise Refused("the body did not come in time", do, 408) from None
+        except ClientDisconnect:  # Nobody hears of it.
+            raise Refused("the body broke off", "send it whole") from None
         return b"".join(parts)
 
     # WebSockets

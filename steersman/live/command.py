@@ -1,7 +1,6 @@
 """Commands of this room."""
 
 import threading
-import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from ..console import OUT, say
 from ..progress import bars
 from ..training.run import Run, find
 from . import live_part
+from .browser import opened
 from .limits import Limits
 from .shows import Source
 from .stage import staged
@@ -56,6 +56,6 @@ def live(arguments: list[str]) -> None:
         say(f"{options.host} is not this machine alone: whoever knows the address with its token may watch and drive")
     if options.open:
         once = serve.address(guard, guard.ticket())
-        threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()  # Some wait for their end.
+        threading.Thread(target=opened, args=(once,), daemon=True).start()
     with seat.seated(stage, run, Path(options.recordings) if options.recordings else None, say):
         server.run(sockets=[listening])

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 import traceback
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
@@ -34,17 +35,18 @@ HEADERS = {
 """Headers of every answer: nothing is loaded from elsewhere, nobody frames the page, its address leaks nowhere."""
 
 
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::([0-9]{1,9}))?")
+"""A host in lower case and its port. `urlsplit` takes what stands behind a number in brackets for nothing."""
+
+
 def origin(address: str) -> str:
     """Scheme and host of an address, as browsers name a page's origin. UserError where it is none."""
-    try:
-        parts = urlsplit(address.lower())
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
+    scheme, _, rest = address.lower().partition("://")
+    host = HOST.fullmatch(rest.rstrip("/"))
+    port = int(host[2] or PORTS.get(scheme, 0)) if host else 0
+    if host is None or scheme not in PORTS or port >= 2**16:
         raise UserError(f"{address!r} is not an origin; give what browsers open, such as https://car.example:8443")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, PORTS[parts.scheme]) else "")
+    return f"{scheme}://{host[1]}" + (f":{port}" if port != PORTS[scheme] else "")
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,10 @@ class Guard:
 
     def answers_to(self, host: str) -> bool:
         """A name in a Host header. A page elsewhere can make a name of its own mean this machine, but no number."""
-        try:
-            parts = urlsplit(f"//{host}")
-            name, port = parts.hostname, parts.port or 80
-        except ValueError:
+        found = HOST.fullmatch(host.lower())
+        if found is None or int(found[2] or 80) != self.port:
             return False
-        if port != self.port or parts.netloc != host or "@" in host or name is None:
-            return False
+        name = found[1].strip("[]")
         if self.host in EVERYWHERE:
             return name in LOCAL or name == socket.gethostname().lower() or _is_number(name)
         return name in LOCAL or name == self.host.lower()
@@ -106,7 +105,7 @@ class Guard:
         return f"https://{host.lower()}" in self.origins
 
     def ticket(self) -> str:
-        """Opens the page once: it goes on a browser's command line, which every user of the machine can read."""
+        """Opens the page once: it goes to a browser, by a file that only its user can read."""
         ticket = secrets.token_urlsafe(24)
         self._tickets.add(ticket)
         return ticket

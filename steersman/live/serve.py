@@ -14,8 +14,9 @@ import torch
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from ..errors import UserError
 from .app import Live
@@ -24,15 +25,26 @@ from .limits import Limits, Refused
 from .viewers import Audience
 
 PRIVATE = {
-    H11Protocol: ("app", "conn", "connections", "loop", "transport", "data_received", "send_400_response"),
+    H11Protocol: ("app", "conn", "connections", "cycle", "loop", "transport", "data_received", "send_400_response"),
+    RequestResponseCycle: ("disconnected", "message_event"),
     WebSocketsSansIOProtocol: (
         "close_sent",
         "close_timeout",
+        "conn",
+        "curr_msg_data_type",
+        "frames",
         "handshake_complete",
         "loop",
+        "read_paused",
         "transport",
+        "writable",
+        "handle_cont",
+        "handle_parser_exception",
+        "handle_ping",
+        "resume_writing",
         "run_asgi",
         "send",
+        "send_receive_event_to_app",
     ),
 }
 """What is built on here of uvicorn's own protocols, which promise nothing."""
@@ -51,6 +63,8 @@ def check_protocols(private: Mapping[type, Sequence[str]] = PRIVATE) -> None:
 
 check_protocols()
 HERE = "127.0.0.1"
+MOST_FRAGMENTS = 2**14
+"""Fragments of one WebSocket message: empty ones have no bytes that would count."""
 FAREWELL_S = 2.0
 """Seconds in which clients have to be gone once they were told."""
 
@@ -89,7 +103,39 @@ class Answering(WebSocketsSansIOProtocol):
     """Takes an HTTP answer to a WebSocket for the end of it; uvicorn by itself reports that there was no answer.
 
     A connection that the app is done with ends soon, where uvicorn waits for ever for a client to take what is left.
+    One that takes no answers to its pings is read no further until it does.
     """
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if not self.writable.is_set():
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < MOST_FRAGMENTS:
+            super().handle_cont(event)
+        else:
+            self._fail(1009, "too many fragments")
+
+    def send_receive_event_to_app(self) -> None:
+        try:
+            if self.curr_msg_data_type == "text":
+                b"".join(self.frames).decode()
+        except UnicodeDecodeError:  # Uvicorn would report it with a traceback.
+            self._fail(1007, "a text that is not UTF-8")
+        else:
+            super().send_receive_event_to_app()
+
+    def _fail(self, code: int, why: str) -> None:
+        self.frames = []
+        if not self.close_sent:
+            self.conn.fail(code, why)
+            self.handle_parser_exception()
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -135,6 +181,16 @@ def bounded(limits: Limits) -> type[H11Protocol]:
             if self.waiting:
                 self.waiting.cancel()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            """Ends the connection and the request that is in the making, which uvicorn would answer once more."""
+            if self.cycle is not None:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                super().send_400_response(msg)
+            else:
+                self.transport.close()
 
         def give_up(self) -> None:
             if not self.transport.is_closing():

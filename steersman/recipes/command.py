@@ -3,7 +3,6 @@
 import inspect
 import os
 import shlex
-import webbrowser
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -145,7 +144,9 @@ def _train(
 def _watch_at(open: bool, address: str, once: str) -> None:
     say(f"watch: {address}")
     if open:
-        webbrowser.open(once)
+        from ..live.browser import opened
+
+        opened(once)
 
 
 def _made(name: str, make: Make, records: Sequence[Record]) -> Recipe:

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -302,6 +303,9 @@ HOSTS = [
     ("127.0.0.1", "192.168.1.5:9", False), ("192.168.1.5", "192.168.1.5:9", True),
     ("0.0.0.0", "192.168.1.5:9", True), ("0.0.0.0", "evil.example:9", False), ("::", "[fe80::1]:9", True),
     ("car.local", "car.local:9", True), ("car.local", "evil.local:9", False),
+    *(("127.0.0.1", f"{name}:9", False) for name in ("[::1].evil.example", "[::1]x", "x[::1]", "[::1", "::1", "[]")),
+    *(("127.0.0.1", f"127.0.0.1{tail}", False) for tail in (".evil.example:9", ":9x", ":+9", ":٩", ":9 ", "\t:9", ":")),
+    ("::", "[::1].evil.example:9", False), ("0.0.0.0", "[fe80::1].evil.example:9", False),
 ]  # fmt: skip
 
 
@@ -336,6 +340,7 @@ def test_through_a_proxy_or_tunnel_it_answers_to_the_origins_that_it_was_told(ho
     [
         ("https://car.example", PROXY), ("HTTPS://Car.Example:443/", PROXY), (TUNNEL, TUNNEL),
         ("http://[::1]:80", "http://[::1]"), ("car.example", None), ("ftp://car.example", None), ("http://", None),
+        ("http://[::1].evil.example", None), ("http://car:99999", None), ("http://car?x", None), ("http://car#x", None),
         ("http://[", None), ("http://car:x", None), ("http://u@car", None), ("http://car/page", None), ("", None),
     ],
 )  # fmt: skip
@@ -448,6 +453,83 @@ def test_a_cut_jpeg_is_refused_and_a_grey_one_is_taken():
     file = io.BytesIO()
     Image.fromarray(picture[..., 0]).save(file, "PNG")
     assert (decode(file.getvalue(), 10**6) == picture[..., :1]).all()
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+BROKEN = {
+    "no size": (CHUNKED + b"3\r\nabc\r\n", b"-1\r\nx\r\n"), "too large a size": (CHUNKED, b"f" * 30 + b"\r\n"),
+    "at once": (b"", CHUNKED + b"ZZ\r\n"), "broken off": (b"Content-Length: 9\r\n\r\n", b"abc"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/api/say", "/api/sessions", "/nope"])
+@pytest.mark.parametrize("token", ["", "right"])
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_request_is_answered_and_reported_as_no_fault_of_the_server(live, caplog, how, token, path):
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{live.guard.port}\r\n"
+    head += f"Authorization: Bearer {live.guard.token}\r\n" if token else ""
+    with socket.create_connection(("127.0.0.1", live.guard.port), timeout=5) as plain, suppress(ConnectionError):
+        for part in (head.encode() + BROKEN[how][0], BROKEN[how][1]):
+            plain.sendall(part)
+            time.sleep(0.01)
+        plain.shutdown(socket.SHUT_WR)
+        while plain.recv(65536):
+            pass
+    assert not [record.getMessage() for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+
+
+@contextmanager
+def plain_socket(live, token: str):
+    """A WebSocket that is no more than a connection."""
+    with socket.socket() as plain:
+        plain.settimeout(0.5)
+        plain.connect(("127.0.0.1", live.guard.port))
+        head = f"GET /api/step HTTP/1.1\r\nHost: 127.0.0.1:{live.guard.port}\r\nAuthorization: Bearer {token}\r\n"
+        head += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        plain.sendall(f"{head}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode())
+        yield plain
+
+
+def frame(first: int, data: bytes = b"") -> bytes:
+    """A frame with a mask of zeros."""
+    return bytes((first, 0x80 | len(data))) + bytes(4) + data
+
+
+@pytest.mark.parametrize("token", ["", "right"])
+@pytest.mark.parametrize(
+    "sent", [frame(0x81, b"\xff\xfe"), frame(0x81, b"{}"), frame(0x01, b"\xff") + frame(0x80, b"\xfe")]
+)
+def test_a_frame_that_can_not_be_read_is_reported_as_no_fault_of_the_server(live, caplog, token, sent):
+    with plain_socket(live, live.guard.token if token else "x") as plain, suppress(ConnectionError, TimeoutError):
+        plain.sendall(sent)
+        while plain.recv(65536):
+            pass
+    assert not [record.getMessage() for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+
+
+def test_who_takes_no_answers_to_pings_is_read_no_further(live, held_out):
+    ping, sent, got = frame(0x89, b"p" * 125), 0, 0
+    pings = ping * 10_000
+    with plain_socket(live, live.guard.token) as plain:
+        assert b" 101 " in plain.recv(4096)
+        with suppress(TimeoutError):
+            while sent < 2**26:
+                sent += plain.send(pings[sent % len(ping) :])
+        assert sent < 2**25  # What stands in the buffers of the two sockets.
+        with client(live) as steps:
+            assert "prediction" in steps.step(held_out[0][0][0])
+        plain.settimeout(5)
+        while got < sent // len(ping) * 127:  # Once they are taken it is read on.
+            got += len(plain.recv(2**20))
+
+
+def test_a_message_of_fragments_without_end_is_ended(live):
+    with ws(live) as raw:
+        raw.socket.sendall(frame(0x02, b"x") + frame(0x00) * (2**14 + 1))
+        with pytest.raises(ConnectionClosed) as ended:
+            raw.recv(10)
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == 1009
 
 
 def test_over_a_limit_each_is_told_which(run, held_out):
@@ -1222,18 +1304,26 @@ def test_a_browser_is_opened_without_the_token_and_the_addresses_are_printed(run
         where, also = (process.stdout.readline().split()[1] for _ in range(2))
         token = where.partition("=")[2]
         assert also == f"{PROXY}/?token={token}"
-        while not (opened.exists() and (once := opened.read_text()).endswith("\n")):
+        while not (opened.exists() and (address := opened.read_text()).endswith("\n")):
             assert process.poll() is None
             time.sleep(0.01)
+        # What stands on a command line any user can read; of what stands in the file nobody else.
+        assert address.startswith("file:")
+        page = Path(urlsplit(address.strip()).path)
+        assert (page.stat().st_mode & 0o777, page.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        once = re.search(r'url=([^"]*)"', page.read_text())[1]
         assert once.partition("=")[0] == where.partition("=")[0]
-        assert token not in once
+        ticket = once.partition("=")[2]
+        assert token not in page.read_text()
+        assert ticket not in address
         kept = [httpx.get(once.strip(), trust_env=False).headers["set-cookie"]]
         by_proxy = {"Host": "car.example", "Origin": PROXY}
         kept += [httpx.get(where, headers=by_proxy, trust_env=False).headers["set-cookie"]]
         assert ["; Secure" in cookie for cookie in kept] == [False, True]
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         process.wait(20)
+    assert not page.parent.exists()
 
 
 @pytest.mark.parametrize(
