@@ -6,8 +6,12 @@ KERNELS = $(wildcard steersman/nn/kernels/*pp)
 .PHONY: install drive test check fuzz sanitize clean
 
 install: .venv/installed
+	@echo "Installed in .venv. Next: . .venv/bin/activate"
+	@echo "  steersman drive steer --tracks 3 --video drive.mp4    a driver that is trained already, and its film"
+	@echo "  steersman recipes                                     what can be trained"
+	@echo "  make drive                                            the main job: record, train and drive, minutes"
 
-drive: install
+drive: .venv/installed
 	$(BIN)/steersman quickstart
 
 test: .venv/installed-dev
@@ -44,10 +48,14 @@ clean:
 	rm -rf .venv build dist
 
 .venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS)
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	@echo "Making .venv with Steersman, all its extras and PyTorch, pinned by constraints.txt: 1.6 GB of disk with PyTorch"
+	@echo "for the CPU, several GB more with NVIDIA's libraries, which PyPI's PyTorch for Linux brings. Without those:"
+	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install"
+	@echo "The kernels are built with the compiler, if there is one. Minutes pass without a word."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed; name one: make install PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,digits]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def serving(words: list[str], folder: Path):
 
 def run(line: str, folder: Path) -> None:
     words = shlex.split(line)
-    if words[0] in ("make", "git", "cd"):
+    if words[0] in ("make", "git", "cd", "."):
         targets = (ROOT / "Makefile").read_text()
         assert words[0] != "make" or f"\n{words[1]}:" in targets, line
         return
@@ -109,10 +110,28 @@ def test_commands_and_code_of_the_readme_run(place, shared_or_own):
 
 
 def test_the_recipe_of_the_documentation_trains(place):
-    (place / "pendulum.py").write_text(blocks("docs/your-own-recipe.md", "python")[0])
+    own, *rest = blocks("docs/your-own-recipe.md", "python")
+    (place / "pendulum.py").write_text(own)
     for line in commands("docs/your-own-recipe.md"):
         if "--core.hidden" not in line:
             run(line, place)
+    for code in rest:
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_make_installs_what_the_readme_shows_and_says_what_comes_next():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    everything = set(re.findall(r"[a-z]+", extras["all"][0].partition("[")[2]))
+    assert everything == {"sim", "digits", "text", "logs", "tensorboard", "live"}
+    assert everything | {"all", "export", "bench", "fuzz", "dev"} >= set(extras)
+    said = subprocess.run(
+        ["make", "-n", "-W", "pyproject.toml", "install"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert 'pip install --quiet --constraint constraints.txt --editable ".[all]"' in said
+    assert said.index("1.6 GB") < said.index("pip install") < said.index(". .venv/bin/activate")
+    readme = (ROOT / "README.md").read_text()
+    assert commands("README.md")[:2] == ["git clone REPOSITORY steersman", "cd steersman"]
+    assert readme.index(". .venv/bin/activate") < readme.index("\nsteersman drive steer --tracks 3")
 
 
 @pytest.fixture

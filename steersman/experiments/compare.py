@@ -100,7 +100,10 @@ class Comparison:
             training = replace(training, steps=within)
         recipe = replace(recipe, training=training)
         if done.exists() and begun and Run.open(folder).recipe == recipe.adapt(self._parts(name, recipe, watch)):
-            return json.loads(done.read_text())
+            scores = json.loads(done.read_text())
+            # An older version may have scored it by another measure.
+            known = scores["measure"] == task_of(recipe).measure
+            return scores if known else report_run(Run.open(folder), watch=watch)
         say(f"{name}, seed {seed}: {training.steps} steps")
         again = ["steersman", "compare", name, *(("--data", *self.data) if self.data else ())]
         run = fit(

@@ -7,7 +7,7 @@ import tracemalloc
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
-from math import log
+from math import log, log2
 
 import numpy as np
 import pytest
@@ -31,7 +31,15 @@ from steersman.nn.heads import NextSymbol
 from steersman.recipes import RECIPES
 from steersman.recipes.text.dynamic import Dynamic, dynamic_evaluation
 from steersman.recipes.text.generate import Speaker, nats_in_blocks, written
-from steersman.recipes.text.reading import cells, count_guesses, labels_of, read_along, text_scores, trackers
+from steersman.recipes.text.reading import (
+    cells,
+    count_guesses,
+    labels_of,
+    num_bytes,
+    read_along,
+    text_scores,
+    trackers,
+)
 from steersman.recipes.text.recipes import bytes_, chars
 from steersman.sources import read
 from steersman.sources.text import Shakespeare, text_record, texts
@@ -246,6 +254,26 @@ def test_baselines_of_a_text_by_hand():
     assert scores["baselines"]["pairs"]["accuracy"] == 1
     assert scores["bits"] == pytest.approx(log(3) / log(2))
     assert "confusion" not in scores
+    assert scores["bits_per_byte"] == scores["bits"]
+
+
+def test_bits_a_byte_compare_alphabets():
+    """Of a text of n characters, each told for the same cost of a byte, whatever the symbols are."""
+    text = "a\N{GREEK SMALL LETTER ALPHA}\N{CJK UNIFIED IDEOGRAPH-4E2D}\N{GRINNING FACE}" * 5
+    record = text_record("a", text.encode(), "a")
+    sizes = {}
+    for name, symbols in (("character", "".join(sorted(set(text)))), ("byte", "")):
+        y = np.asarray(record[f"next_{name}"].values).astype(np.float32)[:, None]
+        head = NextSymbol((f"next_{name}",), symbols).build(4)
+        sizes[name] = num_bytes(head, [Example("a", y, y, np.arange(len(y)))])
+    assert sizes == {"character": len(text.encode()) - 1, "byte": len(text.encode()) - 1}
+    labels = np.array([1, 2, 1, 0])
+    confusion = confused(labels, np.zeros(4, int), 3)
+    names = ["unknown", "a", "b"]
+    scores = text_scores(confusion, log(2), [labels], np.array([0, 4, 2]), names, [np.array([1, 2, 1])], 7)
+    # A bit for each of four, and what tells the unknown one from the rest of Unicode, over seven bytes.
+    assert scores["bits_per_byte"] == pytest.approx((4 + log2(0x110000 - 0x800 - 2)) / 7)
+    assert scores["baselines"]["uniform"]["bits_per_byte"] > scores["bits_per_byte"]
 
 
 def test_a_text_is_judged_in_pieces_as_in_one():

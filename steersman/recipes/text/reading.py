@@ -4,7 +4,7 @@ import copy
 import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, log2
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from ...nn.encoders import reads_symbols
 from ...nn.heads import NextSymbolHead, tells_symbols
 from ...nn.model import Model
 
+CODE_POINTS = 0x110000 - 0x800
+"""Characters that Unicode has room for."""
 PASSAGE = 1500
 """Characters of the text that are shown."""
 LOOKED_AT = 40_000
@@ -60,17 +62,22 @@ def text_scores(
     counts: np.ndarray,
     names: Sequence[str],
     train: Sequence[np.ndarray],
+    num_bytes: int = 0,
 ) -> Scores:
     """Nats and bits a symbol beside baselines: frequencies, pairs of symbols, and xz told the training text.
 
-    Given are how often each symbol was taken for each, the model's mean nats, and the symbols of the texts.
+    Given are how often each symbol was taken for each, the model's mean nats, the symbols of the texts, and the bytes
+    that those told make in UTF-8 (0: one each). Bits a byte are those of a whole code, so that they compare between
+    alphabets: a symbol that is not known costs also what tells it from all others that are not.
     """
     scores = guess_scores(confusion, nats, counts, names)
-    scores["bits"] = scores["nats"] / log(2)
     scores["unknown"] = int(confusion[0].sum()) if names[0] == "unknown" else 0
     scores["baselines"] |= {"pairs": _pairs(labels, len(counts), train), "xz": _xz(labels, train)}
-    for row in scores["baselines"].values():
+    items = int(confusion.sum())
+    named = scores["unknown"] * log2(CODE_POINTS - len(names) + 1)
+    for row in (scores, *scores["baselines"].values()):
         row["bits"] = row["nats"] / log(2)
+        row["bits_per_byte"] = (row["bits"] * items + named) / (num_bytes or items)
     return {name: value for name, value in scores.items() if name != "confusion"}
 
 
@@ -114,6 +121,18 @@ def labels_of(head: NextSymbolHead, y: np.ndarray) -> np.ndarray:
     for start in range(0, len(y), PART):
         found[start : start + PART] = head.labels(y[start : start + PART, 0])
     return found
+
+
+def num_bytes(head: NextSymbolHead, examples: Sequence[Example]) -> int:
+    """UTF-8 bytes of the symbols that are foretold, a part at a time."""
+    if not head.symbols.characters:
+        return sum(map(len, examples))
+    total = 0
+    for example in examples:
+        for start in range(0, len(example), PART):
+            codes = example.y[start : start + PART, 0]
+            total += len(codes) + sum(int((codes >= least).sum()) for least in (0x80, 0x800, 0x10000))
+    return total
 
 
 def count_guesses(model: Model, shown: Sequence[Example]) -> tuple[np.ndarray, float, torch.Tensor]:

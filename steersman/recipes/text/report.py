@@ -31,6 +31,7 @@ def text_facts(scores: JsonMapping) -> list[Fact]:
     return [
         Fact("Nats a symbol", f"{scores['nats']:.3f}", f"pairs of symbols: {pairs['nats']:.3f}"),
         Fact("Bits a symbol", f"{scores['bits']:.3f}", f"xz: {scores['baselines']['xz']['bits']:.3f}"),
+        Fact("Bits a byte", f"{scores['bits_per_byte']:.3f}", "of the text in UTF-8, whatever the symbols are"),
         Fact("Foretold rightly", percent(scores["accuracy"]), f"pairs of symbols: {percent(pairs['accuracy'])}"),
         Fact("Symbols", f"{scores['items']:,}", f"{len(scores['names'])} classes"),
     ]
@@ -39,12 +40,13 @@ def text_facts(scores: JsonMapping) -> list[Fact]:
 def text_sections(scores: JsonMapping, reading: Reading) -> list[Section]:
     """Scores beside the baselines, and what the model did while it read."""
     rows = {"this run": scores, **scores["baselines"]}
-    order = best_first({name: row["nats"] for name, row in rows.items()}, higher_is_better=False)
-    columns = ("", "nats", "bits", "foretold rightly")
-    table = [[name, *(rows[name][k] for k in ("nats", "bits", "accuracy"))] for name in order]
+    order = best_first({name: row["bits_per_byte"] for name, row in rows.items()}, higher_is_better=False)
+    columns = ("", "bits a byte", "nats", "bits", "foretold rightly")
+    table = [[name, *(rows[name][k] for k in ("bits_per_byte", "nats", "bits", "accuracy"))] for name in order]
     beside = Section(
         "Beside the baselines",
-        "Frequencies of symbols, and of pairs of them, in the training text, and a compressor that was told that text.",
+        "Frequencies of symbols, and of pairs of them, in the training text, and a compressor that was told that text. "
+        "Bits a byte of UTF-8 compare models of any alphabet; nats and bits are those of a symbol.",
         [Table(columns, table, strong=[order.index("this run")])],
     )
     return [beside, *reading_sections(reading)]

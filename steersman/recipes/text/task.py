@@ -13,7 +13,7 @@ from ...training.material import Material
 from ...training.run import Run
 from ...training.task import TaskSpec
 from .generate import Continuation, Speaker
-from .reading import count_guesses, labels_of, read_along, text_head, text_scores
+from .reading import count_guesses, labels_of, num_bytes, read_along, text_head, text_scores
 from .report import text_facts, text_sections, text_summary
 
 
@@ -21,10 +21,10 @@ from .report import text_facts, text_sections, text_summary
 class PredictText(TaskSpec):
     """The next character, or byte, is foretold; beside frequencies, pairs of symbols, and a compressor."""
 
-    measure: ClassVar[str] = "nats"
+    measure: ClassVar[str] = "bits_per_byte"
     heads = (NextSymbol,)
     usual: ClassVar[bool] = True
-    columns: ClassVar[tuple[str, ...]] = ("nats", "bits", "accuracy")
+    columns: ClassVar[tuple[str, ...]] = ("bits_per_byte", "nats", "bits", "accuracy")
 
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
         if material.known is None:
@@ -35,7 +35,8 @@ class PredictText(TaskSpec):
         confusion, nats, passage = count_guesses(model, examples)
         train = run.recipe.examples(model, material.known["train"], watch)
         labels, known = ([labels_of(head, e.y) for e in part] for part in (examples, train))
-        scores = text_scores(confusion, nats, labels, head.counts.numpy(), head.names(), known)
+        size = num_bytes(head, examples)
+        scores = text_scores(confusion, nats, labels, head.counts.numpy(), head.names(), known, size)
         scores["baselines"] |= scores_beside(self, self.columns, beside, material)
         scores = contract(self, scores | {"data": material.name}, self.columns)
 
