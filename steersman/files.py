@@ -112,6 +112,8 @@ def folder_written_whole(path: Path, kind: str = "") -> Iterator[Path]:
                 shutil.rmtree(rest, ignore_errors=True)
     except OSError as error:
         raise disk_error(error, path) from error
+    except UserError as error:
+        raise UserError(str(error).replace(str(part), str(path))) from error
     sync_folder(path.parent)
 
 

@@ -142,7 +142,7 @@ class Recorded(SourceSpec):
         if len(found) < self.episodes:
             raise UserError(
                 f"{folder} holds {len(found)} of the {self.episodes} drives that this run was trained on; record them "
-                f"first (steersman record {self.world.name} --folder {folder} --episodes {self.episodes} "
+                f"first (steersman record {self.world.called} --folder {folder} --episodes {self.episodes} "
                 f"--seed {self.seed}), or name other recordings with --data"
             )
         return found[: self.episodes]
