@@ -31,7 +31,7 @@ from .films import DEMUXERS, opened, upright
 from .lerobot_layout import CHUNK, CONTROLS, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_wheel import OPTIONS, Steer, full_lock, listed, steer_of
 from .lerobot_writer import Writer
-from .safety import strays
+from .safety import entries, strays
 
 __all__ = ["OPTIONS", "Kind", "Writer", "detect", "kinds", "read"]
 
@@ -306,7 +306,7 @@ def _sound(spec: object) -> bool:
 def _episodes(folder: Path) -> list[dict]:
     """The rows of meta/episodes without their statistics, in order."""
     rows: dict[int, dict] = {}
-    for path in sorted(folder.glob("meta/episodes/*/*.parquet")):
+    for path in entries(folder, "meta/episodes/*/*.parquet"):
         with reading(path), pq.ParquetFile(_inside(path, folder)) as file:
             names = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
             for row in file.read(columns=names).to_pylist():

@@ -16,7 +16,7 @@ from ..data.records import Record
 from ..errors import UserError
 from .lerobot_layout import reading
 from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
-from .safety import own
+from .safety import entries, own
 
 __all__ = ["OPTIONS", "detect", "read"]
 
@@ -37,7 +37,7 @@ def read(path: Path, given: Mapping[str, str]) -> list[Record]:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.mcap")) if path.is_dir() else [path] * (path.suffix == ".mcap")
+    return entries(path, "*.mcap") if path.is_dir() else [path] * (path.suffix == ".mcap")
 
 
 def _file(path: Path, given: Mapping[str, str]) -> list[Record]:

@@ -22,7 +22,7 @@ from ..errors import UserError
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .films import Film
 from .lerobot_layout import reading
-from .safety import own
+from .safety import entries, own
 
 LAYOUT = "openpilot: rlog or qlog (.bz2, .zst)"
 OPTIONS = ("schema",)
@@ -77,7 +77,7 @@ def read(path: Path, given: Mapping[str, str]) -> list[Record]:
 
 def _log(path: Path) -> Path | None:
     """The log of a segment: the full one rather than the thinned."""
-    files = sorted(path.iterdir(), reverse=True) if path.is_dir() else [path]
+    files = entries(path)[::-1] if path.is_dir() else [path]
     found = [file for file in files if re.fullmatch(NAME, file.name) and file.is_file()]
     return next((file for file in found if "rlog" in file.name), found[0] if found else None)
 

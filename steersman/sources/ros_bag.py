@@ -15,7 +15,7 @@ from ..data.records import Record
 from ..errors import UserError
 from .lerobot_layout import reading
 from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
-from .safety import own
+from .safety import entries, own
 
 __all__ = ["OPTIONS", "detect", "read"]
 
@@ -38,7 +38,7 @@ def read(path: Path, given: Mapping[str, str]) -> list[Record]:
 
 
 def _bags(path: Path) -> list[Path]:
-    return sorted(path.glob("*.bag")) if path.is_dir() else [path] * (path.suffix == ".bag")
+    return entries(path, "*.bag") if path.is_dir() else [path] * (path.suffix == ".bag")
 
 
 def _bag(path: Path, given: Mapping[str, str]) -> list[Record]:

@@ -53,7 +53,10 @@ def _file(path: Path) -> str:
     return ""
 
 
-NO_DRIVE = "without a column known for the wheel, or without pictures or a video beside it; name its columns"
+NO_DRIVE = (
+    "without a column known for the wheel, or without pictures or a video beside it; a table alone is for forecast, "
+    "classify and label, and the columns of a drive can be named"
+)
 
 
 def _folder(path: Path) -> str:

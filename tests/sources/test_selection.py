@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_driving_logs import comma2016
+from test_driving_logs import bag, comma2016
 from test_folder import drive
 from test_sources import companions, line, row, tub, udacity
 
@@ -176,7 +176,7 @@ def test_a_folder_of_pictures_with_a_readme_is_no_text(tmp_path):
         read(tmp_path)
     assert read(f"{tmp_path}?as=text")[0].name == "README.txt"
     (tmp_path / "drive.csv").write_text("a,b\n0.jpg,1\n")
-    with pytest.raises(UserError, match=r"drive\.csv is a table \(a, b\).*name its columns"):
+    with pytest.raises(UserError, match=r"drive\.csv is a table \(a, b\).*columns of a drive can be named"):
         read(tmp_path)
 
 
@@ -218,6 +218,8 @@ def test_columns_of_unequal_lengths_are_used_where_they_overlap(tmp_path):
 def test_companions_that_macos_writes_hide_no_format(tmp_path):
     comma2016(tmp_path / "h5")
     drive(tmp_path / "csv")
+    (tmp_path / "ros").mkdir()
+    bag(tmp_path / "ros" / "a.bag", num=6)
     before = [len(record) for record in read(tmp_path)]
     companions(tmp_path)
     assert [len(record) for record in read(tmp_path)] == before
