@@ -101,7 +101,7 @@ def _held_out(made: bytes, run: Run, model: Model, records: Sequence[Record]) ->
         y = torch.from_numpy(np.atleast_2d(example.y))
         if tells_classes(head):
             logits = torch.from_numpy(np.concatenate([o["logits"] for o in out[-len(y) :]]))
-            labels = torch.from_numpy(head.labels(y.numpy())[:, 0])
+            labels = torch.from_numpy(head.labels(y.numpy())[:, 0]).long()
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
         else:
             said = torch.from_numpy(np.concatenate([o["prediction"] for o in out[-len(y) :]]))

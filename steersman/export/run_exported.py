@@ -47,7 +47,11 @@ def steps(place: Path, characters: bool):
     elif place.suffix == ".npy":
         yield from np.load(place)
     else:
-        yield from map(ord, place.read_text(encoding="utf-8")) if characters else place.read_bytes()
+        contents = place.read_bytes()  # Read as text every line end would become the same one.
+        try:
+            yield from map(ord, contents.decode()) if characters else contents
+        except UnicodeDecodeError as error:
+            raise SystemExit(f"{place} is not UTF-8 ({error}); convert it") from None
 
 
 def main() -> None:

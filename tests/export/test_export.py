@@ -174,6 +174,25 @@ def test_the_runner_says_what_the_model_says(run, exported, tmp_path):
         assert json.loads(line) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["chars", "bytes"])
+def test_a_model_of_a_text_is_exported_in_int8_and_its_runner_reads_every_sign(name, tmp_path):
+    recipe = small(name)
+    recipe = replace(recipe, training=replace(recipe.training, steps=2))
+    run = fit(name, recipe, tmp_path / "run", say=lambda text: None)
+    done = export(run, run.folder / "export", int8=True)
+    assert done.measure == "nats"
+    assert done.int8_error == pytest.approx(done.error, rel=0.1)
+    text = "the sea\r\nthe wind\r\r\n\ufeff\n"
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    command = [sys.executable, str(done.folder / "run.py"), str(tmp_path / "text.txt")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    codes = list(map(ord, text)) if name == "chars" else text.encode()
+    model, state = run.model(), None
+    for line, code in zip(said, codes, strict=True):
+        expected, state = model.step(np.array([code]), state)
+        assert json.loads(line) == expected
+
+
 def test_int8_is_scored_on_held_out_records_beside_float32(run, exported):
     test = run.records()["test"]
     model = run.model()
