@@ -15,6 +15,7 @@ from steersman.data.splits import Split
 from steersman.errors import UserError
 from steersman.files import locked
 from steersman.recipes import RECIPES
+from steersman.sources.source import SourceSpec
 from steersman.training.fit import fit
 from steersman.training.prepare import faults
 from steersman.worlds import CarRacing
@@ -103,7 +104,7 @@ def _leave_a_mark(folder):
 
 
 @dataclass(frozen=True)
-class Ramp(Spec):
+class Ramp(SourceSpec):
     """Sequences of plain numbers, whose answer is their mean: many to one, with a number for an answer."""
 
     def read(self, watch=None):
