@@ -248,6 +248,25 @@ def test_a_run_is_gone_on_with_as_it_was_begun(steersman, place):
     assert log == 6
 
 
+def test_a_run_is_begun_from_another_and_trained_longer_to_a_deadline(steersman, place):
+    code, _, err = steersman("train echo --start runs/echo --run runs/later --training.seed 1 --training.steps 3")
+    assert code == 0, err
+    run, old = Run.open(place / "runs" / "later"), Run.open(place / "runs" / "echo")
+    assert run.recipe.training.validate_every == old.recipe.training.validate_every == 3
+    code, _, err = steersman("train echo --run runs/later --training.steps 100000 --minutes 0.001")
+    assert code == 0, err
+    assert "the time is over: stopped at step 4 of 100000" in err
+    assert [row["step"] for row in read_log(run.folder)] == [1, 2, 3, 4]
+    for line, said in (
+        ("train chars --start runs/echo", "runs/echo is a run of echo, not of chars; begin from a run of chars"),
+        ("train echo --start runs/none", "there is no run runs/none"),
+        ("train echo --start runs/echo --core.hidden 5 --run runs/other", "model.safetensors doesn't fit the model"),
+        ("train echo --minutes -1", "--minutes must be 0 or more"),
+        ("train steer --minutes 1 --rounds 1", "--minutes would end a training before its rounds"),
+    ):
+        refused(*steersman(line), said)
+
+
 def test_new_runs_get_folders_of_their_own(steersman, tmp_path, monkeypatch):
     for number in (1, 2):
         monkeypatch.chdir(tmp_path)
@@ -386,14 +405,17 @@ def test_the_simulator_needs_no_display_and_its_json_is_alone_on_stdout(tmp_path
     assert (tmp_path / "drive.mp4").stat().st_size > 1000
 
 
-def test_ctrl_c_leaves_a_run_to_go_on_with_and_says_how(place, steersman):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_leave_a_run_to_go_on_with_and_say_how(place, steersman, number):
+    for name in ("stopped", "whole"):
+        shutil.rmtree(place / "runs" / name, ignore_errors=True)
     options = "--training.steps 90 --training.validate-every 40 --training.checkpoint-every 35"
     running = process(f"train echo {options} --run runs/stopped", place)
     log = place / "runs" / "stopped" / "log.jsonl"
     while not log.exists() or len(log.read_text().splitlines()) < 10:
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     code, _, err = finished(running)
     assert code == 130
     assert "Traceback" not in err

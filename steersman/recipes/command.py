@@ -24,7 +24,7 @@ from ..sources import selection
 from ..training import old_runs
 from ..training.devices import join_processes
 from ..training.recipe import Recipe, checked, open_records
-from ..training.run import Run, new_folder
+from ..training.run import Run, find, new_folder
 from . import RECIPES, Make, make_of
 
 
@@ -43,6 +43,10 @@ class Train:
     """Records to learn from, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
     run: str = ""
     """Folder of the run; one that exists is resumed. Empty: a new one below `runs`."""
+    start: str = ""
+    """Run of the same recipe to begin from: its options, weights, normalisers and vocabulary. Empty: from nothing."""
+    minutes: float = 0.0
+    """Minutes after which training stops, to be scored as it is then; it can be gone on with later. 0: never."""
     rounds: int = 0
     """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
     device: str = "auto"
@@ -76,8 +80,11 @@ def train(arguments: list[str]) -> None:
     folder = next(iter(values(rest, "--run")), None)
     # A run that exists is resumed as it was begun.
     begun = Run.open(Path(folder)) if folder and os.path.lexists(Path(folder) / "config.json") else None
-    if begun and begun.name.rpartition(":")[2] != name.rpartition(":")[2]:
-        raise UserError(f"{folder} is a run of {begun.name}, not of {name}; name another folder with --run")
+    start = next(iter(values(rest, "--start")), None)
+    from_run = begun or (Run.open(find(start)) if start else None)
+    if from_run and from_run.name.rpartition(":")[2] != name.rpartition(":")[2]:
+        what = "name another folder with --run" if begun else f"begin from a run of {name}"
+        raise UserError(f"{from_run.folder} is a run of {from_run.name}, not of {name}; {what}")
     records: list[Record] | None = None
     if begun:
         default = Train(begun.recipe, begun.data, run=folder or "")
@@ -85,8 +92,9 @@ def train(arguments: list[str]) -> None:
         data = () if {"-h", "--help"} & set(rest) else values(rest, "--data")
         spans = {part: next(iter(values(rest, f"--{part}")), "") for part in selection.NAMES}
         data = selection.asked(data, **spans) if data else ()
-        records = open_records(_made(name, make, ()), data) if data else None
-        default = Train(_made(name, make, records or ()))
+        records = open_records(from_run.recipe if from_run else _made(name, make, ()), data) if data else None
+        recipe = from_run.recipe if from_run else _made(name, make, records or ())
+        default = Train(recipe, from_run.data if from_run and not data else ())
     text = f"{inspect.getdoc(make) or name}\n\n{Train.__doc__}"
     rest = renamed(rest, RENAMED | default.recipe.renamed_options)
     options = changed(default, rest, f"train {name}", text)
@@ -95,6 +103,8 @@ def train(arguments: list[str]) -> None:
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
+    if not options.minutes >= 0:
+        raise UserError("--minutes must be 0 or more")
     if options.doctor_every < 1:
         raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
@@ -130,6 +140,8 @@ def _train(
                 look=Live(say, options.doctor_every) if options.doctor and not rank else None,
                 records=records,
                 command=shlex.join(["steersman", "train", *arguments]),
+                start=find(options.start) if options.start else None,
+                minutes=options.minutes,
             )
     except (Interrupted, KeyboardInterrupt) as stop:
         again = shlex.join(arguments if options.run else [*arguments, "--run", str(folder)])

@@ -1,5 +1,7 @@
 """Training of a recipe in a folder."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,7 +14,7 @@ from ..data.records import Record
 from ..data.splits import unsaid
 from ..files import locked
 from ..progress import Watch, silent
-from .checkpoints import load_weights
+from .checkpoints import Checkpoints, load_weights
 from .devices import first_alone, join_processes, pick_device
 from .prepare import divide, prepare
 from .recipe import Recipe, Shapes, read_records
@@ -33,14 +35,20 @@ def fit(
     look: Look | None = None,
     records: Sequence[Record] | None = None,
     command: str = "",
+    minutes: float = 0.0,
 ) -> Run:
     """Trains a recipe in `folder`, or goes on with the training begun there.
 
-    `start` is a run to begin from; `extra` data is only trained on, never held out; `look` is called after each step;
-    `records` are those of `data` where they were read already; `command` is what the page says makes the run again.
-    Under torchrun every process takes its share of each batch. UserError where another training goes on in the folder.
+    `start` is a run whose weights, normalisers and vocabulary it begins from; `extra` data is only trained on, never
+    held out; `look` is called after each step; `records` are those of `data` where they were read already; `command` is
+    what the page says makes the run again. After so many `minutes` of wall time it ends as after its last step, and
+    can be gone on with; 0: never. Under torchrun every process takes its share of each batch. UserError where another
+    training goes on in the folder.
     """
+    began = time.monotonic()
     folder, data, extra = Path(folder), absolute(data), absolute(extra)
+    if Checkpoints(folder / "checkpoints").steps():
+        start = None  # It has begun.
     rank, ranks = join_processes()
     torch.manual_seed(recipe.training.seed)
     run = Run(folder, name, recipe, (), data, extra, command=command, created=_now())
@@ -53,7 +61,9 @@ def fit(
         with first_alone(rank, ranks):
             parts = divide(recipe, data, records, say if rank == 0 else unsaid, watch)
             only_trained_on = read_records(recipe, extra, watch) if extra else []
-            made = prepare(recipe, parts, only_trained_on, folder, None, begin, rank=rank, ranks=ranks, watch=watch)
+            made = prepare(
+                recipe, parts, only_trained_on, folder, None, begin, start=start, rank=rank, ranks=ranks, watch=watch
+            )
         model, training = made.model, made.recipe.training
         if start is not None:
             load_weights(model, start / "model.safetensors")
@@ -61,7 +71,8 @@ def fit(
             run.write()
         torch.manual_seed(training.seed + 1 + rank)
         model = model.to(pick_device(device))
-        Trainer(model, made.batches, training, folder, made.validate, say, watch, look).run()
+        deadline = began + 60 * minutes if minutes else math.inf
+        Trainer(model, made.batches, training, folder, made.validate, say, watch, look, deadline).run()
     return replace(run, parts=parts)
 
 

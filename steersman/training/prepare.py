@@ -9,6 +9,7 @@ from ..console import counted
 from ..data.records import Record
 from ..data.splits import unsaid
 from ..errors import UserError
+from ..files import read_file, write_file
 from ..nn.model import SequenceModel
 from ..progress import Watch, silent
 from .recipe import Parts, Recipe, Shapes, open_records
@@ -57,6 +58,7 @@ def prepare(
     model: SequenceModel | None = None,
     begin: Callable[[Recipe, Shapes], None] | None = None,
     on_examples: Callable[[dict[str, list[Any]]], None] | None = None,
+    start: Path | None = None,
     rank: int = 0,
     ranks: int = 1,
     watch: Watch = silent,
@@ -65,6 +67,7 @@ def prepare(
 
     Without a `model` one is made and its normalisers are fitted; what it is built with is learned into `folder`, once
     `begin` (given the adapted recipe and the shapes) has not refused. `on_examples` may change examples before that.
+    A vocabulary is that of the run `start`, where one is given.
     """
     recipe = recipe.adapt(parts)
     task_of(recipe)  # A task that does not fit is refused before anything is learned.
@@ -77,7 +80,11 @@ def prepare(
         if recipe.learned_files:
             if folder is None:
                 raise UserError("a recipe with a vocabulary of its own needs a folder to keep it in")
-            recipe.fit_vocabulary(train, folder)
+            if start is None:
+                recipe.fit_vocabulary(train, folder)
+            else:
+                for name in recipe.learned_files:
+                    write_file(folder / name, read_file(start / name, 2**40))
         made = recipe.load_skeleton(raw, folder or Path())
     seen = {"train": train, "validation": parts["validation"]}
     examples = {

@@ -166,18 +166,27 @@ def _check_shapes(raw: Shapes, where: Path) -> None:
 
 
 def check_same_run(run: Run) -> Run:
-    """The run as it was begun, where its folder holds it already. UserError where that is of another recipe or data."""
+    """The run as it was begun, where its folder holds it already. UserError where that is of another recipe or data.
+
+    It may be trained longer: for more steps, or with another patience.
+    """
     if not (run.folder / "config.json").exists():
         return run
     old = Run.open(run.folder)
     run = replace(run, extra=run.extra or old.extra)
-    if (old.recipe, old.data) != (run.recipe, run.data):
-        what = "recipe" if old.recipe != run.recipe else "data"
+    before, now = old.recipe.training, run.recipe.training
+    longer = replace(before, steps=max(before.steps, now.steps), patience=now.patience)
+    same = replace(old.recipe, training=longer) == run.recipe
+    if not same or old.data != run.data:
+        what = "data" if same else "recipe"
         raise UserError(
             f"{run.folder} holds a run with another {what}; leave the options out to resume it, "
-            "or name a new folder with --run"
+            "raise --training.steps to train it longer, or name a new folder with --run"
         )
     if weights := last_weights(run.folder):
         with fork_rng(()):
             run.built_for(weights)
-    return replace(run, command=old.command or run.command, created=old.created, version=old.version)
+    command = old.command or run.command
+    if old.command and now.steps > before.steps:
+        command += f" --training.steps {now.steps}"  # Of an option that is given twice the last one counts.
+    return replace(run, command=command, created=old.created, version=old.version)

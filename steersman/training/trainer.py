@@ -120,9 +120,10 @@ class Trainer:
         say: Callable[[str], None] = print,
         watch: Watch = silent,
         look: "Look | None" = None,
+        deadline: float = math.inf,
     ):
-        """`validate` gives a score, the lower the better."""
-        self.look = look
+        """`validate` gives a score, the lower the better; `deadline` is in seconds of `time.monotonic`."""
+        self.look, self.deadline, self.over = look, deadline, False
         self.model, self.batches, self.training, self.folder = model, batches, training, folder
         self.validate, self.say, self.watch = validate, say, watch
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -139,7 +140,7 @@ class Trainer:
         self.seconds = {"compute": 0.0, "all": 0.0}
 
     def run(self) -> None:
-        """Trains to the end. Interrupted on Ctrl-C; UserError when it explodes a third time."""
+        """Trains to the end or the deadline. Interrupted on Ctrl-C or SIGTERM; UserError at a third explosion."""
         self.folder.mkdir(parents=True, exist_ok=True)
         keep_memory()
         if self.checkpoints.steps():
@@ -156,20 +157,22 @@ class Trainer:
                 except _Exploded as error:
                     self._roll_back(str(error))
         if self.at.step < self.training.steps:
-            self.say(f"no better for {self.at.stale} looks at the validation records: stopped early")
+            stale = f"no better for {self.at.stale} looks at the validation records: stopped early"
+            over = f"the time is over: stopped at step {self.at.step} of {self.training.steps}; it can go on from there"
+            self.say(over if self.over else stale)
         self._save()
         if self.validate is None and self._chief:
             write_tensors(self.folder / "model.safetensors", self.kept.state_dict())
 
     def _finished(self) -> bool:
         patience = self.training.patience
-        return self.at.step >= self.training.steps or bool(patience and self.at.stale >= patience)
+        return self.over or self.at.step >= self.training.steps or bool(patience and self.at.stale >= patience)
 
     def _go(self, interrupted: threading.Event) -> None:
         with self._log() as log:
             while not self._finished():
                 self._step(log)
-                # One process may hear of Ctrl-C a step before the others; all must stop at the same one.
+                # One process may hear of a signal a step before the others; all must stop at the same one.
                 if self._everywhere(torch.tensor(float(interrupted.is_set()))).item():
                     self._save()
                     raise Interrupted(f"stopped at step {self.at.step} of {self.training.steps}")
@@ -201,7 +204,9 @@ class Trainer:
         at.smooth = 0.98 * at.smooth + 0.02 * value
         self.seconds["compute"] += done - ready
         row = {"step": at.step, "epoch": at.epoch, "loss": value, "rate": rate, "gradient_norm": norm}
-        last = at.step == training.steps
+        if self.deadline < math.inf:  # One process may be late before the others.
+            self.over = self._everywhere(torch.tensor(float(time.monotonic() >= self.deadline))).item() > 0
+        last = self.over or at.step == training.steps
         self.seconds["all"] += time.perf_counter() - began
         if self.validate and (last or at.step % training.validate_every == 0):
             row["validation"] = self._look()
@@ -472,7 +477,7 @@ def _trial(trainer: Trainer) -> Iterator[Callable[[str], float]]:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C into a flag that is looked at between steps; the second one kills."""
+    """Turns the first Ctrl-C or SIGTERM into a flag that is looked at between steps; the second one kills."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -480,13 +485,17 @@ def _interrupts() -> Iterator[threading.Event]:
 
     def stop(number, frame):
         flag.set()
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, stop)
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _tensorboard(folder: Path, step: int):

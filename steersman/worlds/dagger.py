@@ -29,17 +29,20 @@ def fit_rounds(
     look: Look | None = None,
     records: Sequence[Record] | None = None,
     command: str = "",
+    start: Path | None = None,
+    minutes: float = 0.0,
 ) -> Run:
     """Trains, then `rounds` times: the model drives, the expert labels, training goes on (DAgger, Ross et al. 2011).
 
-    Rounds go on at a quarter of the rate for a third of the steps; each is a run of its own below `folder`.
+    Rounds go on at a quarter of the rate for a third of the steps; each is a run of its own below `folder`. `start` and
+    `minutes` are as in `fit`.
     """
     if rounds == 0 and (folder / "rounds").exists():
         raise UserError(f"{folder} is trained in rounds; resume it with the same --rounds")
     if rounds == 0:
-        return fit(
-            name, recipe, folder, data, device, say=say, watch=watch, look=look, records=records, command=command
-        )
+        return fit(name, recipe, folder, data, device, start, (), say, watch, look, records, command, minutes)
+    if minutes:
+        raise UserError("--minutes would end a training before its rounds are driven; leave out --rounds")
     source = own_drives(recipe)
     if source is None:
         raise UserError(f"--rounds needs a recipe that learns to drive in a simulator; {name} on this data does not")
@@ -51,7 +54,7 @@ def fit_rounds(
     )
     with training_alone(folder):
         parts = [folder / "rounds" / str(i) for i in range(rounds + 1)]
-        run = fit(name, recipe, parts[0], data, device, say=say, watch=watch, look=look, records=records)
+        run = fit(name, recipe, parts[0], data, device, start, say=say, watch=watch, look=look, records=records)
         extra: list[str] = []
         for i in range(1, rounds + 1):
             own = replace(

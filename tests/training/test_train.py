@@ -26,6 +26,7 @@ from steersman.processes import on_threads
 from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
 from steersman.training.prepare import prepare
+from steersman.training.run import Run
 from steersman.training.trainer import Trainer, Training, choose_precision, choose_threads, read_log
 
 TESTS = Path(__file__).parents[1]
@@ -478,3 +479,48 @@ def test_a_record_of_one_step_can_be_trained_on(tmp_path):
     one = [Example(e.name, e.x[:1], e.y[:1], e.time_s[:1]) for e in shown[:3]]
     Trainer(model, Batches(Lanes(2, 4), one, ("y",)), Training(**SHORT), tmp_path).run()
     assert len(losses(tmp_path)) == 12
+
+
+def test_a_run_whose_steps_are_raised_is_trained_longer_as_if_they_had_been_so_many_from_there_on(tmp_path):
+    recipe = replace(small("echo"), training=Training(**SHORT, precision="float32"))
+    run = fit("echo", recipe, tmp_path / "run", say=lambda text: None, command="steersman train echo")
+    first = losses(run.folder)
+    more = replace(recipe, training=replace(recipe.training, steps=20, patience=9))
+    again = fit("echo", more, run.folder, say=lambda text: None)
+    assert len(losses(run.folder)) == 20
+    assert losses(run.folder)[:12] == first
+    assert Run.open(run.folder).recipe == again.recipe
+    assert again.recipe.training.steps == 20
+    assert again.command == "steersman train echo --training.steps 20"
+    for wrong in (recipe, replace(more, training=replace(more.training, steps=30, seed=1))):
+        with pytest.raises(UserError, match=r"another recipe.*raise --training\.steps to train it longer"):
+            fit("echo", wrong, run.folder, say=lambda text: None)
+
+
+@pytest.mark.parametrize("name", ["echo", "chars", "translate"])
+def test_a_run_begins_with_all_that_another_has_learned(name, tmp_path):
+    recipe = small(name)
+    recipe = replace(recipe, training=replace(recipe.training, **SHORT | {"steps": 2, "validate_every": 2}))
+    begun = fit(name, recipe, tmp_path / "begun", say=lambda text: None)
+    later = replace(begun.recipe, training=replace(begun.recipe.training, learning_rate=0.0, final_learning_rate=0.0))
+    fit(name, later, tmp_path / "later", start=begun.folder, say=lambda text: None)
+    old, new = (read_tensors(tmp_path / run / "model.safetensors") for run in ("begun", "later"))
+    assert all(torch.equal(new[key], value) for key, value in old.items() if key != "passes")
+    for file in recipe.learned_files:
+        assert (tmp_path / "later" / file).read_bytes() == (tmp_path / "begun" / file).read_bytes()
+    more = replace(later, training=replace(later.training, steps=3))
+    assert fit(name, more, tmp_path / "later", start=tmp_path / "gone", say=lambda text: None)  # It has begun.
+
+
+def test_training_ends_at_its_deadline_and_goes_on_later(tmp_path, monkeypatch):
+    recipe, said, clock = replace(small("echo"), training=Training(**SHORT, precision="float32")), [], iter(range(999))
+    monkeypatch.setattr("steersman.training.trainer.time.monotonic", lambda: 30.0 * next(clock))
+    run = fit("echo", recipe, tmp_path / "run", say=said.append, minutes=2.6)
+    assert said == ["the time is over: stopped at step 6 of 12; it can go on from there"]
+    rows = read_log(run.folder)
+    assert [row["step"] for row in rows if "validation" in row] == [4, 6]
+    assert len(rows) == 6
+    run.model()
+    fit("echo", recipe, tmp_path / "run", say=said.append)
+    assert [row["step"] for row in read_log(run.folder)] == list(range(1, 13))
+    assert len(said) == 1
