@@ -9,7 +9,7 @@ from ..console import counted
 from ..data.records import Record
 from ..data.splits import unsaid
 from ..errors import UserError
-from ..files import write_file
+from ..files import read_file, write_file
 from ..nn.model import SequenceModel
 from ..progress import Watch, silent
 from .recipe import Parts, Recipe, Shapes, open_records
@@ -84,7 +84,7 @@ def prepare(
                 recipe.fit_vocabulary(train, folder)
             else:
                 for name in recipe.learned_files:
-                    write_file(folder / name, (start / name).read_bytes())
+                    write_file(folder / name, read_file(start / name, 2**40))
         made = recipe.load_skeleton(raw, folder or Path())
     seen = {"train": train, "validation": parts["validation"]}
     examples = {
