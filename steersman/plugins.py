@@ -37,6 +37,7 @@ PARTS = (
     "nn.pictures",
     "nn.pretrained",
     "evaluation.tasks",
+    "evaluation.labels",
     "evaluation.said",
     "sources.catalogues",
     "sources.digits",

@@ -203,5 +203,5 @@ def test_commands_on_the_doctor_run(place):
 
 
 def test_code_on_cores_runs(place):
-    for code in blocks("docs/cores.md", "python"):
+    for code in blocks("docs/cores.md", "python") + blocks("docs/heads.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)

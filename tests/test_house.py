@@ -22,6 +22,9 @@ OWNERS = {
     "NextSymbolHead": "nn",
     "RegressionHead": "nn",
     "ClassificationHead": "nn",
+    "MultiLabelHead": "nn",
+    "NumbersHead": "nn",
+    "DistributionHead": "nn",
     "EncoderDecoder": "nn",
 }
 """Classes that only the room that owns them may ask for by name."""

@@ -88,13 +88,16 @@ class Trace:
     blind: np.ndarray | None = None
     marks_s: Sequence[float] = ()
     """Moments to look at."""
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    """Bounds between which it thinks that most truths lie."""
 
     def window(self, centre_s: float, width_s: float, marks_s: Sequence[float] = ()) -> Trace:
         """The part around a moment, with the marks that lie in it."""
         inside = np.abs(self.time_s - centre_s) <= width_s / 2
         blind = None if self.blind is None else self.blind[inside]
+        band = None if self.band is None else (self.band[0][inside], self.band[1][inside])
         marks_s = [mark for mark in marks_s if abs(mark - centre_s) <= width_s / 2]
-        return Trace(self.name, self.time_s[inside], self.prediction[inside], self.truth[inside], blind, marks_s)
+        return Trace(self.name, self.time_s[inside], self.prediction[inside], self.truth[inside], blind, marks_s, band)
 
 
 def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narrow_height: int = 0, keys=()) -> Plot:
@@ -187,17 +190,24 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Plot:
 
 
 def prediction_over_truth(
-    traces: Sequence[Trace], caption: str, prediction_name: str = "model", truth_name: str = "truth", up: str = ""
+    traces: Sequence[Trace],
+    caption: str,
+    prediction_name: str = "model",
+    truth_name: str = "truth",
+    up: str = "",
+    band_name: str = "its 80 % band",
 ) -> Plot:
     """A value over time, one panel a trace; `up` says what upwards means; steps without an input are shaded.
 
     At its marks a trace has an upright line and a dot on each of its two.
     """
+    banded = any(trace.band is not None for trace in traces)
     blind = any(trace.blind is not None and trace.blind.any() for trace in traces)
 
     def paint(drawing: Figure, is_wide: bool) -> None:
         panels = drawing.subplots(len(traces), 1, squeeze=False)[:, 0]
         for axes, trace in zip(panels, traces, strict=True):
+            _fill(axes, trace, 600 if is_wide else 250)
             for value, colour, weight in ((trace.truth, TRUTH, 2.6), (trace.prediction, MODEL, 1.5)):
                 x, y = thinned(trace.time_s, value, 1200 if is_wide else 500)
                 axes.plot(x, y, color=colour, linewidth=weight)
@@ -212,6 +222,7 @@ def prediction_over_truth(
         panels[-1].set_xlabel("time (s)")
 
     keys = [Key("model", prediction_name), Key("truth", truth_name)]
+    keys += [Key("third", band_name)] if banded else []
     keys += [Key("rule", "no picture")] if blind else []
     keys += [Key("alarm", "worst moments")] if any(len(trace.marks_s) for trace in traces) else []
     return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
@@ -307,6 +318,31 @@ def histogram(counts: Sequence[int], edges: Sequence[float], title: str, caption
     return draw(caption, paint, 250, 250)
 
 
+def reliability_plot(rows: Sequence[JsonMapping]) -> Plot:
+    """How often it was so over how likely it was said to be, rows {items, said, was}."""
+    full = [row for row in rows if row["items"]]
+    total = sum(row["items"] for row in full)
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        axes = drawing.subplots()
+        axes.plot((0, 100), (0, 100), color=MUTED, linewidth=1)
+        said, was = ([100 * row[name] for row in full] for name in ("said", "was"))
+        axes.plot(said, was, color=MODEL)
+        axes.scatter(said, was, [20 + 180 * row["items"] / total for row in full], color=MODEL)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.set_title("how often it was so (%)")
+        axes.set_xlabel("how likely it said it was (%)")
+
+    return draw(
+        "Points on the straight line: what it calls likely is as likely as it says. Below it the model is too sure, "
+        "above it not sure enough. The larger a point, the more there were.",
+        paint,
+        280,
+        280,
+    )
+
+
 def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float, caption: str) -> Plot:
     """Rows {lag_s, correlation}, the best lag marked."""
     lag = np.array([row["lag_s"] for row in rows])
@@ -387,6 +423,15 @@ def _log_scale(axes: Axes) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     elif low >= 0:
         axes.set_ylim(0, 1.1 * high or 1)
+
+
+def _fill(axes: Axes, trace: Trace, num_points: int) -> None:
+    """The band, at so many moments at most."""
+    if trace.band is None:
+        return
+    at = np.unique(np.linspace(0, len(trace.time_s) - 1, num_points).astype(int))
+    low, high = (bound[at] for bound in trace.band)
+    axes.fill_between(trace.time_s[at], low, high, color=THIRD, alpha=0.25, linewidth=0)
 
 
 def _shade(axes: Axes, trace: Trace) -> None:

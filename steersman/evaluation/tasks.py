@@ -1,20 +1,44 @@
 """Tasks of any application: numbers are estimated, classes are told apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..data.examples import Example
 from ..data.records import Record, Stream
 from ..errors import UserError
-from ..nn.heads import Classification, Regression, tells_classes, tells_numbers
+from ..nn.heads import (
+    Classification,
+    Counts,
+    DistributionHead,
+    Gaussian,
+    MixtureDensity,
+    Quantiles,
+    Regression,
+    StudentT,
+    tells_classes,
+    tells_distribution,
+    tells_numbers,
+)
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.material import Material
 from ..training.run import Run
 from ..training.task import Scores, TaskSpec
+from .calibration import (
+    BANDS,
+    calibration_error,
+    distribution_facts,
+    distribution_scores,
+    distribution_section,
+    normal_scores,
+    reliability,
+    reliability_section,
+)
 from .metrics import by_size, classification_scores, quantile_edges, regression_scores
 from .outcome import Scored, Told, contract, run_name, scores_beside, task_beside
 from .page import Pictures
@@ -35,7 +59,8 @@ from .sections import (
 class Estimate(TaskSpec):
     """A number is estimated, at every step or once a record; the head's first target is the one that is scored.
 
-    Of a target of several numbers the error is over all of them, and each is a series of its own.
+    Of a target of several numbers the error is over all of them, and each is a series of its own. A head that says a
+    distribution is scored by its point estimate, and beside it by its likelihood, its CRPS and its bands.
     """
 
     quantity: str = ""
@@ -44,7 +69,7 @@ class Estimate(TaskSpec):
     """Unit of the quantity, in words; empty: as in the data."""
 
     measure: ClassVar[str] = "rmse"
-    heads = (Regression,)
+    heads = (Regression, Gaussian, StudentT, Quantiles, MixtureDensity, Counts)
     usual: ClassVar[bool] = True
     words: ClassVar[Words] = Words()
     """What its page says that an application says otherwise."""
@@ -56,7 +81,8 @@ class Estimate(TaskSpec):
         model: Model = run.model()
         examples = run.recipe.examples(model, material.test, watch)
         target, size = model.head.streams[0], (model.head.sizes or (1,))[0]
-        predictions = _series(model.predict(examples), size)
+        raws = model.answers(examples)
+        predictions = _series(model.points(raws), size)
         truths = _series([np.atleast_2d(e.y) for e in examples], size)
         for other in beside:
             task_beside(self, other)
@@ -87,9 +113,15 @@ class Estimate(TaskSpec):
             "once": once,
             "also": {} if once else {"best lag (s)": scores["best_lag_s"]},
         }
-        scores = contract(self, scores, self.columns)
+        columns = self.columns
+        if tells_distribution(head):
+            columns = (*columns, *SURE)
+            scores |= _sure(head, raws, examples, size)
+            _fill_in(scores, truths, head, size, [run_name(o) for o in beside])
+        scores = contract(self, scores, columns)
         series = [(e, name) for e in examples for name in _names(e, model)]
-        return Scored(scores, lambda: self._told(scores, run, material.test, series, predictions))
+        bands = (lambda: _bands(head, raws, size)) if tells_distribution(head) else None
+        return Scored(scores, lambda: self._told(scores, run, material.test, series, predictions, bands))
 
     def units(self, targets: Sequence[str]) -> dict[str, str]:
         return super().units(targets) | ({targets[0]: self.unit} if self.unit else {})
@@ -101,19 +133,25 @@ class Estimate(TaskSpec):
         records: Sequence[Record],
         series: Sequence[tuple[Example, str]],
         predictions: Sequence[np.ndarray],
+        bands: Callable[[], list[np.ndarray]] | None = None,
     ) -> Told:
         size = len(series) // len(records)
         # A record with one answer has nothing to draw over time.
+        around = [(band[:, 0], band[:, 1]) for band in bands()] if bands else None
         traces = [
-            Trace(name, e.time_s - e.time_s[0], predictions[i], e.y[:, i % size])
+            Trace(name, e.time_s - e.time_s[0], predictions[i], e.y[:, i % size], band=around[i] if around else None)
             for i, (e, name) in enumerate(series)
             if e.y.ndim == 2
         ]
         streams = [run.steps.seen(record)[run.steps.inputs] for record in records for _ in range(size)]
         seen = {name: (stream, e.time_s[0]) for (e, name), stream in zip(series, streams, strict=True)}
         pictures = _worst_pictures(scores, seen)
-        sections = regression_sections(scores, traces, scores["others"], pictures, self.words)
-        return regression_summary(scores), regression_facts(scores), sections
+        first, *rest = regression_sections(scores, traces, scores["others"], pictures, self.words)
+        facts = regression_facts(scores)
+        if bands is None:
+            return regression_summary(scores), facts, [first, *rest]
+        sections = [first, distribution_section(scores), *rest]
+        return regression_summary(scores), [*facts, *distribution_facts(scores)], sections
 
 
 @dataclass(frozen=True)
@@ -136,14 +174,71 @@ class Classify(TaskSpec):
         head = model.head
         assert tells_classes(head)
         examples = run.recipe.examples(model, material.test, watch)
-        last = slice(-1, None) if model.flavour == "many-to-one" else slice(None)
         labels = head.labels(np.concatenate([e.y.reshape(-1) for e in examples]))
-        logits = np.concatenate([part[last].numpy() for part in model.stream(examples)])
-        scores = classification_scores(logits, labels, head.counts.numpy(), head.names())
+        raws = torch.cat(model.answers(examples))
+        scores = classification_scores(raws.numpy(), labels, head.counts.numpy(), head.names())
+        said, guess = head.probabilities(raws.double()).max(-1)
+        rows = reliability(said.numpy(), guess.numpy() == labels)
+        scores |= {"reliability": rows, "calibration_error": calibration_error(rows)}
         scores["baselines"] |= scores_beside(self, self.columns, beside, material)
         scores = contract(self, scores | {"data": material.name}, self.columns)
-        told = classification_summary(scores), classification_facts(scores), classification_sections(scores)
-        return Scored(scores, lambda: told)
+        return Scored(scores, lambda: self._told(scores))
+
+    def _told(self, scores: Scores) -> Told:
+        sure = reliability_section(scores["reliability"], scores["calibration_error"], "answers")
+        return classification_summary(scores), classification_facts(scores), [*classification_sections(scores), sure]
+
+
+SURE = ("crps", "nll")
+"""Columns of a head that says a distribution."""
+CHUNK = 16384
+"""Steps that are scored at once."""
+WIDTHS = 4096
+"""Steps at most over which the width of a band is averaged."""
+
+
+@torch.no_grad()
+def _sure(head: DistributionHead, raws: Sequence[Tensor], examples: Sequence[Example], size: int) -> Scores:
+    """Scores of the distribution of the first target, over all of its numbers."""
+    raw, y = torch.cat(list(raws)), torch.from_numpy(np.concatenate([np.atleast_2d(e.y) for e in examples]))
+    parts = []
+    for r, t in zip(raw.double().split(CHUNK), y.double().split(CHUNK), strict=True):
+        found = (-head.log_prob(r, t), head.crps(r, t), head.below(r, t), head.cdf(r, t))
+        parts.append(torch.stack(found)[..., :size])
+    scores = distribution_scores(*torch.cat(parts, 1).flatten(1).numpy())
+    some = raw[:: -(-len(raw) // WIDTHS)].double()
+    for row in scores["coverage"]:
+        ends = head.quantiles(some, ((1 - row["band"]) / 2, (1 + row["band"]) / 2))[:, :size]
+        row["width"] = float(ends.diff(dim=-1).mean())
+    return scores
+
+
+@torch.no_grad()
+def _bands(head: DistributionHead, raws: Sequence[Tensor], size: int) -> list[np.ndarray]:
+    """The middle band of each record's numbers (time 2), one series after the other."""
+    levels = ((1 - BANDS[1]) / 2, (1 + BANDS[1]) / 2)
+    found = [head.quantiles(raw.double(), levels)[:, :size] for raw in raws]
+    return [band[:, i].numpy() for band in found for i in range(size)]
+
+
+def _fill_in(
+    scores: Scores,
+    truths: Sequence[np.ndarray],
+    head: DistributionHead,
+    size: int,
+    runs: Sequence[str],
+) -> None:
+    """The same columns for the baselines: the CRPS of a single number is its absolute error, its likelihood none.
+
+    The training data's mean has the training data's deviation about it.
+    """
+    for name, row in scores["baselines"].items():
+        row |= {"crps": None if name in runs else row["mae"], "nll": None}
+    mean, deviation = (
+        np.concatenate([np.full(len(t), each[i % size].item()) for i, t in enumerate(truths)])
+        for each in (head.mean, head.deviation)
+    )
+    scores["baselines"]["mean"] |= normal_scores(np.concatenate(truths), mean, deviation)
 
 
 def _question(run: Run) -> str:

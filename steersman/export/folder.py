@@ -146,6 +146,7 @@ def disagreement(made: bytes, model: Model, raws: Iterator[np.ndarray]) -> float
                 raise UserError(f"not exported: {where}, the prediction is not that of its logits")
         else:
             expected["prediction"] = model.head.point(out)[:, 0]
+            expected |= {name: t[:, 0] for name, t in model.head.parameters_of(out).items()}
         for name, tensor in expected.items():
             theirs = tensor.double().numpy()
             apart = np.abs(found[name] - theirs) / np.maximum(1, np.abs(theirs))

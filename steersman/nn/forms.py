@@ -58,8 +58,9 @@ class Forms:
         return self.known[found]
 
 
-ASIDE = {"directions", "fed", "gates", "layers", "loss", "memory", "pretrained", "remembers", "shares", "state_names",
-         "step_gates"}  # fmt: skip
+ASIDE = {"below", "cdf", "check", "crps", "directions", "fed", "gates", "layers", "log_likelihood", "log_prob", "loss",
+         "memory", "pretrained", "quantiles", "remembers", "said", "sample", "shares", "state_names", "step_gates",
+         "usual"}  # fmt: skip
 """Methods that change no prediction."""
 
 

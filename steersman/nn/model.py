@@ -45,7 +45,10 @@ class Network(Spec):
             raise UserError(f"one-to-one has no memory, but the core is {type(self.core).__name__}; use Memoryless")
         encoder = self.encoder.build(raw)
         if self.feedback and not isinstance(self.head, Regression):
-            raise UserError(f"feedback needs a head of numbers, not {type(self.head).__name__}; use Regression")
+            raise UserError(
+                f"feedback needs a head whose outputs are the numbers themselves, not {type(self.head).__name__}; "
+                "use Regression"
+            )
         said = sum(sizes or [1] * len(self.head.targets)) if self.feedback else 0
         core = self.core.build(encoder.size + said)
         if said and not core.causal:
@@ -225,12 +228,20 @@ class Model(SequenceModel):
             total, count = total + (losses * counts).sum().item(), count + counts.sum().item()
         return total / max(count, 1e-8)
 
+    def answers(self, examples: Sequence[Example]) -> list[Tensor]:
+        """Raw outputs (time output) for whole records; one row for many-to-one."""
+        last = slice(-1, None) if self.flavour == "many-to-one" else slice(None)
+        return [raw[last] for raw in self.stream(examples)]
+
     def predict(self, examples: Sequence[Example]) -> list[np.ndarray]:
         """Point estimates (time target) for whole records; one row for many-to-one."""
+        return self.points(self.answers(examples))
+
+    @torch.no_grad()
+    def points(self, raws: Sequence[Tensor]) -> list[np.ndarray]:
+        """Point estimates of raw outputs."""
         head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head
-        last = slice(-1, None) if self.flavour == "many-to-one" else slice(None)
-        with torch.no_grad():
-            return [head.point(raw[last]).numpy() for raw in self.stream(examples)]
+        return [head.point(raw).numpy() for raw in raws]
 
 
 class FeedbackModel(Model):

@@ -191,7 +191,13 @@ class StepRecipe(Recipe):
         """Records as the model sees them; without `answers`, of such that need not hold what is learned."""
         wanted = self.wanted(model)
         wanted = wanted if answers else replace(wanted, targets=(), sizes=())
-        return examples([self.seen(record, answers) for record in records], wanted, cache_folder(), watch)
+        shown = examples([self.seen(record, answers) for record in records], wanted, cache_folder(), watch)
+        for example in shown if answers else ():
+            try:
+                model.head.check(example.y)
+            except UserError as error:
+                raise UserError(f"record {example.name!r}: {error}") from None
+        return shown
 
     def seen(self, record: Record, answers: bool = True) -> Record:
         """A record with the streams that the model reads and, with `answers`, learns; as it is, where it has them."""

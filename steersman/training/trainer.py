@@ -261,7 +261,8 @@ class Trainer:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise _Exploded(f"at step {self.at.step} the loss is {loss:g} and the gradient's norm {norm:g}")
         # One hard example may cost far more than the rest; but not more than all did at the start.
-        usual = max(self.at.first, self.at.smooth) + 20 * abs(self.at.smooth)
+        near = 1.0 if self.model.head.below_zero else 0.0
+        usual = max(self.at.first, self.at.smooth) + 20 * max(abs(self.at.smooth), near)
         if self.at.step > self.training.warmup and loss > usual:
             raise _Exploded(f"at step {self.at.step} the loss leapt from {self.at.smooth:.3g} to {loss:.3g}")
 

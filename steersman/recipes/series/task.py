@@ -10,8 +10,8 @@ from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, run_name
 from ...evaluation.page import Fact, Section, Table, figure
 from ...evaluation.plots import Trace, prediction_over_truth
+from ...evaluation.tasks import Estimate
 from ...json_types import JsonObject
-from ...nn.heads import Regression
 from ...nn.model import Model
 from ...progress import Watch, silent
 from ...training.material import Material
@@ -29,7 +29,7 @@ class Forecasts(TaskSpec):
     """Forecasts, all steps ahead together; of several targets the errors are in deviations of each."""
 
     measure: ClassVar[str] = "rmse"
-    heads = (Regression,)
+    heads = Estimate.heads
     columns: ClassVar[tuple[str, ...]] = ("rmse", "mae", "mase")
 
     def check(self, recipe: Recipe) -> None:
