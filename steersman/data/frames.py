@@ -54,7 +54,7 @@ class TooLarge(ValueError):
 def decoded(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
     """RGB uint8 (height width 3) of an encoded picture, upright. Raises as `stored` does."""
     picture = stored(data, most_pixels, formats)
-    return picture if picture.ndim == 3 else of_grey(picture, grey_bits(picture))
+    return picture if picture.dtype == np.uint8 else of_bits(picture, bits_of(picture))
 
 
 def stored(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
@@ -128,9 +128,10 @@ def _chunks(data: bytes) -> int:
 class Frames:
     """Pictures (time height width 3) uint8 RGB, decoded from files or encoded bytes each time they are read.
 
-    `sources` are all paths, all bytes or all decoded, and may be any sequence that fetches them lazily. Pictures stand
-    upright, as their EXIF orientation says; grey of more than 8 bits is scaled by the bits that some of them take.
-    UserError names the frame that can't be decoded, is over MOST_PIXELS or has another size than the first.
+    `sources` are all paths, all bytes or all decoded (RGB uint8, or deeper colours or grey), and may be any sequence
+    that fetches them lazily. Pictures stand upright, as their EXIF orientation says; grey of more than 8 bits is
+    scaled by the bits that some of them take. UserError names the frame that can't be decoded, is over MOST_PIXELS or
+    has another size than the first.
     """
 
     def __init__(
@@ -178,19 +179,19 @@ class Frames:
 
     @cached_property
     def bits(self) -> int:
-        """Bits of grey in a recording that has more than 8, as far as a few of its pictures tell."""
+        """Bits of pixels in a recording that has more than 8, as far as a few of its pictures tell."""
         found = [8]
         for i in np.unique(np.linspace(0, len(self.sources) - 1, SAMPLED).astype(int)).tolist():
             with suppress(UserError):
-                found += [grey_bits(picture)] if (picture := self._read(i)).ndim == 2 else []
+                found += [bits_of(picture)] if (picture := self._read(i)).dtype != np.uint8 else []
         return max(found)
 
     def _decode(self, i: int) -> np.ndarray:
         picture = self._read(i)
-        return picture if picture.ndim == 3 else of_grey(picture, self.bits)
+        return picture if picture.dtype == np.uint8 else of_bits(picture, self.bits)
 
     def _read(self, i: int) -> np.ndarray:
-        """A picture as it is stored: RGB, or grey of more than 8 bits (height width)."""
+        """A picture as it is stored: RGB uint8 (height width 3), or deeper, as grey (height width) too."""
         source = self.sources[i]
         if isinstance(source, np.ndarray):
             return source
@@ -222,14 +223,15 @@ def pixels(image: "Image") -> np.ndarray:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def grey_bits(picture: np.ndarray) -> int:
-    """Bits of the camera that took a grey picture (height width): 8, or the next even number that holds its values."""
+def bits_of(picture: np.ndarray) -> int:
+    """Bits of the camera that took a deep picture: 8, or the next even number that holds its values."""
     return max(8, int(picture.max()).bit_length() + 1 & ~1)
 
 
-def of_grey(picture: np.ndarray, bits: int) -> np.ndarray:
-    """Grey of so many bits (height width) as RGB uint8 (height width 3)."""
-    return np.repeat((picture >> (bits - 8)).clip(0, 255).astype(np.uint8)[..., None], 3, -1)
+def of_bits(picture: np.ndarray, bits: int) -> np.ndarray:
+    """A deep picture of so many bits, colours or grey (height width), as RGB uint8 (height width 3)."""
+    scaled = (picture >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, -1)
 
 
 class Chosen:

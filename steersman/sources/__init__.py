@@ -25,6 +25,7 @@ READERS: Registry[ModuleType] = Registry(
         "comma2016": ("comma2016", "comma.ai 2016"),
         "ros_bag": ("ros_bag", "ROS 1"),
         "mcap": ("mcap_log", "MCAP"),
+        "ros2_bag": ("ros2_bag", "ROS 2"),
         "openpilot": ("openpilot", "openpilot"),
         "sullychen": ("sullychen", "SullyChen's driving datasets"),
         "airsim": ("airsim", "AirSim's recordings"),

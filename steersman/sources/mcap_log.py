@@ -15,43 +15,47 @@ from typing import Any
 from ..data.records import Record
 from ..errors import UserError
 from .lerobot_layout import reading
-from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
-from .safety import entries, own
+from .messages import OPTIONS, Log, Message, bags, recordings, ros_types
+from .unpacked import plain, unzipped
 
 __all__ = ["OPTIONS", "detect", "read"]
 
 LAYOUT = "MCAP: *.mcap, read as LOG.mcap?steer=/TOPIC.FIELD"
-ROS = (("ros1", "ros1msg"), ("cdr", "ros2msg"))
+ROS = (("ros1", "ros1msg"), ("cdr", "ros2msg"), ("cdr", "ros2idl"))
 """Encodings of messages and of their definitions."""
 MOST_BYTES = 2**30
 """Bytes of one record of a file; a larger one is taken for damage."""
 
 
 def detect(path: Path) -> bool:
-    return bool(_files(path))
+    return bool(bags(path, ".mcap"))
 
 
 def read(path: Path, given: Mapping[str, str]) -> list[Record]:
     """A file, or all of a folder; UserError where one can't be read or its topics are not known."""
-    return [record for file in _files(path) for record in _file(file, given)]
+    return [record for name, files in bags(path, ".mcap") for record in recordings(_log(name, files), given, "MCAP")]
 
 
-def _files(path: Path) -> list[Path]:
-    return entries(path, "*.mcap") if path.is_dir() else [path] * (path.suffix == ".mcap")
-
-
-def _file(path: Path, given: Mapping[str, str]) -> list[Record]:
-    with _opened(path) as (_, summary):
-        kinds = {key: schema.name for key, schema in summary.schemas.items()}
-        types = {channel.topic: kinds.get(channel.schema_id, "") for channel in summary.channels.values()}
-    return recordings(path, _walk, topics(path, types, given, Topics({}, {})), types, "MCAP")
+def _log(name: Path, files: Sequence[Path]) -> Log:
+    types: dict[str, str] = {}
+    starts = []
+    for file in files:
+        with _opened(file) as (_, summary):
+            kinds = {key: schema.name for key, schema in summary.schemas.items()}
+            types |= {channel.topic: kinds.get(channel.schema_id, "") for channel in summary.channels.values()}
+            starts.append(summary.statistics.message_start_time if summary.statistics else 0)
+    return Log(name, tuple(files), tuple(starts), _walk, types)
 
 
 def _walk(path: Path, wanted: Sequence[str], start_ns: int) -> Iterator[Message]:
     with _opened(path) as (log, _):
         for schema, channel, message in log.iter_messages(wanted, starting_at=start_ns):
             decode = _decoder(schema, channel)
-            yield channel.topic, message.log_time, partial(decode, message.data)
+            yield channel.topic, message.log_time, partial(_unpacked, decode, message.data)
+
+
+def _unpacked(decode: Callable[[bytes], Any], data: bytes) -> Any:
+    return decode(unzipped(data))
 
 
 def _decoder(schema: Any, channel: Any) -> Callable[[bytes], Any]:
@@ -62,9 +66,11 @@ def _decoder(schema: Any, channel: Any) -> Callable[[bytes], Any]:
     if schema is None or (channel.message_encoding, schema.encoding) not in ROS:
         raise UserError(
             f"the messages of {channel.topic} are {channel.message_encoding or 'of an unknown encoding'}; "
-            "JSON, Protobuf, ROS 1 and ROS 2 with .msg definitions are read, so convert the log to one of them"
+            "JSON, Protobuf, ROS 1 and ROS 2 with .msg or .idl definitions are read, so convert the log to one of them"
         )
-    store, name = ros_types(schema.name, schema.data.decode())
+    store, name = ros_types(
+        schema.name, schema.data.decode(), schema.encoding.removeprefix("ros2").removeprefix("ros1")
+    )
     decode = store.deserialize_ros1 if channel.message_encoding == "ros1" else store.deserialize_cdr
     return partial(_of_type, decode, name)
 
@@ -101,7 +107,7 @@ def _opened(path: Path) -> Iterator[Any]:
         from mcap.reader import SeekingReader
     except ImportError as error:
         raise UserError("MCAP needs the package mcap; run: pip install 'steersman[logs]'") from error
-    with reading(path), open(own(path), "rb") as file:
+    with reading(path), open(plain(path), "rb") as file:
         log = SeekingReader(file, record_size_limit=MOST_BYTES)
         summary = log.get_summary()
         if summary is None:

@@ -14,18 +14,12 @@ from typing import Any
 from ..data.records import Record
 from ..errors import UserError
 from .lerobot_layout import reading
-from .messages import OPTIONS, Message, Topics, recordings, ros_types, topics
+from .messages import OPTIONS, Log, Message, recordings, ros_types
 from .safety import entries, own
 
 __all__ = ["OPTIONS", "detect", "read"]
 
 LAYOUT = "ROS 1: *.bag"
-REPORT = "/vehicle/steering_report"
-NUMBERS = {
-    "angle_rad": (REPORT, "steering_wheel_angle"),
-    "torque_nm": (REPORT, "steering_wheel_torque"),
-    "speed_mps": (REPORT, "speed"),
-}
 
 
 def detect(path: Path) -> bool:
@@ -34,22 +28,17 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, given: Mapping[str, str]) -> list[Record]:
     """A bag, or all of a folder; UserError where one can't be read or its topics are not known."""
-    return [record for bag in _bags(path) for record in _bag(bag, given)]
+    return [record for bag in _bags(path) for record in recordings(_log(bag), given, "ROS 1 bag")]
 
 
 def _bags(path: Path) -> list[Path]:
     return entries(path, "*.bag") if path.is_dir() else [path] * (path.suffix == ".bag")
 
 
-def _bag(path: Path, given: Mapping[str, str]) -> list[Record]:
+def _log(path: Path) -> Log:
     with _opened(path) as bag:
         types = {connection.topic: connection.msgtype for connection in bag.connections}
-    cameras = {}
-    for side, name in (("center", "picture"), ("left", "picture_left"), ("right", "picture_right")):
-        topic = f"/{side}_camera/image_color"
-        cameras[name] = topic if topic in types else f"{topic}/compressed"
-    usual = Topics(cameras, NUMBERS if REPORT in types else {})
-    return recordings(path, _walk, topics(path, types, given, usual), types, "ROS 1 bag")
+    return Log(path.with_suffix(""), (path,), (0,), _walk, types)
 
 
 def _walk(path: Path, wanted: Sequence[str], start_ns: int) -> Iterator[Message]:
