@@ -17,9 +17,10 @@ from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
 from steersman.evaluation.report import report_run
 from steersman.recipes.series.kinds import Forecast, Labelled, last_known, shifted
 from steersman.recipes.series.recipes import classify, forecast, label
-from steersman.recipes.series.task import find_season
+from steersman.recipes.series.task import find_season, forecasts
 from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.fit import fit
+from steersman.training.material import material
 from steersman.training.prepare import divide
 from steersman.training.recipe import open_records, read_records
 
@@ -245,6 +246,12 @@ def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
     counts = np.asarray(forecaster.recipe.seen(record)[WEIGHT].values) > 0
     left = [load[t + 3] - last_known(load)[t] for t in np.flatnonzero(counts)]
     assert scores["baselines"]["last value"]["by_horizon"][2] == pytest.approx(np.sqrt(np.mean(np.square(left))))
+    said = forecasts(forecaster, material(forecaster))
+    low, high = (bound[counts, 0] for bound in said.bounds[0])
+    came = np.stack([load[t + 1 : t + 4] for t in np.flatnonzero(counts)])
+    assert scores["coverage_80"] == pytest.approx(((low <= came) & (came <= high)).mean())
+    # The CRPS of a single number is its absolute error; of a distribution around it, less.
+    assert 0 < scores["crps"] < scores["mae"]
     page = (forecaster.folder / "report.html").read_text()
     assert "Steps ahead" in page
     assert "steer" not in page.replace("steersman", "")
@@ -253,7 +260,10 @@ def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
 def test_predictions_need_no_future_and_are_the_same_row_by_row(forecaster):
     path = forecaster.folder.parent / "s.csv"
     found = predict(forecaster, [str(path)])
-    assert list(found) == ["record", "time_s", "load_kw +1", "load_kw +2", "load_kw +3"]
+    steps = [f"load_kw +{step}{bound}" for step in (1, 2, 3) for bound in ("", " 10%", " 90%")]
+    assert list(found) == ["record", "time_s", *steps]
+    assert (found["load_kw +2 10%"] <= found["load_kw +2"]).all()
+    assert (found["load_kw +2"] <= found["load_kw +2 90%"]).all()
     assert len(found["time_s"]) == 300
     out = io.StringIO()
     with path.open() as lines:
@@ -354,7 +364,7 @@ def test_a_table_in_memory_is_learned_kept_and_predicted_on(tmp_path):
     assert report_run(again) == scores  # From the run's folder alone.
     assert "this run" in run._repr_html_()
     found = run.predict(memory(40))
-    assert list(found) == ["record", "time_s", "load_kw +1", "load_kw +2"]
+    assert {"record", "time_s", "load_kw +1", "load_kw +2"} < set(found)
     assert len(found["time_s"]) == 40
     arrow = run.predict(pa.table(memory(40)))
     np.testing.assert_array_equal(arrow["load_kw +1"], found["load_kw +1"])

@@ -11,11 +11,13 @@ from torch import Tensor
 from ...data.examples import Example
 from ...data.records import Record, Stream
 from ...errors import UserError
-from ...nn.heads import Classification, HeadSpec, Regression
+from ...nn.heads import Classification, HeadSpec, Regression, tells_distribution
 from ...nn.model import Model
 from ...training.recipe import Parts
 from .series import MOST_NAMES, Series, shifted, word
 
+BAND = (0.1, 0.9)
+"""Levels between which four of five truths should lie."""
 FOLDER = "folder"
 """Label of series whose class is the name of their folder."""
 
@@ -86,9 +88,26 @@ class Forecast(Series):
         return said + np.stack([self.base(record, name) for name in self.target], 1)[:, :, None]
 
     def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
-        point = self.in_units(record, model.head.point(raw).numpy().reshape(-1, len(self.target), self.horizon))
-        steps = range(self.horizon)
-        return {f"{name} +{step + 1}": point[:, i, step] for i, name in enumerate(self.target) for step in steps}
+        """Each step ahead of each target, and where the head says a distribution, the bounds of its middle 80 %."""
+        point, bounds = self.forecasts(model, record, raw)
+        found: dict[str, np.ndarray] = {}
+        for i, name in enumerate(self.target):
+            for step in range(self.horizon):
+                found[f"{name} +{step + 1}"] = point[:, i, step]
+                for level, bound in zip(BAND, bounds, strict=False):
+                    found[f"{name} +{step + 1} {level:.0%}"] = bound[:, i, step]
+        return found
+
+    def forecasts(self, model: Model, record: Record, raw: Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Raw outputs (step output) of a record as estimates, and the bounds of BAND, each (step target ahead)."""
+        shape = (len(raw), len(self.target), self.horizon)
+        bounds = []
+        if tells_distribution(model.head):
+            bounds = [part.reshape(shape) for part in model.head.quantiles(raw, BAND).unbind(-1)]
+        point, *bounds = (
+            self.in_units(record, values.numpy()) for values in (model.head.point(raw).reshape(shape), *bounds)
+        )
+        return point, bounds
 
     def base(self, record: Record, name: str) -> np.ndarray:
         """The last known value of a target at every step (step); zeros where changes are not learned."""

@@ -8,7 +8,7 @@ from ...data.records import Record
 from ...data.splits import Split
 from ...nn.cores import GRU
 from ...nn.encoders import Observed
-from ...nn.heads import Regression
+from ...nn.heads import Quantiles, Regression
 from ...sources.synthetic import Sensors
 from ...training.trainer import Training
 from .kinds import Forecast, Labelled
@@ -28,7 +28,7 @@ def forecast(records: Sequence[Record] = ()) -> Forecast:
         task=Forecasts(),
         encoder=Observed(),
         core=GRU(64),
-        head=Regression(),
+        head=Quantiles(),
         batches=Lanes(batch_size=16, window=48, shift=True),
         split=Split(by="time", validation=0.15, test=0.15, gap_s=0),
         training=Training(steps=400, learning_rate=3e-3, weight_decay=0.05, validate_every=50, precision="float32"),

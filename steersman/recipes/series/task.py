@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, run_name
 from ...evaluation.page import Fact, Section, Table, figure
 from ...evaluation.plots import Trace, prediction_over_truth
+from ...evaluation.sections import percent
 from ...evaluation.tasks import Estimate
 from ...json_types import JsonObject
+from ...nn.heads import tells_distribution
 from ...nn.model import Model
 from ...progress import Watch, silent
 from ...training.material import Material
@@ -42,12 +45,13 @@ class Forecasts(TaskSpec):
         assert isinstance(recipe, Forecast)
         known = material.known or {}
         truth = Truth(recipe, material)
-        says = {"this run": forecasts(run, material, watch)}
+        own = forecasts(run, material, watch)
+        says = {"this run": own.point}
         for other in beside:
             theirs = other.recipe
             if not isinstance(theirs, Forecast) or (theirs.target, theirs.horizon) != (recipe.target, recipe.horizon):
                 raise UserError(f"{other.folder} forecasts something else: it can't stand beside")
-            says[run_name(other)] = forecasts(other, material, watch)
+            says[run_name(other)] = forecasts(other, material, watch).point
         season = find_season([np.asarray(r[recipe.target[0]].values) for r in known.get("train", material.test)])
         says["last value"] = truth.held(1)
         if season > 1:
@@ -55,6 +59,8 @@ class Forecasts(TaskSpec):
         rows = {name: truth.errors(said, season) for name, said in says.items()}
         scores = rows.pop("this run") | {"baselines": rows, "season": season, "target": ", ".join(recipe.target)}
         scores |= {"data": material.name, "horizon": recipe.horizon, "steps": truth.num_steps}
+        if own.crps:
+            scores |= {"coverage_80": truth.coverage(own.bounds), "crps": truth.mean(own.crps)}
         scores = contract(self, scores, self.columns)
         return Scored(scores, lambda: self._told(scores, truth, says["this run"]))
 
@@ -65,9 +71,14 @@ class Forecasts(TaskSpec):
             f"Over {scores['steps']:,} steps of {scores['data']} and {scores['horizon']} steps ahead its forecast of "
             f"{scores['target']} is off by {figure(scores['rmse'])} (RMSE); {best} is off by {off}."
         )
+        bands = []
+        if "crps" in scores:
+            covered = Fact("In the 80 % band", percent(scores["coverage_80"]), "of what came")
+            bands = [covered, Fact("CRPS", figure(scores["crps"]), "lower is better")]
         facts = [
             Fact("RMSE", figure(scores["rmse"]), f"{best}: {off}"),
             Fact("Mean absolute error", figure(scores["mae"])),
+            *bands,
             Fact("Season", f"{scores['season']} steps" if scores["season"] > 1 else "none found", "by autocorrelation"),
         ]
         names = ["this run", *scores["baselines"]]
@@ -88,14 +99,32 @@ class Forecasts(TaskSpec):
         )
 
 
-def forecasts(run: Run, material: Material, watch: Watch = silent) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Forecasted:
     """What a run says at every step of the test records, in the units of its targets (step target ahead)."""
+
+    point: list[np.ndarray]
+    bounds: list[list[np.ndarray]]
+    """Of each record those of BAND; none where the head says no distribution."""
+    crps: list[np.ndarray]
+    """Of each record, where the head says a distribution."""
+
+
+def forecasts(run: Run, material: Material, watch: Watch = silent) -> Forecasted:
+    """What a run says of the test records."""
     recipe, model = run.recipe, run.model()
     assert isinstance(recipe, Forecast)
     assert isinstance(model, Model)
-    said = model.predict(recipe.examples(model, material.test, watch))
-    shape = (-1, len(recipe.target), recipe.horizon)
-    return [recipe.in_units(record, values.reshape(shape)) for record, values in zip(material.test, said, strict=True)]
+    shown = recipe.examples(model, material.test, watch)
+    said = Forecasted([], [], [])
+    for record, example, raw in zip(material.test, shown, model.stream(shown), strict=True):
+        point, bounds = recipe.forecasts(model, record, raw)
+        said.point.append(point)
+        said.bounds.append(bounds)
+        if tells_distribution(model.head):
+            crps = model.head.crps(raw, torch.from_numpy(example.y))
+            said.crps.append(crps.numpy().reshape(point.shape))
+    return said
 
 
 class Truth:
@@ -135,6 +164,16 @@ class Truth:
                 each.append(np.stack([np.where(np.isnan(b), values, b) for b in before], 1))
             found.append(np.stack(each, 1))
         return found
+
+    def coverage(self, bounds: Sequence[Sequence[np.ndarray]]) -> float:
+        """Share of what came that lies between two bounds."""
+        pairs = zip(bounds, self.values, self.counts, strict=True)
+        return float(np.concatenate([((low <= v) & (v <= high))[c].ravel() for (low, high), v, c in pairs]).mean())
+
+    def mean(self, costs: Sequence[np.ndarray]) -> float:
+        """Mean over all steps that are scored; of several targets in deviations of each."""
+        found = np.concatenate([cost[counts] for cost, counts in zip(costs, self.counts, strict=True)])
+        return float((found / (np.array(self.scales)[:, None] if len(self.scales) > 1 else 1.0)).mean())
 
     def errors(self, said: Sequence[np.ndarray], season: int) -> JsonObject:
         """RMSE and MAE over all steps ahead and targets, MASE (Hyndman & Koehler 2006), and RMSE by steps ahead."""
