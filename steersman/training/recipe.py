@@ -21,7 +21,7 @@ from ..data.splits import Split, unsaid
 from ..errors import UserError
 from ..nn.cores import CoreSpec
 from ..nn.encoders import EncoderSpec, Joined, prepare_batch, prepare_named
-from ..nn.heads import HeadSpec, tells_classes
+from ..nn.heads import HeadSpec, tells_classes, tells_distribution
 from ..nn.model import Flavour, Model, Network, SequenceModel
 from ..progress import Watch, silent
 from ..sources.source import SourceSpec
@@ -30,6 +30,8 @@ from .trainer import Training
 
 PREPARED = 1
 """Version of the cache of prepared inputs; counted up when an encoder's `prepare` changes what it gives."""
+INTERVAL = (0.1, 0.9)
+"""Quantiles that a head which says a distribution is asked for beside its estimate."""
 Shapes = tuple[int, ...] | dict[str, tuple[int, ...]]
 """Shape of a raw step; of several streams by name."""
 
@@ -212,7 +214,12 @@ class StepRecipe(Recipe):
         head = model.head
         point = head.point(raw).numpy()
         if not tells_classes(head):
-            return dict(zip(head.targets, point.T, strict=True))
+            found = dict(zip(head.targets, point.T, strict=True))
+            if tells_distribution(head):
+                ends = head.quantiles(raw, INTERVAL).numpy()
+                for name, number in zip(head.targets, ends.swapaxes(0, 1), strict=True):
+                    found |= {f"{name} {level:.0%}": column for level, column in zip(INTERVAL, number.T, strict=True)}
+            return found
         names = head.names() or [str(number) for number in range(head.classes)]
         chances = raw.float().softmax(-1).numpy()
         labels = np.array(names, object)[head.labels(point[:, 0])]

@@ -150,6 +150,11 @@ def test_a_run_that_says_how_sure_it_is_is_scored_by_it_and_its_page_says_so(kin
     for said in ("How sure it is", "CRPS", "its 80 % band", "share of its distribution"):
         assert said in html
     model, shown = run.model(), run.recipe.examples(run.model(), run.records()["test"])
+    record, raw = run.records()["test"][0], model.answers(shown[:1])[0]
+    said = run.recipe.said(model, record, shown[0], raw)
+    assert [*said][: len(model.head.targets)] == [*model.head.targets]
+    low, high = (said[f"{model.head.targets[0]} {level}"] for level in ("10%", "90%"))
+    assert (low <= high).all()
     with torch.no_grad():
         raws = [raw.double() for raw in model.answers(shown)]
         crps = torch.cat([model.head.crps(r, torch.from_numpy(e.y).double()) for r, e in zip(raws, shown, strict=True)])
