@@ -180,15 +180,13 @@ class Expert:
     pursuit: Pursuit = Pursuit()
     traction: Traction = Traction()
     recovery: Recovery = Recovery()
-    margin: float = 0.97
-    """Share of the profile's speed that it drives at: what learns from it errs, and would spin at the limit of grip."""
 
     def act(self, world: Car) -> dict[str, float]:
         """`steer`, left +; `pace`, the speed missing in units of 20 m/s; `gas` and `brake` that follow from it."""
         plan = plan_course(world.course, self.line, self.profile)
         speed, yaw, place = world.speed_mps, world.yaw_radps, world.place
         angle = self._goal_rad(world, plan)
-        target, most = self.margin * plan.at(plan.speed_mps, place, 0), self.traction.pace(speed, yaw)
+        target, most = plan.at(plan.speed_mps, place, 0), self.traction.pace(speed, yaw)
         target, most = self.recovery.slow(target, most, place.offset_m, angle)
         if world.blind and self.blind_speed_mps is not None:
             target = min(target, self.blind_speed_mps)

@@ -229,11 +229,3 @@ def test_pedals_stick_now_and_then_and_nothing_is_disturbed_while_blind():
         blind, seen = blind + world.blind, seen + (not world.blind)
         world.step(action)
     assert min(blind, seen, stuck) > 20
-
-
-def test_the_expert_keeps_a_margin_of_speed_for_those_who_learn_from_it():
-    world = CarRacing().build(render=False)
-    world.reset(seed=5)
-    fast, usual = (world.expert(margin=margin).act(world)["target_speed_mps"] for margin in (1.0, 0.97))
-    assert usual == pytest.approx(0.97 * fast)
-    assert world.expert().act(world)["target_speed_mps"] == usual
