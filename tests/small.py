@@ -19,6 +19,7 @@ from steersman.data.inputs import Inputs
 from steersman.data.pairs import ByLength, padded
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Stack, Window
 from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
+from steersman.nn.encoders import Joined
 from steersman.nn.pictures import Conv
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
@@ -106,7 +107,7 @@ def small(name: str, data=()) -> Recipe:
             recipe, source=few_drives(recipe.source), batches=replace(recipe.batches, batch_size=8, window=25)
         )
     elif isinstance(recipe.source, Recorded):
-        pixels = recipe.encoder.pixels
+        pixels = eye_of(recipe.encoder).pixels
         size = {"height": 12, "width": 16} if "height" in {f.name for f in fields(pixels)} else {}
         recipe = replace(
             recipe,
@@ -147,7 +148,15 @@ def small_core(core):
     return replace(core, hidden=16) if hasattr(core, "hidden") else core
 
 
+def eye_of(encoder):
+    """The encoder of pictures, alone or as a part."""
+    return encoder.parts[0].encoder if isinstance(encoder, Joined) else encoder
+
+
 def small_eye(encoder, pixels):
+    if isinstance(encoder, Joined):
+        first, *others = encoder.parts
+        return replace(encoder, parts=(replace(first, encoder=small_eye(first.encoder, pixels)), *others))
     if isinstance(encoder, Pretrained):  # Its weights may not be installed.
         return replace(encoder, weights="none", blocks=1, features=16, dropout=0.0, pixels=pixels)
     return replace(encoder, pixels=pixels, **CONV)

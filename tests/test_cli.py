@@ -255,8 +255,10 @@ def test_a_run_is_begun_from_another_and_trained_longer_to_a_deadline(steersman,
     assert run.recipe.training.validate_every == old.recipe.training.validate_every == 3
     code, _, err = steersman("train echo --run runs/later --training.steps 100000 --minutes 0.001")
     assert code == 0, err
-    assert "the time is over: stopped at step 4 of 100000" in err
-    assert [row["step"] for row in read_log(run.folder)] == [1, 2, 3, 4]
+    assert re.search(r"the time is over: stopped at step \d+ of 100000", err)
+    steps = [row["step"] for row in read_log(run.folder)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert 3 < len(steps) < 100000
     for line, said in (
         ("train chars --start runs/echo", "runs/echo is a run of echo, not of chars; begin from a run of chars"),
         ("train echo --start runs/none", "there is no run runs/none"),

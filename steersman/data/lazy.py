@@ -46,8 +46,11 @@ class Lazy(NDArrayOperatorsMixin):
         if isinstance(index, tuple) and len(index) == 1:
             return self[index[0]]
         if isinstance(index, tuple) and index:
+            if not all(isinstance(each, slice | int | np.integer) for each in index[1:]):
+                return np.asarray(self)[index]
             found = self[index[0]]
-            return found[(slice(None), *index[1:])] if isinstance(index[0], slice) else found[index[1:]]
+            single = isinstance(index[0], int | np.integer)
+            return found[index[1:]] if single else found[(slice(None), *index[1:])]
         if isinstance(index, np.ndarray) and index.ndim == 1 and index.dtype.kind in "iu":
             return self.taken(np.where(index < 0, index + len(self), index))
         return np.asarray(self)[index]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,7 @@ def records(
     Rows that were shuffled are sorted, and those that share stamps are spread over them; `about` says so. UserError
     where the stamps are too coarse for that.
     """
+    sessions = _known(sessions)
     order, sorted_ = ordered(time_s, sessions)
     whole = None
     if order is not None:
@@ -115,6 +117,23 @@ def records(
         kept = streams(part) if whole is None else {k: picked(v, np.arange(len(v))[part]) for k, v in whole.items()}
         found.append(Record(name, {key: Stream(value, clock) for key, value in kept.items()}, about))
     return found
+
+
+def _known(sessions: Sequence[Any]) -> list[Any]:
+    """Sessions in which what is None is as before: a picture that can't be looked into cuts no drive."""
+    found, before = [], None
+    for session in reversed(sessions):
+        before = _filled(session, before)
+    for session in sessions:
+        before = _filled(session, before)
+        found.append(before)
+    return found
+
+
+def _filled(session: Any, before: Any) -> Any:
+    if isinstance(session, tuple) and isinstance(before, tuple) and len(session) == len(before):
+        return tuple(map(_filled, session, before))
+    return before if session is None else session
 
 
 def _with_clock(about: JsonObject, time_s: np.ndarray, *said: str) -> JsonObject:

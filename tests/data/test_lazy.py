@@ -62,6 +62,8 @@ def test_two_axes_are_cut_at_once():
     made, whole = ARRAYS["each"]
     np.testing.assert_array_equal(made[3:9, 0], whole[3:9, 0])
     assert made[4, 0] == whole[4, 0]
+    np.testing.assert_array_equal(made[np.array([7, 2, 2]), 0], whole[np.array([7, 2, 2]), 0])
+    np.testing.assert_array_equal(made[np.array([7, 2]), np.array([0, 0])], whole[np.array([7, 2]), np.array([0, 0])])
     np.testing.assert_array_equal(made[None, :5], whole[None, :5])
 
 

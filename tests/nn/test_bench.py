@@ -105,7 +105,7 @@ def test_a_row_is_of_the_fastest_peer(monkeypatch):
         {"what": "LSTM", "shape": "1,2,3,4", "peer": "quick", "ours_us": 1.0, "peer_us": 2.0, "ratio": 2.0, "must": 2.5}
     ]
     assert missing == []
-    assert "[red]" in str(list(core_table(rows).columns[5].cells))
+    assert "'red'" in str(list(core_table(rows).columns[5].cells))
 
 
 def test_one_thread_only_while_measuring():

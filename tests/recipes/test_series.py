@@ -150,7 +150,7 @@ def test_rows_are_parted_into_series_each_with_its_own_clock():
 @pytest.mark.parametrize(
     ("recipe", "columns", "said"),
     [
-        (replace(forecast(), target=("laod",)), {"load": np.arange(9.0)}, "no column 'laod'.*did you mean.*load"),
+        (replace(forecast(), target=("loads",)), {"load": np.arange(9.0)}, "no column 'loads'.*did you mean.*load"),
         (
             replace(forecast(), target=("a",), time="t"),
             {"t": [1.0, 3, 2], "a": [1.0, 2, 3]},
@@ -368,8 +368,8 @@ def test_a_table_in_memory_is_learned_kept_and_predicted_on(tmp_path):
     assert len(found["time_s"]) == 40
     arrow = run.predict(pa.table(memory(40)))
     np.testing.assert_array_equal(arrow["load_kw +1"], found["load_kw +1"])
-    with pytest.raises(UserError, match="no option 'targt'; did you mean 'target'"):
-        sm.fit("forecast", memory(), folder=tmp_path / "other", targt="load_kw")
+    with pytest.raises(UserError, match="no option 'targets'; did you mean 'target'"):
+        sm.fit("forecast", memory(), folder=tmp_path / "other", targets="load_kw")
 
 
 @pytest.mark.parametrize(

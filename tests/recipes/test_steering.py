@@ -213,7 +213,7 @@ def test_feedback_tells_the_truth_to_every_other_row_only():
     truth = torch.randn(2, 6, 1)
     with torch.no_grad():
         free, _ = model.run(x, model.initial(2))
-        told, (_, _, said) = model.run(x, model.initial(2), None, truth)
+        told, (_, _, said) = model.run(x, model.initial(2), truth=truth)
     torch.testing.assert_close(told[1], free[1])
     torch.testing.assert_close(told[:, 0], free[:, 0])  # What it is told lies in the past.
     assert not torch.allclose(told[0, 1:], free[0, 1:])

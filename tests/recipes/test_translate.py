@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import shlex
+import shutil
 import struct
 import sys
 from dataclasses import replace
@@ -465,6 +466,7 @@ def test_a_damaged_vocabulary_is_one_message(place, tmp_path):
     for text in ("{}", "{", '{"source": {}, "target": {}}'):
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
+        shutil.copy(run.folder / "model.safetensors", folder)
         (folder / "vocabulary.json").write_text(text)
         with pytest.raises(UserError, match=r"vocabulary\.json"):
             replace(run, folder=folder).model()

@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken_when_it_is_
 
 
 def test_a_run_goes_on_only_with_its_own_recipe_and_data(run):
-    changed = replace(run.recipe, training=replace(run.recipe.training, steps=99))
+    changed = replace(run.recipe, training=replace(run.recipe.training, learning_rate=0.5))
     with pytest.raises(UserError, match="another recipe"):
         fit("steer", changed, run.folder)
 
