@@ -240,7 +240,8 @@ def _joined(rows: Sequence[list[str]], columns: Sequence[str], limits: Limits) -
             yield f"has {len(row)} cells, not {len(columns)}, and its decimal commas can't be told from the others"
             continue
         rated = [(_rating(way, row, votes), way) for way in found]
-        best = [way for rating, way in rated if rating == max(rated)[0]]
+        highest = max(rating for rating, _ in rated)
+        best = [way for rating, way in rated if rating == highest]
         if certain is not None and len({tuple(way[: certain + 1]) for way in best}) > 1:
             yield f"has {len(row)} cells, not {len(columns)}: a decimal comma may also be one between cells"
             continue

@@ -39,6 +39,8 @@ HEAD = 2**16
 NUMBERS = 0.5
 """Share of a file's words from which it is a table of numbers."""
 NUMBER = re.compile(r"[+-]?[\d.:/T_-]*\d[\d.:/T_-]*([eE][+-]?\d+)?Z?|\S+\.(jpe?g|png)|-?(nan|inf)", re.IGNORECASE)
+LONGEST = 64
+"""Characters of a word that are looked at: of a long one the pattern would try all parts."""
 PICTURES_BELOW = 2
 """Levels of folders in which pictures are looked for."""
 PLAYS = 4_000
@@ -85,7 +87,7 @@ def is_prose(file: Path, named: bool = False) -> bool:
 def is_table(text: str) -> bool:
     """Whether most of a text's words are numbers, times and names of files."""
     words = re.split(r"[\s,;|]+", text.strip())
-    return len(words) > 1 and sum(bool(NUMBER.fullmatch(word)) for word in words) > NUMBERS * len(words)
+    return len(words) > 1 and sum(bool(NUMBER.fullmatch(word[:LONGEST])) for word in words) > NUMBERS * len(words)
 
 
 def _contents(file: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 import gzip
 import sqlite3
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def database(path: Path) -> None:
 
 
 DATA = {
-    "a.db3": (database, "an SQLite database; .*metadata.yaml"),
+    "a.sqlite": (database, "an SQLite database; .*metadata.yaml"),
     "a.tar.gz": (archive, "a gzip archive; unpack it"),
     "a.npz": (lambda path: np.savez(path, a=np.zeros(3)), "a zip archive, or arrays of NumPy"),
     "a.npy": (lambda path: np.save(path, np.zeros(3)), "an array of NumPy"),
@@ -194,6 +195,13 @@ def test_columns_of_a_known_table_can_be_named_too(tmp_path):
     (record,) = read(f"{folder}?steer=steering&picture=left&rate=10&sign=right")
     assert record.about["format"] == "frames and a CSV"
     assert record["steer"].values.tolist() == [-0.25] * 3
+
+
+def test_a_text_of_one_long_word_takes_no_longer_than_another(tmp_path):
+    (tmp_path / "a.txt").write_text("1" * 60_000 + "x " + "word " * 100)
+    begin = time.process_time()
+    read(tmp_path / "a.txt")
+    assert time.process_time() - begin < 1
 
 
 # comma.ai 2016, whose logs and cameras are of unequal lengths
