@@ -7,7 +7,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
@@ -38,12 +38,32 @@ class Spec:
             fitting = value(given, hints[field.name], f"{type(self).__name__}.{field.name}")
             if fitting is not given:
                 object.__setattr__(self, field.name, fitting)
-        for name, (low, high) in self.BOUNDS.items():
-            held = getattr(self, name)
-            for number in held if isinstance(held, tuple) else (held,):
-                if not low <= number <= high:
-                    limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-                    raise UserError(f"{type(self).__name__}: {name} must be {limits}, not {number}")
+        check_bounds(self, lambda name: f"{type(self).__name__}: {name}")
+
+
+LARGEST = 2**63 - 1
+"""Largest whole number of a field; what counts or draws takes no larger ones."""
+
+
+def check_bounds(options: Any, called: Callable[[str], str]) -> None:
+    """Raises UserError where a number of a dataclass is beyond its `BOUNDS`; a seed is never below 0.
+
+    Without bounds it must be finite, and a whole one at most LARGEST.
+    """
+    bounds = {"seed": (0, math.inf)} | getattr(options, "BOUNDS", {})
+    for field in dataclasses.fields(options):
+        held = getattr(options, field.name)
+        low, high = bounds.get(field.name, (-math.inf, math.inf))
+        for number in held if isinstance(held, tuple) else (held,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not low <= number <= high:
+                limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                raise UserError(f"{called(field.name)} must be {limits}, not {number}")
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise UserError(f"{called(field.name)} must be at most {LARGEST}, not {str(number)[:60]}")
+            if not math.isfinite(number):
+                raise UserError(f"{called(field.name)} must be a finite number, not {number}")
 
 
 def to_json(value: object) -> Any:

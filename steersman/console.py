@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from .config import did_you_mean
+from .config import check_bounds, did_you_mean
 from .errors import UserError
 
 HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -44,6 +44,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def parsed(kind: type[T], arguments: list[str], command: str) -> T:
+    """Options of a command. UserError where a number is beyond the bounds of its dataclass."""
+    import tyro
+
+    return _bounded(tyro.cli(kind, args=arguments, prog=f"steersman {command}"))
+
+
+def _bounded(options: T) -> T:
+    check_bounds(options, lambda name: f"--{name.replace('_', '-')}")
+    return options
+
+
 def changed(default: T, arguments: list[str], command: str, text: str) -> T:
     """Options with what the command line changes of them; the types of their parts are fixed.
 
@@ -52,7 +64,7 @@ def changed(default: T, arguments: list[str], command: str, text: str) -> T:
     import tyro
 
     with redirect_stdout(_Lines(sys.stdout)):
-        return tyro.cli(
+        found = tyro.cli(
             type(default),
             default=default,
             config=(tyro.conf.AvoidSubcommands,),
@@ -60,6 +72,7 @@ def changed(default: T, arguments: list[str], command: str, text: str) -> T:
             prog=f"steersman {command}",
             description=text.replace("\n", BREAK),
         )
+    return _bounded(found)
 
 
 class _Lines:

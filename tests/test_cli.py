@@ -124,6 +124,16 @@ def refused(code: int, out: str, err: str, said: str) -> None:
 
 
 BAD = [
+    ("sample runs/none --temperature inf", "temperature must be a finite number"),
+    ("sample runs/none --temperature nan", "temperature must be a finite number"),
+    ("sample runs/none --seed 99999999999999999999999", "--seed must be at most 9223372036854775807, not 9{23}"),
+    ("sample runs/none --seed -1", "--seed must be at least 0"),
+    ("sample runs/none --length -1", "--length must be at least 0"),
+    ("drive expert --seed -1", "--seed must be at least 0"),
+    ("live runs/none --port 70000", "--port must be from 0 to 65535"),
+    ("compare echo --minutes inf", "--minutes must be a finite number"),
+    ("train echo --minutes nan", "--minutes must be at least 0"),
+    ("train echo --training.seed 99999999999999999999999", "seed must be"),
     ("tain", "did you mean 'train'"),
     ("train", "needs a name first: steersman train steer"),
     ("train --core.hidden 3", "needs a name first"),
@@ -263,7 +273,7 @@ def test_a_run_is_begun_from_another_and_trained_longer_to_a_deadline(steersman,
         ("train chars --start runs/echo", "runs/echo is a run of echo, not of chars; begin from a run of chars"),
         ("train echo --start runs/none", "there is no run runs/none"),
         ("train echo --start runs/echo --core.hidden 5 --run runs/other", "model.safetensors doesn't fit the model"),
-        ("train echo --minutes -1", "--minutes must be 0 or more"),
+        ("train echo --minutes -1", "--minutes must be at least 0"),
         ("train steer --minutes 1 --rounds 1", "--minutes would end a training before its rounds"),
     ):
         refused(*steersman(line), said)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import tyro
-
-from ..console import OUT
+from ..console import OUT, parsed
 from ..files import locked
 from .cache import MOST_BYTES, cache_folder, kept_files
 
@@ -19,7 +17,7 @@ class Cache:
 
 def cache(arguments: list[str]) -> None:
     """say where prepared pictures are kept, and clear them away"""
-    options = tyro.cli(Cache, args=arguments, prog="steersman cache")
+    options = parsed(Cache, arguments, "cache")
     folder = cache_folder()
     if options.clear and folder.is_dir():
         with locked(folder):

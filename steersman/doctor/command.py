@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT
+from ..console import OUT, parsed
 from ..errors import UserError
 from ..evaluation.page import write_report
 from ..progress import bars
@@ -34,7 +34,7 @@ class Doctor:
 
 def doctor(arguments: list[str]) -> None:
     """say what went wrong in training"""
-    options = tyro.cli(Doctor, args=arguments, prog="steersman doctor")
+    options = parsed(Doctor, arguments, "doctor")
     if options.selftest:
         _doctor_selftest(options)
         return

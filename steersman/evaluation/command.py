@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT
+from ..console import OUT, parsed
 from ..errors import UserError
 from ..progress import bars
 from ..sources.selection import asked
@@ -58,7 +58,7 @@ class Predict:
 
 def predict_(arguments: list[str]) -> None:
     """say what a run makes of new data"""
-    options = tyro.cli(Predict, args=arguments, prog="steersman predict")
+    options = parsed(Predict, arguments, "predict")
     if bool(options.data) == options.follow:
         raise UserError("give --data FILE, or rows on standard input with --follow")
     if options.out:
@@ -79,7 +79,7 @@ def predict_(arguments: list[str]) -> None:
 
 def evaluate(arguments: list[str]) -> None:
     """score a run beside its baselines"""
-    options = tyro.cli(Evaluate, args=arguments, prog="steersman evaluate")
+    options = parsed(Evaluate, arguments, "evaluate")
     run = Run.open(find(options.run))
     data = asked(options.data, keep=options.keep, drop=options.drop, records=options.records)
     on = Path("on", "-".join(Path(path).name for path in data)) if options.data else Path()

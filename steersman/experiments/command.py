@@ -4,12 +4,13 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ..console import ERR, OUT, Plain, named, say
+from ..console import ERR, OUT, Plain, named, parsed, say
 from ..errors import Interrupted, UserError
 from ..files import check_output
 from ..nn.bench import bench_cores, core_table
@@ -38,6 +39,8 @@ class Compare:
     json: bool = False
     """Print one JSON object and nothing else."""
 
+    BOUNDS = {"seeds": (1, 10_000), "steps": (0, inf), "minutes": (0, inf)}
+
 
 @dataclass(frozen=True)
 class BenchCores:
@@ -53,9 +56,9 @@ class BenchCores:
 
 def compare(arguments: list[str]) -> None:
     """train recipes side by side"""
-    options = tyro.cli(Compare, args=arguments, prog="steersman compare")
-    if options.seeds < 1 or options.steps < 0 or options.minutes < 0 or (options.steps and options.minutes):
-        raise UserError("--seeds must be at least 1, --steps and --minutes not below 0, and only one of the two given")
+    options = parsed(Compare, arguments, "compare")
+    if options.steps and options.minutes:
+        raise UserError("--steps and --minutes both say how long to train; give one of the two")
     data = tuple(str(Path(path).resolve()) for path in options.data)
     folder = Path(
         options.folder or Path("runs") / "-".join(["compare", *(Path(path).name for path in data or options.recipes)])
@@ -82,7 +85,7 @@ def compare(arguments: list[str]) -> None:
 
 def quickstart(arguments: list[str]) -> None:
     """record, train and drive: the whole way at once"""
-    options = tyro.cli(Quickstart, args=arguments, prog="steersman quickstart")
+    options = parsed(Quickstart, arguments, "quickstart")
     try:
         with bars() as watch:
             table, places = options.go(say, watch)
@@ -102,7 +105,7 @@ def bench(arguments: list[str]) -> None:
 
 
 def _bench_cores(arguments: list[str]) -> None:
-    options = tyro.cli(BenchCores, args=arguments, prog="steersman bench cores")
+    options = parsed(BenchCores, arguments, "bench cores")
     with bars() as watch:
         rows, missing = bench_cores(options.only, options.quick, watch)
     if options.json:

@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ..console import OUT
+from ..console import OUT, parsed
 from ..errors import UserError
 from ..files import check_output
 from ..progress import bars
@@ -52,6 +53,8 @@ class ExplainRun:
     """Show integrated gradients instead: which inputs moved the prediction; for a drive also an mp4."""
     out: str = ""
     """Folder of the pictures; empty: below `explain`, named after the run."""
+
+    BOUNDS = {"sample": (0, inf), "at": (-1, inf), "steps": (0, inf)}
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,14 @@ steersman explain surface --help, and so on, says more of each; of a formula: st
 
 
 def _explain_picture(what: str, arguments: list[str]) -> None:
-    options = tyro.cli(ExplainPicture, args=arguments, prog=f"steersman explain {what}")
+    options = parsed(ExplainPicture, arguments, f"explain {what}")
     check_output(Path(options.out), folder=True)
     paint = {"surface": draw_surface, "saddle": draw_saddle, "relu": draw_relu}[what]
     OUT.print(f"picture: {paint(Path(options.out) / f'{what}.png')}")
 
 
 def _explain_gallery(what: str, arguments: list[str]) -> None:
-    options = tyro.cli(ExplainGallery, args=arguments, prog="steersman explain gallery")
+    options = parsed(ExplainGallery, arguments, "explain gallery")
     check_output(Path(options.out), folder=True)
     with bars() as watch:
         files = gallery(Path(options.out), Run.open(Path(options.text)) if options.text else None, watch)
@@ -125,7 +128,7 @@ EXPLAIN: dict[str, Callable[[str, list[str]], None]] = {
 
 
 def _explain_run(arguments: list[str]) -> None:
-    options = tyro.cli(ExplainRun, args=arguments, prog="steersman explain")
+    options = parsed(ExplainRun, arguments, "explain")
     run = Run.open(find(options.run))
     folder = Path(options.out or Path("explain") / Path(options.run).name)
     check_output(folder, folder=True, otherwise="name another folder with --out")
@@ -137,7 +140,7 @@ def _explain_run(arguments: list[str]) -> None:
 
 
 def _explain_formula(arguments: list[str]) -> None:
-    options = tyro.cli(Explain, args=arguments, prog="steersman explain")
+    options = parsed(Explain, arguments, "explain")
     if options.out:
         check_output(Path(f"{options.out}.svg"))
     found = circuit(options.formula, values(options.given))

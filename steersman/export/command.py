@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT
+from ..console import OUT, parsed
 from ..progress import bars
 from ..training.run import Run, find, output_of
 from .folder import QUANTISED, export
@@ -28,7 +28,7 @@ class Export:
 
 def export_run(arguments: list[str]) -> None:
     """write one step of a model in ONNX"""
-    options = tyro.cli(Export, args=arguments, prog="steersman export")
+    options = parsed(Export, arguments, "export")
     run = Run.open(find(options.run))
     folder = output_of(run, options.run, options.out, Path("export"))
     with bars() as watch:

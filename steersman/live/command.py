@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, say
+from ..console import OUT, parsed, say
 from ..progress import bars
 from ..training.run import Run, find
 from . import live_part
@@ -38,10 +38,12 @@ class Serve:
     """Folder of a person's drives in the simulator; empty: below `drives`, named after the simulator."""
     limits: Limits = Limits()
 
+    BOUNDS = {"port": (0, 65_535)}
+
 
 def live(arguments: list[str]) -> None:
     """serve a model live, and a page to watch it on"""
-    options = tyro.cli(Serve, args=arguments, prog="steersman live")
+    options = parsed(Serve, arguments, "live")
     serve, seat = live_part("serve"), live_part("seat")
     run = Run.open(find(options.run))
     listening = serve.bound(options.host, options.port)

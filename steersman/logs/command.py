@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from rich.text import Text
 
-from ..console import OUT, counted, say
+from ..console import OUT, counted, parsed, say
 from ..errors import Interrupted
 from ..files import check_output
 from ..progress import bars
@@ -66,7 +66,7 @@ class Challenge:
 
 def inspect_(arguments: list[str]) -> None:
     """say what a log holds, and what is wrong with it"""
-    options = tyro.cli(Inspect, args=arguments, prog="steersman inspect")
+    options = parsed(Inspect, arguments, "inspect")
     from .inspect import inspect_log
     from .page import inspection_table, write_inspection
 
@@ -90,7 +90,7 @@ def inspect_(arguments: list[str]) -> None:
 
 def convert_(arguments: list[str]) -> None:
     """write a log as a LeRobot dataset"""
-    options = tyro.cli(Convert, args=arguments, prog="steersman convert")
+    options = parsed(Convert, arguments, "convert")
     from .convert import convert
 
     try:
@@ -111,7 +111,7 @@ def convert_(arguments: list[str]) -> None:
 
 def challenge(arguments: list[str]) -> None:
     """score a submission to Udacity's Challenge 2"""
-    options = tyro.cli(Challenge, args=arguments, prog="steersman challenge")
+    options = parsed(Challenge, arguments, "challenge")
     from .challenge import score_submission, submission_table
 
     scores = score_submission(Path(options.truth), Path(options.submission))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,8 @@ class Train:
     open: bool = True
     """Open that page in a browser."""
 
+    BOUNDS = {"minutes": (0, inf), "rounds": (0, 1000), "doctor_every": (1, inf), "watch_port": (0, 65_535)}
+
 
 RENAMED = {
     f"--{part}.{old}".replace("_", "-"): f"--{part}.{new}".replace("_", "-")
@@ -102,10 +105,6 @@ def train(arguments: list[str]) -> None:
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")
-    if not options.minutes >= 0:
-        raise UserError("--minutes must be 0 or more")
-    if options.doctor_every < 1:
-        raise UserError("--doctor-every must be at least 1")
     run = Path(options.run or new_folder(name))
     check_output(run, folder=True, otherwise="name another folder with --run")
     watching = nullcontext()

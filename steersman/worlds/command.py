@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,8 @@ from .rollout import EXPERT, drives
 from .scores import drive_table, driving_scores
 from .world import WorldSpec
 
+MOST_WORKERS = 1000
+
 
 @dataclass(frozen=True)
 class Record:
@@ -40,6 +43,8 @@ class Record:
     """Who drives: expert, with disturbances to recover from; or a run, whose every state the expert labels."""
     workers: int = 0
     """Number of processes; 0: one a core."""
+
+    BOUNDS = {"episodes": (1, inf), "workers": (0, MOST_WORKERS)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Drive:
     json: bool = False
     """Print one JSON object and nothing else."""
 
+    BOUNDS = {"tracks": (1, inf), "workers": (0, MOST_WORKERS)}
+
 
 def record(arguments: list[str]) -> None:
     """record drives of an expert in a simulator"""
@@ -83,8 +90,6 @@ def drive(arguments: list[str]) -> None:
     """let a model act in its world, closed loop, and score it"""
     world, arguments = _world(arguments)
     options = changed(Drive(tyro.MISSING, world), arguments, "drive", Drive.__doc__ or "")
-    if options.tracks < 1 or options.seed < 0:
-        raise UserError("--tracks must be at least 1, and --seed not below 0")
     seeds, world = range(options.seed, options.seed + options.tracks), options.world
     for output in filter(None, (options.video, options.report)):
         check_output(Path(output))

@@ -3,7 +3,7 @@
 import json
 import math
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from steersman.errors import UserError
 from steersman.nn.cores import GRU, LSTM, RNN, Stack
 from steersman.nn.heads import Classification, Regression
 from steersman.nn.pictures import Conv, Picture
+from steersman.plugins import PARTS, part
 from steersman.recipes import RECIPES
 from steersman.training.trainer import Training
 
@@ -168,6 +169,32 @@ def test_numbers_of_numpy_and_lists_are_what_they_stand_for():
     assert repr(conv) == repr(Conv(channels=(4, 8), kernels=(5, 3), strides=(2, 2), dropout=0.5))
     for spec in (given, conv):
         assert from_json(json.loads(json.dumps(to_json(spec)))) == spec
+
+
+def made_by_default() -> list[Spec]:
+    """A spec of every kind of the package that needs no values."""
+    for place in PARTS:
+        part(place)
+    found = []
+    for kind in Spec.KINDS.values():
+        if kind.__module__.startswith("steersman.") and is_dataclass(kind):
+            with suppress(TypeError, UserError):
+                found.append(kind())
+    return found
+
+
+def test_every_number_of_every_spec_is_finite_and_of_a_size_that_machines_count_in():
+    specs = made_by_default()
+    assert len(specs) > 50
+    for spec in specs:
+        for field in fields(spec):
+            held = getattr(spec, field.name)
+            if isinstance(held, bool) or not isinstance(held, int | float):
+                continue
+            huge = 10**30 if isinstance(held, int) else math.inf
+            for bad in (huge, -huge, math.nan, *([-1] if field.name == "seed" else [])):
+                with pytest.raises(UserError, match=field.name):
+                    replace(spec, **{field.name: bad})
 
 
 def test_what_json_does_not_hold_is_refused_in_words():

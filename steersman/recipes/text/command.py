@@ -3,11 +3,12 @@
 import itertools
 import sys
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
 import tyro
 
-from ...errors import UserError
+from ...console import parsed
 from ...nn.decoding import Sampling
 from ...training.run import load
 from .generate import Speaker, written
@@ -27,12 +28,12 @@ class Sample:
     seed: int = 0
     """Seed of the sampling: the same seed writes the same."""
 
+    BOUNDS = {"length": (0, inf)}
+
 
 def sample(arguments: list[str]) -> None:
     """let a text model write"""
-    options = tyro.cli(Sample, args=arguments, prog="steersman sample")
-    if options.length < 0 or options.seed < 0:
-        raise UserError("--length and --seed must not be below 0")
+    options = parsed(Sample, arguments, "sample")
     speaker = Speaker(load(options.run))
     prompt = options.prompt or speaker.beginning()
     said = speaker.speak(prompt, options.length, options.sampling, options.seed)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from ...console import counted, renamed, say
+from ...console import counted, parsed, renamed, say
 from ...errors import UserError
 from ...files import check_output
 from ...progress import bars
@@ -37,7 +37,7 @@ class Translate:
 def translate(arguments: list[str]) -> None:
     """translate standard input"""
     arguments = renamed(arguments, {"--beam": "--beam-width", "--power": "--length-penalty"})
-    options = tyro.cli(Translate, args=arguments, prog="steersman translate")
+    options = parsed(Translate, arguments, "translate")
     check_decoding(options.beam_width, options.length_penalty)
     if options.attention:
         check_picture(Path(options.attention))
