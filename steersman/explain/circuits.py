@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from rich.table import Table
 from torch import Tensor
 
@@ -369,57 +371,181 @@ def _small(number: int) -> str:
     return "".join(chr(0x2080 + int(digit)) for digit in str(number))
 
 
-def draw(found: Circuit, path: Path) -> list[Path]:
-    """The circuit as `path`.svg and `path`.png: values above the wires, gradients below."""
+@dataclass(frozen=True)
+class Label:
+    """A number beside an arrow, its middle in pixels, turned as the arrow is."""
+
+    text: str
+    colour: str
+    middle: tuple[float, float]
+    degrees: float
+    size: tuple[float, float]
+
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Which of some points (n 2) lie within it."""
+        turn = np.deg2rad(self.degrees)
+        along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+        away = points - np.array(self.middle)
+        return (np.abs(away @ along) < self.size[0] / 2 + 1) & (np.abs(away @ across) < self.size[1] / 2 + 1)
+
+    def points(self) -> np.ndarray:
+        """Points all over it."""
+        turn = np.deg2rad(self.degrees)
+        along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+        u, v = np.meshgrid(np.linspace(-0.5, 0.5, 9) * self.size[0], np.linspace(-0.5, 0.5, 4) * self.size[1])
+        return np.array(self.middle) + u.reshape(-1, 1) * along + v.reshape(-1, 1) * across
+
+
+@dataclass
+class Layout:
+    """Where all of a picture of a circuit lies, in pixels."""
+
+    width: float
+    height: float
+    boxes: dict[int, tuple[float, float, float, float]]
+    """Middle and half the size of each wire's box."""
+    arrows: list[tuple[np.ndarray, np.ndarray, str]] = field(default_factory=list)
+    """From, to, colour."""
+    labels: list[Label] = field(default_factory=list)
+
+    def crossed(self, label: Label) -> int:
+        """How much of arrows, boxes and other labels lies where this one would."""
+        lines = [np.linspace(start, end, 60) for start, end, _ in self.arrows]
+        edges = [_outline(*box) for box in self.boxes.values()]
+        others = [other.points() for other in self.labels]
+        return int(label.holds(np.concatenate([*lines, *edges, *others])).sum())
+
+
+def _outline(x: float, y: float, wide: float, tall: float) -> np.ndarray:
+    u, v = np.meshgrid(np.linspace(x - wide, x + wide, 7), np.linspace(y - tall, y + tall, 5))
+    return np.stack([u.reshape(-1), v.reshape(-1)], 1)
+
+
+def layout(found: Circuit) -> Layout:
+    """Arrows forwards and, below each, backwards; every number beside its own arrow and off all others."""
     place = _placed(found)
-    columns = 1 + max(x for x, _ in place.values())
-    heights = [y for _, y in place.values()]
+    columns, heights = 1 + max(x for x, _ in place.values()), [y for _, y in place.values()]
     rows = max(heights) - min(heights) + 1
-    wide, tall = max(8.0, min(40.0, 1.9 * columns)), max(2.8, 0.95 * rows + 1.5)
-    figure = Figure(figsize=(12, max(2.8, 12 * tall / wide)) if wide < 12 else (wide, tall), layout="constrained")
-    axes = figure.subplots()
-    size = 11 if wide <= 14 else 9
-    consumers = {id(w): sum(w in g.inputs for g in found.wires) for w in found.wires}
-    boxes = {}
+    width = max(1200.0, min(4000.0, 190 * columns))
+    height = max(280.0, 130 * rows + 130)
+    step = (width - 210) / max(columns - 0.1, 1)
+    boxes = {
+        id(w): (60 + step * place[id(w)][0], 90 + 130 * (place[id(w)][1] - min(heights)), 13 + 4.5 * len(w.name), 15.0)
+        for w in found.wires
+    }
+    made = Layout(width, height, boxes)
+    wanted = []
     for wire in found.wires:
-        frame = {"boxstyle": "round,pad=0.35" if wire.inputs else "square,pad=0.3", "ec": "0.4"}
-        frame["fc"] = "#dbe7f5" if wire.inputs else "#f3efe4"
-        middle = {"ha": "center", "va": "center", "parse_math": False}
-        boxes[id(wire)] = axes.text(*place[id(wire)], wire.name, fontsize=size + 1, bbox=frame, zorder=3, **middle)
-
-    def number(at: tuple[float, float], shown: float, colour: str, upright: str, side: str = "center") -> None:
-        behind = {"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.85}
-        axes.text(*at, f"{shown:.4g}", color=colour, fontsize=size, ha=side, va=upright, bbox=behind, zorder=4)
-
-    for wire in found.wires:
-        x, y = place[id(wire)]
-        for source, back in zip(wire.inputs, wire.back, strict=True):
-            a, b = place[id(source)]
-            patches = {"patchA": boxes[id(source)].get_bbox_patch(), "patchB": boxes[id(wire)].get_bbox_patch()}
-            arrow = {"arrowstyle": "-|>", "color": "0.55", "lw": 1.2, "shrinkA": 1, "shrinkB": 2, **patches}
-            axes.annotate("", (x, y), (a, b), arrowprops=arrow)
-            if consumers[id(source)] > 1:  # Where a wire forks, each branch has a gradient of its own.
-                number((a + 0.55 * (x - a), b + 0.55 * (y - b)), back, RED, "center")
-        away = 0.16 + 0.045 * len(wire.name)
-        number((x + away, y + 0.1), wire.value, GREEN, "bottom", "left")
-        number((x + away, y - 0.1), wire.gradient, RED, "top", "left")
+        for number, (source, back) in enumerate(zip(wire.inputs, wire.back, strict=True)):
+            same = [i for i, other in enumerate(wire.inputs) if other is source]
+            bow = 34.0 * (same.index(number) - (len(same) - 1) / 2)  # A wire that is taken twice.
+            wanted.append((boxes[id(source)], boxes[id(wire)], bow, source.value, back))
     for wire in found.outputs:
-        x, y = place[id(wire)]
-        arrow = {"arrowstyle": "-|>", "color": "0.2", "lw": 1.6, "patchA": boxes[id(wire)].get_bbox_patch()}
-        axes.annotate("", (x + 0.9, y), (x, y), arrowprops=arrow)
-    axes.set(xlim=(-0.6, columns + 0.1), ylim=(min(heights) - 0.8, max(heights) + 0.8))
+        x, y, wide, tall = boxes[id(wire)]
+        wanted.append((boxes[id(wire)], (x + wide + 110, y, 1.0, tall), 0.0, wire.value, wire.gradient))
+    sides = [_both_ways(made, one, other, bow) for one, other, bow, _, _ in wanted]
+    places = [
+        (start, end, side, f"{shown + 0.0:.4g}", colour)
+        for (start, end, up), (*_, value, back) in zip(sides, wanted, strict=True)
+        for shown, colour, side in ((value, GREEN, up), (back, RED, -up))
+    ]
+    for at in places:
+        made.labels.append(_beside(made, *at))
+    for number, at in (*enumerate(places), *enumerate(places)):  # Now each knows of all the others.
+        label = made.labels.pop(number)  # It is not in its own way.
+        made.labels.insert(number, _beside(made, *at) if made.crossed(label) else label)
+    forks = [w for w in found.wires if sum(i is w for g in found.wires for i in g.inputs) > 1]
+    for wire in forks:
+        x, y, _, _ = boxes[id(wire)]
+        text = f"sum {wire.gradient:.4g}"
+        tried = [_label(text, RED, np.array([x, y + away]), 0.0) for away in (-28, 28, -63, 63)]
+        made.labels.append(min(tried, key=made.crossed))
+    return made
+
+
+def _both_ways(made: Layout, one: tuple, other: tuple, bow: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Adds the arrow forwards and the one backwards below it; the line between them, and the way up from it."""
+    start, end = np.array(one[:2]), np.array(other[:2])
+    along = (end - start) / np.linalg.norm(end - start)
+    up = np.array([-along[1], along[0]])
+    apart = [
+        _shortened(start + (bow + side) * up, end + (bow + side) * up, one, other, 3 + abs(bow)) for side in (4.0, -4.0)
+    ]
+    made.arrows.append((*apart[0], "0.5"))
+    made.arrows.append((apart[1][1], apart[1][0], RED))
+    middle = np.mean(apart, axis=0)
+    return middle[0], middle[1], up
+
+
+def _shortened(
+    start: np.ndarray, end: np.ndarray, one: tuple, other: tuple, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What of a line lies outside of the boxes at its ends, which reach that much further up and down."""
+    points = np.linspace(start, end, 400)
+    inside = [
+        (np.abs(points[:, 0] - x) < wide + 3) & (np.abs(points[:, 1] - y) < tall + reach)
+        for x, y, wide, tall in (one, other)
+    ]
+    outside = np.flatnonzero(~(inside[0] | inside[1]))
+    return (points[outside[0]], points[outside[-1]]) if len(outside) else (start, end)
+
+
+SHARES = sorted((i / 40 for i in range(5, 36)), key=lambda share: abs(share - 0.5))
+"""How far along an arrow a number may stand, best first."""
+
+
+def _beside(made: Layout, start: np.ndarray, end: np.ndarray, side: np.ndarray, text: str, colour: str) -> Label:
+    """The label on that side of an arrow, as far along it as it takes to be off everything else."""
+    degrees = float(np.rad2deg(np.arctan2(end[1] - start[1], end[0] - start[0])))
+    best = None
+    for share in SHARES:
+        label = _label(text, colour, start + share * (end - start) + 16 * side, degrees)
+        found = made.crossed(label)
+        if best is None or found < best[0]:
+            best = found, label
+        if not found:
+            break
+    assert best
+    return best[1]
+
+
+def _label(text: str, colour: str, middle: np.ndarray, degrees: float) -> Label:
+    return Label(text, colour, (float(middle[0]), float(middle[1])), degrees, (9.2 * len(text), 15.0))
+
+
+def draw(found: Circuit, path: Path) -> list[Path]:
+    """The circuit as `path`.svg and `path`.png: values on arrows forwards, gradients on arrows backwards."""
+    made = layout(found)
+    figure = Figure(figsize=(made.width / 100, made.height / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, made.width), ylim=(0, made.height))
     axes.set_axis_off()
+    for start, end, colour in made.arrows:
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", tuple(end), tuple(start), arrowprops=arrow)
+    for wire in found.wires:
+        x, y, wide, tall = made.boxes[id(wire)]
+        style = "round,pad=0,rounding_size=6" if wire.inputs else "square,pad=0"
+        fill = "#dbe7f5" if wire.inputs else "#f3efe4"
+        axes.add_patch(FancyBboxPatch((x - wide, y - tall), 2 * wide, 2 * tall, style, facecolor=fill, edgecolor="0.4"))
+        axes.text(x, y, wire.name, ha="center", va="center", fontsize=12, parse_math=False)
+    for label in made.labels:
+        turned = {"rotation": label.degrees, "rotation_mode": "anchor", "ha": "center", "va": "center"}
+        axes.text(*label.middle, label.text, color=label.colour, fontsize=11, **turned)
     shown = found.formula if len(found.formula) < 110 else found.formula[:107] + "..."
-    axes.set_title(shown, fontsize=13, loc="left", family="monospace", parse_math=False)
-    figure.supxlabel(
-        "Forwards, in green above a wire: its value. Backwards, in red below it: the gradient of the output to it.",
-        fontsize=10, x=0.01, ha="left",
-    )  # fmt: skip
+    axes.text(12, made.height - 14, shown, fontsize=13, va="top", family="monospace", parse_math=False)
+    said = "Forwards, in green on a grey arrow: the value that goes along it. Backwards, in red on a red arrow: the "
+    said += "gradient of the output to it; where a wire forks, its sum."
+    axes.text(12, 14, said, fontsize=10, va="bottom")
     written = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
     for one in written:
         with written_whole(one) as file:
             figure.savefig(file, dpi=100, format=one.suffix[1:])
     return written
+
+
+CLEARANCE = 0.4
+"""Rows between a box and a wire that goes by."""
 
 
 def _placed(found: Circuit) -> dict[int, tuple[float, float]]:
@@ -438,8 +564,37 @@ def _placed(found: Circuit) -> dict[int, tuple[float, float]]:
     for wire in found.wires:
         if wire.inputs:
             row[id(wire)] = sum(row[id(i)] for i in wire.inputs) / len(wire.inputs)
+    _spread(found, column, row)
+    for _ in range(8):  # Where one moves, wires move, and others may have to.
+        if not any([_moved(found, box, column, row) for box in found.wires]):
+            break
+    return {key: (float(at), row[key]) for key, at in column.items()}
+
+
+def _spread(found: Circuit, column: Mapping[int, int], row: dict[int, float]) -> None:
+    """Parts the rows of each column."""
     for at in set(column.values()):
         here = sorted((w for w in found.wires if column[id(w)] == at), key=lambda w: -row[id(w)])
         for above, below in pairwise(here):
             row[id(below)] = min(row[id(below)], row[id(above)] - 0.9)
-    return {key: (float(at), row[key]) for key, at in column.items()}
+
+
+def _moved(found: Circuit, box: Wire, column: Mapping[int, int], row: dict[int, float]) -> bool:
+    """Whether a box stood on others' wires; it goes to the nearest place where it stands on none, and on no box."""
+    at, lines = column[id(box)], []
+    for gate in found.wires:
+        for source in gate.inputs:
+            first, last = column[id(source)], column[id(gate)]
+            if first < at < last:
+                share = (at - first) / (last - first)
+                lines.append(row[id(source)] + share * (row[id(gate)] - row[id(source)]))
+    others = [row[id(w)] for w in found.wires if w is not box and column[id(w)] == at]
+
+    def free(place: float) -> bool:
+        return all(abs(place - y) >= CLEARANCE for y in lines) and all(abs(place - y) >= 0.9 for y in others)
+
+    here = row[id(box)]
+    if all(abs(here - y) >= CLEARANCE for y in lines):
+        return False
+    row[id(box)] = next((p for k in range(1, 80) for p in (here - k / 10, here + k / 10) if free(p)), here)
+    return row[id(box)] != here

@@ -1,16 +1,21 @@
 """Every kind of picture, of a run and of training."""
 
+import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
+
 from ..errors import UserError
+from ..files import write_file
 from ..progress import Watch, silent
 from ..training.run import Run, find
 from ..training.task import task_of
 from ..worlds.recording import own_drives
+from ..worlds.report import film
 from .circuits import circuit, draw
 from .gates import draw_gates
 from .saliency import draw_saliency, film_saliency
@@ -20,6 +25,8 @@ from .unrolled import draw_unrolled
 
 UNROLLED, GATES, SALIENCY, FILMED = 8, 60, 24, 100
 """Steps that each picture shows; the film's are every second one of a drive at 50 Hz."""
+DRIVEN, SHOWN_HZ, SHOWN_WIDTH, MOST_BYTES = 900, 10, 560, 3_000_000
+"""Steps of the moving picture's drive, its frames a second, columns, and bytes at most."""
 MOST = {"unrolled": 12, "other": 400}
 """Steps that a picture can show and be read."""
 
@@ -57,7 +64,7 @@ def draw_run_saliency(
 ) -> list[str]:
     """Integrated gradients, and of a drive a film; what was written and found, a line each."""
     sample = _sample(run, number, data, steps, watch)
-    at, steps = sample.last(at, GATES), steps or SALIENCY
+    at, steps = sample.last(at, GATES) if at >= 0 else sample.telling(GATES), steps or SALIENCY
     path, found = draw_saliency(sample, at, steps, folder / "saliency.png")
     lines = [f"saliency: {path}"]
     targets = sample.model.head.targets
@@ -74,11 +81,14 @@ def gallery(folder: Path, text: Run | None = None, watch: Watch = silent) -> lis
     given = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
     files += draw(circuit("sigmoid(w0 * x0 + w1 * x1 + w2)", given), folder / "circuit")
     with tempfile.TemporaryDirectory() as drives:
+        filmed = Path(drives) / "drive.mp4"
         steer = Run.open(find("steer"))
         source = own_drives(steer.recipe)
         assert source, "the model that ships with the package drives"
         world: Any = source.world
         one = replace(source, world=replace(world, max_steps=260), episodes=1, seed=2000, folder=f"{drives}/one")
+        film(replace(world, max_steps=DRIVEN), "steer", 2000, filmed, watch)
+        files.append(moving(filmed, folder / "drive.webp"))
         shown = [("steer", steer, [str(one.record(watch=watch))])]
         if text is not None:
             shown.append(("text", text, []))
@@ -87,5 +97,24 @@ def gallery(folder: Path, text: Run | None = None, watch: Watch = silent) -> lis
             at = sample.last(-1, GATES)
             files.append(draw_unrolled(sample, at, UNROLLED, folder / f"{name}-unrolled.png")[0])
             files += draw_gates(sample, at, GATES, folder / f"{name}-gates.png")
-            files.append(draw_saliency(sample, at, SALIENCY, folder / f"{name}-saliency.png")[0])
+            files.append(draw_saliency(sample, sample.telling(GATES), SALIENCY, folder / f"{name}-saliency.png")[0])
     return files
+
+
+def moving(source: Path, path: Path) -> Path:
+    """A film as a moving picture for a page, no larger than 3 MB."""
+    with av.open(str(source)) as opened:
+        stream = opened.streams.video[0]
+        every = max(1, round(float(stream.average_rate or 25) / SHOWN_HZ))
+        frames = [frame.to_image() for i, frame in enumerate(opened.decode(stream)) if i % every == 0]
+    frames = [frame.resize((SHOWN_WIDTH, round(SHOWN_WIDTH * frame.height / frame.width))) for frame in frames]
+    for quality in (75, 60, 45, 30, 15):
+        drawn = io.BytesIO()
+        each_ms = round(1000 / SHOWN_HZ)
+        frames[0].save(
+            drawn, "WEBP", save_all=True, append_images=frames[1:], duration=each_ms, loop=0, quality=quality
+        )
+        if drawn.tell() <= MOST_BYTES:
+            break
+    write_file(path, drawn.getvalue())
+    return path

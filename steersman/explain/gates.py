@@ -1,5 +1,6 @@
 """What a gated core keeps, writes and lets out over time, beside what it reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +14,21 @@ from ..nn.cores import Core, State
 from .pictures import INK, MODEL, MUTED, SHARE, SIGNED, THIRD, TRUTH, picture
 from .samples import Sample
 
-FORGET, WRITE, CANDIDATE = "kept of the state", "written", "candidate"
-"""A state is kept * state + written * candidate."""
-NAMES = {"output": "let out"}
-"""What gates do, where their name does not say it."""
+FORGET, WRITE, CANDIDATE = "forget", "input", "candidate"
+"""A state is forget * state + input * candidate, whatever the gates are called that say so."""
+DOES = {FORGET: "what is kept of the state", WRITE: "what is written", "output": "what is let out"}
+"""What a gate of that name does."""
 
 
 @dataclass(frozen=True)
 class Belt:
-    """A core over time: each gate and the state (time unit), and the state it began with."""
+    """A core over time: each gate and the state (time unit), the state it began with, and what gates are called."""
 
     name: str
     gates: dict[str, np.ndarray]
     state: np.ndarray
     before: np.ndarray
+    titles: dict[str, str]
 
 
 @torch.no_grad()
@@ -37,21 +39,35 @@ def belts(core: Core, feature: Tensor, state: State) -> list[Belt]:
 
 def _belt(core: Core, x: Tensor, state: State) -> Belt:
     before, held = core.memory(state), []
-    gates = _named(core, core.gates(x, state))
+    own = core.gates(x, state)
+    gates = _named(core, own)
     for t in range(x.shape[1]):
         _, state = core.step(x[:, t], state)
         held.append(core.memory(state))
     values = {name: gate[0].numpy() for name, gate in gates.items()}
-    return Belt(type(core).__name__.removesuffix("Core"), values, torch.cat(held).numpy(), before.numpy()[0])
+    return Belt(
+        type(core).__name__.removesuffix("Core"),
+        values,
+        torch.cat(held).numpy(),
+        before.numpy()[0],
+        _titles(own, gates),
+    )
 
 
 def _named(core: Core, gates: dict[str, Tensor]) -> dict[str, Tensor]:
     """What is kept and written first, in place of the gates that say so."""
     shares = core.shares(gates) if gates else None
     if shares is None:
-        return {NAMES.get(name, name): gate for name, gate in gates.items()}
-    others = {NAMES.get(n, n): gate for n, gate in gates.items() if n not in ("forget", "input", "update")}
+        return gates
+    others = {n: gate for n, gate in gates.items() if n not in (FORGET, WRITE, "update")}
     return {FORGET: shares[0], WRITE: shares[1]} | others
+
+
+def _titles(own: Mapping[str, Tensor], shown: Mapping[str, Tensor]) -> dict[str, str]:
+    """What is shown by the name of the core's own gate, and what it does; a share that no gate says, by that alone."""
+    does = {name: DOES.get(name, "") for name in shown}
+    gates = {name: f"{name} gate: {does[name]}" if does[name] else f"{name} gate" for name in shown if name in own}
+    return does | gates | {CANDIDATE: CANDIDATE}
 
 
 def draw_gates(sample: Sample, at: int, steps: int, path: Path) -> list[Path]:
@@ -78,7 +94,7 @@ def _draw(sample: Sample, belt: Belt, shown: range, layer: str, path: Path) -> P
         high = float(np.quantile(np.abs(belt.state), 0.99)) or 1.0  # A few units are far larger than the rest.
         _heat(drawing, axes[0], belt.state[:, order], f"state of each unit{layer}", SIGNED, (-high, high))
         for one, name in zip(axes[1:], panels, strict=False):
-            _heat(drawing, one, belt.gates[name][:, order], f"{name}: 0 nothing, 1 all", SHARE, (0, 1))
+            _heat(drawing, one, belt.gates[name][:, order], f"{belt.titles[name]} (0 nothing, 1 all)", SHARE, (0, 1))
         if carried:
             _kept(axes[-2], belt, unit)
         _read(axes[-1], sample, shown)

@@ -11,10 +11,14 @@ from ..data.examples import Example
 from ..data.records import Record
 from ..errors import UserError
 from ..nn.cores import State
+from ..nn.heads import tells_numbers
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import read_records
 from ..training.run import Run
+
+MOST_LOOKED_AT = 1000
+"""Steps of a record among which one is chosen."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,14 @@ class Sample:
         if self.model.flavour == "many-to-one":
             return length - 1
         return at if at >= 0 else min(length - 1, max(least, 200))
+
+    def telling(self, least: int) -> int:
+        """The step to look at for what moved a prediction: where a number is farthest from usual, as in a bend."""
+        y = self.example.y
+        if not tells_numbers(self.model.head) or y.ndim == 1 or len(y) <= least:
+            return self.last(-1, least)
+        part = np.abs(y[:MOST_LOOKED_AT, 0] - y[:, 0].mean())[least:]
+        return least + int(part.argmax())
 
     def pictures(self, steps: Sequence[int]) -> list[np.ndarray] | None:
         """The recorded pictures, where the inputs are pictures."""

@@ -119,6 +119,10 @@ HALF_WIDTH, HALF_HEIGHT = 0.17, 0.19
 """Half of a cell's size, in steps and rows."""
 
 
+ABOVE_PICTURE = 0.3
+"""Height, in rows, of the upper edge of a picture that is an input."""
+
+
 def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path, Unrolled]:
     """The picture, and what it shows."""
     found, shown = unroll_sample(sample, at, steps)
@@ -130,7 +134,7 @@ def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
         axes.set_ylim(-0.65 if sample.example.x.ndim > 2 else -0.4, len(found.rows) + 1.45)
         widest = max(e.gradient for e in found.edges)
         for edge in found.edges:
-            _edge(axes, found, edge, widest, len(shown))
+            _edge(axes, found, edge, widest, len(shown), ABOVE_PICTURE if sample.example.x.ndim > 2 else HALF_HEIGHT)
         for number, row in enumerate(found.rows):
             _row(axes, number, row, len(shown))
         _inputs(axes, sample, shown)
@@ -142,7 +146,10 @@ def draw_unrolled(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
 def _caption(sample: Sample, found: Unrolled, shown: range) -> str:
     place = f"record {sample.record.name}, steps {shown.start} to {shown.stop - 1}"
     many = "Cells of one colour are one set of weights, used at every step: U takes the input in, W goes through time."
-    says = f"Figures: the norm of the gradient of the loss at step {shown[found.target]} on each edge; thicker is more."
+    says = (
+        f"Arrows: how the gradient of the loss at step {shown[found.target]} goes back along each edge, the other way "
+        "than the numbers went; figures: its norm; thicker is more."
+    )
     if any(row.parts for row in found.rows):
         first, last = (found.through_time(t) for t in (0, found.target))
         end = f"On its way back over {found.target} steps it goes from {last:.2g} to {first:.2g} at the states."
@@ -155,33 +162,35 @@ def _caption(sample: Sample, found: Unrolled, shown: range) -> str:
     return f"{sample.name} unrolled over {place}. {many} {says} {end}"
 
 
-def _edge(axes: Axes, found: Unrolled, edge: Edge, widest: float, steps: int) -> None:
+def _edge(axes: Axes, found: Unrolled, edge: Edge, widest: float, steps: int, top: float) -> None:
+    """One edge; the inputs reach up to `top`."""
     row, t = found.rows[edge.layer], edge.step
     y = edge.layer + 1.0
     if edge.kind == "time":
         sign = -1 if row.backwards else 1
         shift = 0.0 if len(row.parts) == 1 else 0.18 * edge.part / (len(row.parts) - 1) - 0.09
         start, end = (t - sign * (1 - HALF_WIDTH), y + shift), (t - sign * HALF_WIDTH, y + shift)
+        label, across, along = ((start[0] + end[0]) / 2, y + shift), (0, 5 if shift >= 0 else -5), "center"
         if t == (steps - 1 if row.backwards else 0):
             start = (t - sign * (HALF_WIDTH + 0.25), y + shift)
-        label, across, along = ((start[0] + end[0]) / 2, y + shift), (0, 5 if shift >= 0 else -5), "center"
+            label, along = (end[0] - sign * 0.03, y + shift), "left" if row.backwards else "right"  # Off the cell.
         vertical = "bottom" if shift >= 0 else "top"
     elif edge.kind == "in":
         aside = 0.06 if row.backwards else 0.0
-        lowest = min(row.below) + 1 if row.below else 0
-        start, end = (t + aside, lowest + HALF_HEIGHT), (t + aside, y - HALF_HEIGHT)
+        lowest = min(row.below) + 1 + HALF_HEIGHT if row.below else top
+        start, end = (t + aside, lowest), (t + aside, y - HALF_HEIGHT)
         label, across, along, vertical = (t + aside, end[1] - 0.3), (5, 0), "left", "center"
     elif edge.kind == "out":
         start, end = (t, y + HALF_HEIGHT), (t, y + 1 - HALF_HEIGHT)
         label, across, along, vertical = (t, y + 0.5), (5, 0), "left", "center"
     else:
-        start, end = (t + 0.32, HALF_HEIGHT - 0.1), (t + 0.32, y + 1 - HALF_HEIGHT)
-        label, across, along, vertical = (t + 0.32, 0.35), (4, 0), "left", "center"
+        start, end = (t + 0.32, top), (t + 0.32, y + 1 - HALF_HEIGHT)
+        label, across, along, vertical = (t + 0.32, 0.55), (5, 0), "left", "center"
     share = edge.gradient / widest if widest else 0.0
     # Three powers of ten from the thinnest to the thickest.
     size = max(0.0, 1 + log10(share) / 3) if share > 0 else 0.0
     style = {"arrowstyle": "-|>", "color": SHARE(0.25 + 0.5 * size), "linewidth": 0.8 + 4.2 * size, "shrinkA": 0}
-    axes.annotate("", end, start, arrowprops=style | {"shrinkB": 0, "linestyle": "-" if edge.gradient else ":"})
+    axes.annotate("", start, end, arrowprops=style | {"shrinkB": 0, "linestyle": "-" if edge.gradient else ":"})
     text = f"{edge.gradient:.1g}" if edge.gradient < 1e-3 else f"{edge.gradient:.2g}"
     axes.annotate(
         text, label, across, textcoords="offset points", ha=along, va=vertical, fontsize=9, color=INK if size else FAINT

@@ -86,7 +86,7 @@ class Step:
 
 
 def _names(belt: Belt) -> list[str]:
-    return [name for name in belt.gates if name != CANDIDATE]
+    return [belt.titles[name] for name in belt.gates if name != CANDIDATE]
 
 
 def _chosen(belt: Belt) -> np.ndarray:

@@ -4,6 +4,7 @@ import json
 import math
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from PIL import Image
 
 from steersman.__main__ import main
 from steersman.errors import UserError
-from steersman.explain.circuits import MOST_GATES, circuit, draw, values
+from steersman.explain.circuits import MOST_GATES, RED, circuit, draw, layout, values
 
 
 def wires(formula: str, **given: float) -> dict[str, tuple[float, float]]:
@@ -113,3 +114,32 @@ def test_the_picture_and_the_command(tmp_path, capsys):
     assert main(["explain", "(x + y) * z", "x=-2", "y=5", "z=-4", "--json"]) in (0, None)
     found = json.loads(capsys.readouterr().out)
     assert [w["gradient"] for w in found["wires"] if w["gate"] == "variable"] == [-4, -4, 3]
+
+
+@pytest.mark.parametrize(
+    ("formula", "given"),
+    [
+        ("sigmoid(w0 * x0 + w1 * x1 + w2)", {"w0": 2, "x0": -1, "w1": -3, "x1": -2, "w2": -3}),
+        ("x*x*y + tanh(x*y)", {"x": 2, "y": -0.5}),
+        ("a = x*y; b = max(a, y); a*b + exp(a - b)", {"x": 1.5, "y": 0.5}),
+    ],
+)
+def test_numbers_stand_off_the_wires_and_gradients_go_backwards(formula, given):
+    made = layout(circuit(formula, {name: float(value) for name, value in given.items()}))
+    labels = list(made.labels)
+    for label in labels:
+        made.labels.remove(label)
+        assert made.crossed(label) == 0, label.text
+        made.labels.append(label)
+    forwards = [(a, b) for a, b, colour in made.arrows if colour != RED]
+    backwards = [(a, b) for a, b, colour in made.arrows if colour == RED]
+    assert len(forwards) == len(backwards)
+    assert all(b[0] > a[0] for a, b in forwards)
+    assert all(b[0] < a[0] for a, b in backwards)
+    for label in (one for one in labels if one.colour == RED and not one.text.startswith("sum")):
+        away = [np.linalg.norm(line(arrow) - np.array(label.middle), axis=1).min() for arrow in made.arrows]
+        assert min(a for a, arrow in zip(away, made.arrows, strict=True) if arrow[2] == RED) < 14, label.text
+
+
+def line(arrow):
+    return np.linspace(arrow[0], arrow[1], 50)

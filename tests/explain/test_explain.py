@@ -13,6 +13,7 @@ from steersman.data.records import Record, Stream
 from steersman.errors import UserError
 from steersman.evaluation.plots import histogram
 from steersman.explain import surface
+from steersman.explain.gallery import moving
 from steersman.explain.gates import belts, draw_gates, told
 from steersman.explain.pictures import WIDTH, drawable, picture
 from steersman.explain.saliency import attributed, draw_saliency, film_saliency, integrated_gradients, read_on, window
@@ -20,6 +21,7 @@ from steersman.explain.samples import Sample, open_sample
 from steersman.explain.surface import curvatures, single_unit, train_relu, two_weights, walk
 from steersman.explain.unrolled import draw_unrolled, unroll, unroll_sample
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, CfC, Memoryless, MinGRU, MinLSTM, Stack
+from steersman.worlds.film import DriveVideo
 
 GATED = {
     "LSTM": LSTM(5),
@@ -219,3 +221,31 @@ def test_characters_that_no_font_has_are_told_by_their_number(tmp_path):
     assert drawable("\N{CJK UNIFIED IDEOGRAPH-4E2D}\na", findfont("DejaVu Sans")) == "U+4E2D\na"
     picture(tmp_path / "a.png", paint, "\N{HANGUL SYLLABLE GA}", 300)  # A warning would fail this test.
     assert "\N{CJK UNIFIED IDEOGRAPH-4E2D}" in histogram([1, 2], [0, 1, 2], "\N{CJK UNIFIED IDEOGRAPH-4E2D}", "").wide
+
+
+def test_gates_are_called_as_the_core_calls_them():
+    x = torch.randn(5, 4)
+
+    def titles(core):
+        built = core.build(4)
+        (belt,) = belts(built, x, built.initial(1))
+        return list(belt.titles.values())
+
+    assert [title.partition(":")[0] for title in titles(LSTM(3))][:2] == ["forget gate", "input gate"]
+    assert "output gate: what is let out" in titles(LSTM(3))
+    assert "what is kept of the state" in titles(GRU(3))  # No gate of a GRU is called so.
+    assert "reset gate" in titles(GRU(3))
+
+
+def test_a_bend_is_what_a_prediction_is_explained_at():
+    sample = sampled("steer")
+    at, y = sample.telling(10), sample.example.y[:, 0]
+    assert abs(y[at] - y.mean()) == np.abs(y[10:] - y.mean()).max()
+
+
+def test_a_film_becomes_a_moving_picture(tmp_path):
+    with DriveVideo(tmp_path / "a.mp4", 20) as video:
+        for step in range(20):
+            video.add(np.full((40, 60, 3), 9 * step, np.uint8), np.zeros((8, 8, 3), np.uint8), {"steer": 0.1}, None, {})
+    with Image.open(moving(tmp_path / "a.mp4", tmp_path / "a.webp")) as image:
+        assert (image.format, image.n_frames, image.width) == ("WEBP", 10, 560)
