@@ -26,7 +26,8 @@ class Insight:
         blank = np.zeros(model.encoder.raw, np.uint8 if len(model.encoder.raw) == 3 else np.float32)
         belts = self.at(blank, [t.numpy() for t in state_tensors(model.initial(1))]).belts
         self.layers = [
-            {"layer": number, "gates": _names(belt), "units": belt.state.shape[1]} for number, belt in enumerate(belts)
+            {"layer": number, "gates": list(_shown(belt)), "units": belt.state.shape[1]}
+            for number, belt in enumerate(belts)
         ]
         """The layers and their gates, as `hello` tells them."""
 
@@ -46,9 +47,7 @@ class Step:
 
     def gates(self) -> list[list[list[float]]]:
         """Gates by layer and name, a number from 0 to 1 a unit."""
-        return [
-            [np.round(belt.gates[name][0, _chosen(belt)], 2).tolist() for name in _names(belt)] for belt in self.belts
-        ]
+        return [[np.round(gate[0, _chosen(belt)], 2).tolist() for gate in _shown(belt).values()] for belt in self.belts]
 
     @property
     @torch.no_grad()
@@ -85,8 +84,9 @@ class Step:
         return np.pad(seen, ((round(top * rows), round(bottom * rows)), (0, 0)))
 
 
-def _names(belt: Belt) -> list[str]:
-    return [belt.titles[name] for name in belt.gates if name != CANDIDATE]
+def _shown(belt: Belt) -> dict[str, np.ndarray]:
+    """Its gates (time unit) by what they are called."""
+    return {belt.titles[name]: gate for name, gate in belt.gates.items() if name != CANDIDATE}
 
 
 def _chosen(belt: Belt) -> np.ndarray:
