@@ -153,6 +153,14 @@ def eye_of(encoder):
     return encoder.parts[0].encoder if isinstance(encoder, Joined) else encoder
 
 
+def with_pixels(encoder, pixels):
+    """The encoder that prepares its pictures so."""
+    if isinstance(encoder, Joined):
+        first, *others = encoder.parts
+        return replace(encoder, parts=(replace(first, encoder=with_pixels(first.encoder, pixels)), *others))
+    return replace(encoder, pixels=pixels)
+
+
 def small_eye(encoder, pixels):
     if isinstance(encoder, Joined):
         first, *others = encoder.parts

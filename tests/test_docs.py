@@ -173,6 +173,7 @@ def test_commands_and_code_on_worlds_run(place):
 def test_commands_on_looking_at_a_log_run(place, shared_or_own):
     (place / "TRUTH.csv").write_text("frame_id,steering_angle,public\n1,0.5,1\n2,-0.5,0\n")
     (place / "SUBMISSION.csv").write_text("frame_id,steering_angle\n1,0.4\n2,-0.4\n")
+    (place / "more.txt").write_text("drives/car-racing-80-steps-100000\n")
     for line in commands("docs/inspect.md"):
         # These drives are short.
         run(shared_or_own(line).replace("10:120", "0:1.2").replace("60:65", "0.4:0.6"), place)

@@ -76,7 +76,7 @@ def test_more_minutes_are_more_steps(log):
     [
         ("steer-nothing", "no recipe"),
         ("steer --seeds 0", "--seeds"),
-        ("steer --steps 3 --minutes 1", "only one"),
+        ("steer --steps 3 --minutes 1", "give one of the two"),
     ],
 )
 def test_bad_commands_exit_with_2(line, message, log, capsys):

@@ -17,6 +17,7 @@ from small import (
     begun,
     built,
     each,
+    eye_of,
     is_camera,
     is_eye,
     is_slowly_found,
@@ -28,6 +29,7 @@ from small import (
     small,
     trainer,
     unaugmented,
+    with_pixels,
     write_log,
 )
 
@@ -285,9 +287,9 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
         pytest.skip("a composition for the other laws, not a recipe")
     if is_told_too_little(recipe):
         pytest.skip("is there to show that a memory is needed")
-    if is_eye(recipe.encoder):
+    if is_eye(eye_of(recipe.encoder)):
         # RoadTexture is made for the colours of CarRacing; on this road it shows mostly noise.
-        eye = replace(recipe.encoder, pixels=Picture(12, 16))
+        eye = with_pixels(recipe.encoder, Picture(12, 16))
         recipe = replace(recipe, source=Road(records=16, steps=80, noise=5.0), encoder=eye)
     recipe = replace(
         recipe, training=replace(recipe.training, steps=150, learning_rate=1e-2, warmup=10, validate_every=50)

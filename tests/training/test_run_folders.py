@@ -180,9 +180,9 @@ def test_a_link_within_a_run_is_followed(run):
 def test_sizes_are_not_believed_before_the_file_of_weights_was_asked(run, change):
     config(run.folder, change)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError, match=r"doesn't fit|nested too deep"):
+    with pytest.raises(UserError, match=r"doesn't fit|nested too deep|must be at most"):
         Run.open(run.folder).model()
-    with pytest.raises(UserError, match=r"doesn't fit|nested too deep"):  # Training on asks, too.
+    with pytest.raises(UserError, match=r"doesn't fit|nested too deep|must be at most"):  # Training on asks, too.
         fit("steer", Run.open(run.folder).recipe, run.folder, **QUIET)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # In kB.
 
