@@ -151,7 +151,7 @@ def test_a_run_that_says_how_sure_it_is_is_scored_by_it_and_its_page_says_so(kin
         assert said in html
     model, shown = run.model(), run.recipe.examples(run.model(), run.records()["test"])
     record, raw = run.records()["test"][0], model.answers(shown[:1])[0]
-    said = run.recipe.said(model, record, shown[0], raw)
+    said = run.steps.said(model, record, shown[0], raw)
     assert [*said][: len(model.head.targets)] == [*model.head.targets]
     low, high = (said[f"{model.head.targets[0]} {level}"] for level in ("10%", "90%"))
     assert (low <= high).all()
