@@ -95,14 +95,14 @@ class Log:
                     heapq.heapreplace(going, (following[1], number, following, messages))
 
 
-def bags(path: Path, ending: str) -> list[tuple[Path, list[Path]]]:
-    """Drives of files with that ending (or packed, .zstd behind it): a name, and its files in order.
+def bags(path: Path, ending: str, known: Callable[[Path], bool] = lambda file: True) -> list[tuple[Path, list[Path]]]:
+    """Drives of files with that ending (or packed, .zstd behind it) that are known: a name, and its files in order.
 
     All files of a folder with a `metadata.yaml` are one drive, else those called NAME_0, NAME_1 and so on.
     """
     if not path.is_dir():
-        return [(path.with_suffix(""), [path])] if _ends(path, ending) else []
-    files = sorted((file for file in entries(path) if _ends(file, ending)), key=_in_order)
+        return [(path.with_suffix(""), [path])] if _ends(path, ending) and known(path) else []
+    files = sorted((file for file in entries(path) if _ends(file, ending) and known(file)), key=_in_order)
     if len(files) > 1 and (path / "metadata.yaml").is_file():
         return [(path, files)]
     drives: dict[str, list[Path]] = {}

@@ -15,22 +15,28 @@ from ..data.records import Record
 from ..errors import UserError
 from .lerobot_layout import reading
 from .messages import OPTIONS, Log, Message, bags, recordings, ros_types
+from .safety import head
 from .unpacked import plain, unzipped
 
 __all__ = ["OPTIONS", "detect", "read"]
 
+TABLE = b"CREATE TABLE messages"
+"""What tells a bag from another SQLite database, in its first HEAD bytes."""
+HEAD = 2**16
 LAYOUT = "ROS 2: rosbag2's *.db3 or *.mcap, or one packed as .zstd"
 
 
 def detect(path: Path) -> bool:
-    return bool(bags(path, ".db3"))
+    return bool(_bags(path))
 
 
 def read(path: Path, given: Mapping[str, str]) -> list[Record]:
     """The drives of a folder, or that of a file; UserError where one can't be read or its topics are not known."""
-    return [
-        record for name, files in bags(path, ".db3") for record in recordings(_log(name, files), given, "ROS 2 bag")
-    ]
+    return [record for name, files in _bags(path) for record in recordings(_log(name, files), given, "ROS 2 bag")]
+
+
+def _bags(path: Path) -> list[tuple[Path, list[Path]]]:
+    return bags(path, ".db3", lambda file: file.suffix == ".zstd" or TABLE in head(file, HEAD))
 
 
 def _log(name: Path, files: Sequence[Path]) -> Log:

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.frames import ORIENTATION
 from ..errors import UserError
 
 TAIL = 64
@@ -18,6 +19,9 @@ MOST_BYTES = 2**28
 """Size of a picture's file; a larger one is not looked through."""
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 JPEG_END = b"\xff\xd9"
+EXIF = b"Exif\0\0"
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations of pictures that lie on their side."""
 
 MARKS = {
     ".jpg": (JPEG,),
@@ -34,7 +38,8 @@ MARKS = {
 
 
 def shown(path: Path, log: Path | None = None) -> tuple[int, int] | None:
-    """Height and width of a picture that is whole as far as its start and end tell; None where only decoding tells.
+    """Height and width, upright, of a picture that is whole as far as its start and end tell; None where only decoding
+    tells.
 
     ValueError says what is wrong with it. A file that is a link out of `log` (default: its folder) is not followed.
     """
@@ -58,7 +63,7 @@ def shown(path: Path, log: Path | None = None) -> tuple[int, int] | None:
                     raise ValueError(f"{path.name} is cut short")
             if begin.startswith(JPEG):
                 file.seek(0)
-                return _jpeg(begin)[0] or _jpeg(file.read(FAR))[0]
+                return (_pillow(path) if EXIF in begin else None) or _jpeg(begin)[0] or _jpeg(file.read(FAR))[0]
     except FileNotFoundError:
         raise ValueError(f"{path.name} is missing") from None
     except OSError as error:
@@ -113,7 +118,8 @@ def _pillow(path: Path) -> tuple[int, int] | None:
 
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+            return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:  # Pillow raises anything here; decoding will say what.
         return None
 

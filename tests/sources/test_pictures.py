@@ -163,3 +163,12 @@ def test_pictures_of_a_variable_rate_have_their_own_times(end, tmp_path):
     np.testing.assert_allclose(record["steer"].time_s, np.array(shown) / 20)
     assert Film(timed(tmp_path / f"b.{end}", list(range(0, 2000, 40)), 25)).time_s is None
     assert Film(timed(tmp_path / f"c.{end}", [i * 1000 // 30 for i in range(90)], 30)).time_s is None
+
+
+def test_a_drive_is_cut_where_the_camera_was_turned(tmp_path):
+    log = drive(tmp_path, 30)
+    for i in range(15, 30):
+        (log / f"{i}.jpg").write_bytes(encoded(np.zeros((48, 64, 3), np.uint8), "JPEG", 6))
+    first, second = read(log)
+    assert first["picture"].values[:].shape == (15, 48, 64, 3)
+    assert second["picture"].values[:].shape == (15, 64, 48, 3)
