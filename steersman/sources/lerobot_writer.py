@@ -22,8 +22,11 @@ from .lerobot_layout import CHUNK, DATA, EPISODES, INFO, RECORDING, STATS, TASKS
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 PNG_LEVEL = 3
 """Compression level of zlib: the quickest here, and smaller than 1."""
-FILM = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0"}
-"""Settings of H.264: hardly any loss; a key frame every second picture, so that any is quickly found."""
+FILM = {"preset": "veryfast", "crf": "16", "g": "2", "bf": "0", "mbtree": "0"}
+"""Settings of H.264: hardly any loss; a key frame every second picture, so that any is quickly found.
+
+x264 with its mbtree reads memory it never set: pictures of the same bits became files of other bytes.
+"""
 FILMED = 64
 """Pictures encoded at a time."""
 BESIDE = (".journal", ".damaged")
