@@ -10,12 +10,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import IO, BinaryIO, TextIO
 
 from .errors import UserError
 
 MOST_BYTES = 2**28
 """Size of a file that is read at once (256 MiB)."""
+PIECE = 2**20
+"""Bytes that are read at a time."""
 
 
 @contextmanager
@@ -182,11 +184,22 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     real = plain(path)
     handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(handle, "rb") as file:
-        # A read takes the memory that it might need at once.
-        data = file.read(min(most, os.fstat(handle).st_size) + 1)
+        data = read_most(file, most)
     if len(data) > most:
         raise UserError(f"{path} can't be read: it is larger than {most:,} bytes")
     return data
+
+
+def read_most(stream: IO[bytes], most: int) -> bytes:
+    """What a stream holds, and no more than one byte beyond `most`.
+
+    A piece at a time: a read takes all the memory that it might need, however little there is.
+    """
+    pieces, size = [], 0
+    while size <= most and (piece := stream.read(min(PIECE, most + 1 - size))):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
 
 
 def appended(path: Path) -> TextIO:

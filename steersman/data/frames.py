@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_most
 from .records import Index, Values
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ class Chosen:
 def _encoded(path: Path) -> bytes:
     """The bytes of a file, and few more than may be decoded."""
     with open(path, "rb") as file:
-        return file.read(MOST_BYTES + 1)
+        return read_most(file, MOST_BYTES)
 
 
 def stamp(path: Path) -> str:

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from .drives import number
+from .drives import OVER, number
 
 OPTIONS = ("steer", "sign", "scale", "episodes")
 """What can be named behind the path, as in `LOG?steer=action[wheel]&sign=right&scale=0.04&episodes=0:10`."""
 SHOWN = 40
 """Numbers of a dataset that are listed."""
-OVER = 1e-3
-"""Share by which a wheel may go beyond full lock."""
 
 
 @dataclass(frozen=True)

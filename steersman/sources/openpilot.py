@@ -19,6 +19,7 @@ import numpy as np
 from ..data.frames import Chosen, stamp
 from ..data.records import Record, Stream
 from ..errors import UserError
+from ..files import read_most
 from .drives import WHEEL_RANGE_RAD, Faults, cut, sound, wheel
 from .films import Film
 from .lerobot_layout import reading
@@ -148,7 +149,7 @@ def _messages(log: Path, event: Any, faults: Faults) -> Iterator[Any]:
 def _content(log: Path) -> bytes:
     with reading(log):
         with open(own(log), "rb") as file:
-            content = _unpacked(log, file).read(MOST_BYTES + 1)
+            content = read_most(_unpacked(log, file), MOST_BYTES)
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is over {MOST_BYTES} bytes when unpacked")
         return content

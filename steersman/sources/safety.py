@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..data.frames import ORIENTATION
+from ..data.frames import MOST_BYTES, ORIENTATION
 from ..errors import UserError
 
 TAIL = 64
@@ -15,8 +15,6 @@ HEAD = 4096
 """Bytes at its start in which its size usually stands."""
 FAR = 2**20
 """Bytes in which it stands behind previews and the like."""
-MOST_BYTES = 2**28
-"""Size of a picture's file; a larger one is not looked through."""
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 JPEG_END = b"\xff\xd9"
 EXIF = b"Exif\0\0"

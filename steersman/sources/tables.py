@@ -19,6 +19,7 @@ import numpy as np
 
 from ..data.records import Record, Stream
 from ..errors import UserError
+from ..files import read_most
 from ..progress import Watch, silent
 from .csv_tables import Clock, Dialect, dialect_of
 from .safety import entries, own
@@ -129,10 +130,10 @@ def _bytes(path: Path) -> bytes:
             import pyarrow as pa
 
             with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as stream:
-                data = stream.read(MOST_BYTES + 1)
+                data = read_most(stream, MOST_BYTES)
         elif suffix in PACKED:
             with PACKED[suffix](path) as stream:
-                data = stream.read(MOST_BYTES + 1)
+                data = read_most(stream, MOST_BYTES)
         else:
             return path.read_bytes()
     except (OSError, EOFError, lzma.LZMAError, ValueError) as error:

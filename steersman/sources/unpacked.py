@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.frames import stamp
 from ..errors import UserError
+from ..files import read_most
 from .lerobot_layout import reading
 from .safety import own
 
@@ -54,7 +55,7 @@ def unzipped(data: bytes) -> bytes:
     """A message, unpacked if it was packed on its own. ValueError where it is over MOST_BYTES then."""
     if not data.startswith(MAGIC):
         return data
-    found = _zstandard().ZstdDecompressor().stream_reader(data, read_across_frames=True).read(MOST_BYTES + 1)
+    found = read_most(_zstandard().ZstdDecompressor().stream_reader(data, read_across_frames=True), MOST_BYTES)
     if len(found) > MOST_BYTES:
         raise ValueError(f"it is over {MOST_BYTES} bytes when unpacked")
     return found
