@@ -145,6 +145,12 @@ class Record:
         return len(next(iter(self.streams.values())))
 
 
+def last_known(values: np.ndarray) -> np.ndarray:
+    """At each step (axis 0) the last number that is not NaN; NaN before the first."""
+    steps = np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1))
+    return np.take_along_axis(values, np.maximum.accumulate(np.where(np.isnan(values), 0, steps), 0), 0)
+
+
 def text_stream(text: str) -> Stream:
     """A text as its bytes, one a second."""
     values = np.frombuffer(text.encode(), np.uint8)

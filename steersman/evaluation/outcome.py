@@ -75,13 +75,19 @@ def best_first(rows: Mapping[str, float | None], higher_is_better: bool) -> list
 def score_table(scores: Scores) -> Table:
     """A run's score and its baselines, best first."""
     columns = scores["columns"]
-    rows = {"this run": scores, **scores["baselines"]}
     note = {"caption": scores["note"], "caption_justify": "left"} if "note" in scores else {}
     table = Table("", *columns, box=None, **note)
-    for name in best_first({name: row[scores["measure"]] for name, row in rows.items()}, scores["higher_is_better"]):
+    for name, row in ranked(scores):
         style = "bold" if name == "this run" else None
-        table.add_row(name.replace("_", " "), *(_figure(rows[name][c]) for c in columns), style=style)
+        table.add_row(name.replace("_", " "), *(_figure(row[c]) for c in columns), style=style)
     return table
+
+
+def ranked(scores: Scores) -> list[tuple[str, Scores]]:
+    """A run's scores and those of its baselines, each with its name, best first."""
+    rows = {"this run": scores, **scores["baselines"]}
+    values = {name: row[scores["measure"]] for name, row in rows.items()}
+    return [(name, rows[name]) for name in best_first(values, scores["higher_is_better"])]
 
 
 def _figure(value: float | None) -> str:

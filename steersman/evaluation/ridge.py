@@ -7,6 +7,7 @@ import numpy as np
 
 from ..data.examples import Example
 from ..data.inputs import Inputs
+from ..data.records import last_known
 
 HEIGHT, WIDTH = 24, 48
 """Pictures are averaged down to at most this, in grey."""
@@ -53,9 +54,7 @@ def _carried(x: np.ndarray) -> np.ndarray:
     """Numbers that were not measured as they last were; 0 before."""
     if x.dtype.kind != "f" or not np.isnan(x).any():
         return x
-    known = ~np.isnan(x)
-    place = np.maximum.accumulate(np.where(known, np.arange(len(x))[:, None], 0), 0)
-    return np.nan_to_num(np.take_along_axis(x, place, 0))
+    return np.nan_to_num(last_known(x))
 
 
 def _coarse(x: np.ndarray) -> np.ndarray:

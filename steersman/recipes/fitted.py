@@ -11,11 +11,11 @@ import numpy as np
 from ..config import did_you_mean
 from ..data.records import Record
 from ..errors import UserError
-from ..evaluation.outcome import best_first
+from ..evaluation.outcome import ranked
 from ..evaluation.predict import predictions, stacked, write_predictions
 from ..evaluation.report import report_run
 from ..progress import bars
-from ..sources.tables import table_record
+from ..sources.tables import plain_array, table_record
 from ..training.checkpoints import read_json
 from ..training.fit import fit as train
 from ..training.recipe import Recipe, is_recipe, open_records
@@ -51,10 +51,8 @@ class Fitted(Run):
         if not where.exists():
             return f"<p>{head}; not yet evaluated</p>"
         scores = read_json(where)
-        rows = {"this run": scores, **scores["baselines"]}
-        order = best_first({name: row[scores["measure"]] for name, row in rows.items()}, scores["higher_is_better"])
         header = "".join(f"<th>{escape(column)}</th>" for column in ("", *scores["columns"]))
-        cells = ((name, *(_figure(rows[name].get(column)) for column in scores["columns"])) for name in order)
+        cells = ((name, *(_figure(row.get(column)) for column in scores["columns"])) for name, row in ranked(scores))
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         return f"<p>{head}</p><table><tr>{header}</tr>{body}</table>"
 
@@ -140,10 +138,8 @@ def _columns(table: Any) -> dict[str, np.ndarray]:
 def _plain(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim != 1:
         raise UserError(f"column {name!r} has shape {values.shape}; give a number a row")
-    if values.dtype.kind in "biuf":
-        return values.astype(np.float64)
-    if values.dtype.kind == "M":
-        return values.astype("datetime64[ns]")
+    if values.dtype.kind in "biufM":
+        return plain_array(name, values)
     try:
         return np.array([np.nan if value is None else float(value) for value in values.tolist()])
     except (TypeError, ValueError):

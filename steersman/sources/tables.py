@@ -21,7 +21,7 @@ from ..data.records import Record, Stream
 from ..errors import UserError
 from ..files import read_most
 from ..progress import Watch, silent
-from .csv_tables import Clock, Dialect, dialect_of
+from .csv_tables import EPOCH_S, Clock, Dialect, dialect_of
 from .safety import entries, own
 from .source import SourceSpec
 
@@ -64,10 +64,6 @@ class Tables(SourceSpec):
 
     def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
         return [record for path in data for record in read(Path(path), watch)]
-
-
-def detect(path: Path) -> bool:
-    return _format(path) is not None if path.is_file() else any(map(_format, _tables(path)))
 
 
 def read(path: Path, watch: Watch = silent) -> list[Record]:
@@ -150,9 +146,7 @@ def _csv(path: Path) -> Cases:
 
     data = _bytes(path)
     dialect, names, skipped, encoding = dialect_of(path, data)
-    parse = csv.ParseOptions(
-        delimiter="\t" if dialect.delimiter == "\t" else dialect.delimiter, newlines_in_values=True
-    )
+    parse = csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
     wrong: list[str] = []
 
     def bad(row: Any) -> str:
@@ -161,7 +155,7 @@ def _csv(path: Path) -> Cases:
 
     parse.invalid_row_handler = bad
     if dialect.delimiter == " ":
-        data, parse.delimiter = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data)), " "
+        data = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data))
     convert = csv.ConvertOptions(
         decimal_point=dialect.decimal,
         null_values=list(BLANK),
@@ -244,11 +238,10 @@ def _parquet(path: Path) -> Cases:
     from pyarrow import parquet
 
     try:
-        yield None, _arrow_columns(path, parquet.ParquetFile(path).read())
+        table = parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} can't be read: {_line(error)}") from error
+    yield None, _arrow_columns(path, table)
 
 
 def _arrow(path: Path) -> Cases:
@@ -270,8 +263,6 @@ def _npz(path: Path) -> Cases:
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{path} can't be read: {_line(error)}") from error
     except Exception as error:  # zipfile raises what it likes on damaged archives.
         raise UserError(f"{path} can't be read: {_line(error)}") from error
     columns: Columns = {}
@@ -279,18 +270,19 @@ def _npz(path: Path) -> Cases:
         if values.ndim not in (1, 2):
             raise UserError(f"{path}: {name!r} has shape {values.shape}; give (row) or (row, number)")
         parts = {name: values} if values.ndim == 1 else {f"{name}[{i}]": v for i, v in enumerate(values.T)}
-        columns |= {column: _plain_array(path, column, part) for column, part in parts.items()}
+        columns |= {column: plain_array(f"{path}: {column!r}", part) for column, part in parts.items()}
     yield None, columns
 
 
-def _plain_array(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+def plain_array(where: str, values: np.ndarray) -> np.ndarray:
+    """An array as a column: float64, datetime64[ns] or text. UserError where it holds anything else."""
     if values.dtype.kind in "biuf":
         return values.astype(np.float64)
     if values.dtype.kind == "M":
         return values.astype("datetime64[ns]")
     if values.dtype.kind in "US":
         return np.array([v.decode(errors="replace") if isinstance(v, bytes) else v for v in values.tolist()], object)
-    raise UserError(f"{path}: {name!r} holds {values.dtype}; give numbers, times or text")
+    raise UserError(f"{where} holds {values.dtype}; give numbers, times or text")
 
 
 def _ts(path: Path) -> Cases:
@@ -385,8 +377,6 @@ CLOCK_NAMES = re.compile(rf"(?i)({_CALLED})([ _.(\[-].*)?|.*[ _](date|time|times
 UNITS_S = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0,
            "mins": 60.0, "minutes": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0, "day": 86400.0,
            "days": 86400.0}  # fmt: skip
-EPOCH_S = (9.4e8, 4.2e9)
-"""Seconds since 1970 that are taken for a date: of 2000 to 2100."""
 
 
 def find_clock(columns: Mapping[str, np.ndarray]) -> str:

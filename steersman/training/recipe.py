@@ -221,7 +221,7 @@ class StepRecipe(Recipe):
                     found |= {f"{name} {level:.0%}": column for level, column in zip(INTERVAL, number.T, strict=True)}
             return found
         names = head.names() or [str(number) for number in range(head.classes)]
-        chances = raw.float().softmax(-1).numpy()
+        chances = head.probabilities(raw).numpy()
         labels = np.array(names, object)[head.labels(point[:, 0])]
         return {head.targets[0]: labels, **{f"p({name})": chances[:, i] for i, name in enumerate(names)}}
 

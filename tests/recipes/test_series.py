@@ -12,11 +12,13 @@ from pyarrow import feather, parquet
 
 import steersman as sm
 from steersman.data.examples import WEIGHT
+from steersman.data.records import last_known
 from steersman.errors import UserError
 from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
 from steersman.evaluation.report import report_run
-from steersman.recipes.series.kinds import Forecast, Labelled, last_known, shifted
+from steersman.recipes.series.kinds import Forecast, Labelled
 from steersman.recipes.series.recipes import classify, forecast, label
+from steersman.recipes.series.series import shifted
 from steersman.recipes.series.task import find_season, forecasts
 from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.fit import fit
@@ -216,6 +218,29 @@ def test_what_is_known_ahead_is_seen_ahead_and_nothing_else():
     changed = table_record("x", {**later, "sex": np.ones(40)})
     again = adapted.seen(recipe.divide(recipe.transform_records([changed]))["train"][0])
     np.testing.assert_array_equal(np.asarray(again["values"].values)[:21], future[:21])
+
+
+def test_words_are_inputs_of_their_own_step_alone_also_where_no_column_holds_numbers():
+    steps = np.arange(40)
+    words = np.where(steps % 3 == 0, "on", "off").astype(object)
+    columns = {"a": np.sin(steps), "valve": words, "holiday": (steps % 7 == 0).astype(float)}
+    recipe = replace(forecast([1]), target=("a",), horizon=2, ahead=("holiday",), time="row")
+    parts = recipe.divide(recipe.transform_records([table_record("x", columns)]))
+    seen = recipe.adapt(parts).seen(parts["train"][0])
+    assert seen["ahead"].values.shape[1] == 2  # The holidays of two steps to come, and no valve's.
+    assert seen["values"].values.shape[1] == 4
+    named = replace(label([1]), label=("state",), time="row")
+    only = table_record("x", {"valve": words, "state": np.roll(words, 1)})
+    parts = named.divide(named.transform_records([only]))
+    seen = named.adapt(parts).seen(parts["train"][0])
+    np.testing.assert_array_equal(seen["values"].values[:3], [[0, 1], [1, 0], [1, 0]])
+
+
+def test_a_table_of_named_classes_is_scored_by_their_names(tmp_path):
+    where = str(folders(tmp_path / "d"))
+    run = fit("classify", quick(classify([1]), 10), tmp_path / "run", [where], say=lambda text: None)
+    assert report_run(run)["names"] == ["calm", "wild"]
+    assert "wild" in (run.folder / "report.html").read_text()
 
 
 def test_shifting_and_seasons():

@@ -15,7 +15,7 @@ from ...sources.tables import BLANK, clock_seconds
 from .series import AHEAD, ROWS, STATIC, VALUES, Series, word
 
 
-class RowByRow:
+class Following:
     """A model's answers to the rows of one series, its state carried from each to the next.
 
     A row is a mapping of columns to numbers, words or None; times are numbers or dates. Rows without a time are a
@@ -77,7 +77,7 @@ class RowByRow:
         return time_s
 
     def _record(self, row: Mapping[str, Any], time_s: float) -> Record:
-        """The row as a record of one step; of a number that is blank, what was last known stands for `base`."""
+        """The row as a record of one step."""
         clock, streams = np.array([time_s]), {}
         for name in self.columns:
             if name not in row:

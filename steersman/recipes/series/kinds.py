@@ -8,18 +8,13 @@ from typing import Literal, Self
 import numpy as np
 from torch import Tensor
 
-from ...data.examples import Example
-from ...data.records import Record, Stream
+from ...data.examples import WEIGHT, Example
+from ...data.records import Record, Stream, last_known
 from ...errors import UserError
-from ...nn.heads import Classification, HeadSpec, Regression, tells_distribution
+from ...nn.heads import Classification, Regression, tells_distribution
 from ...nn.model import Model
-from ...training.recipe import Parts
-from .series import MOST_NAMES, Series, shifted, word
-
-BAND = (0.1, 0.9)
-"""Levels between which four of five truths should lie."""
-FOLDER = "folder"
-"""Label of series whose class is the name of their folder."""
+from ...training.recipe import INTERVAL, Parts
+from .series import FOLDER, MOST_NAMES, Series, shifted, word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,7 @@ class Forecast(Series):
     def with_answers(self, parts: Parts) -> Self:
         first = parts["train"][0]
         numbers = [name for name, stream in first.streams.items() if np.asarray(stream.values).dtype.kind == "f"]
-        usable = [name for name in numbers if name not in (*self.ahead, *self.static, *self.leave_out, "loss_weight")]
+        usable = [name for name in numbers if name not in (*self.ahead, *self.static, *self.leave_out, WEIGHT)]
         target = self.target or tuple(usable[-1:])
         if not target:
             raise UserError(f"{first.name} has no column of numbers to forecast; it has {', '.join(first.streams)}")
@@ -94,16 +89,16 @@ class Forecast(Series):
         for i, name in enumerate(self.target):
             for step in range(self.horizon):
                 found[f"{name} +{step + 1}"] = point[:, i, step]
-                for level, bound in zip(BAND, bounds, strict=False):
+                for level, bound in zip(INTERVAL, bounds, strict=False):
                     found[f"{name} +{step + 1} {level:.0%}"] = bound[:, i, step]
         return found
 
     def forecasts(self, model: Model, record: Record, raw: Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Raw outputs (step output) of a record as estimates, and the bounds of BAND, each (step target ahead)."""
+        """Raw outputs (step output) of a record as estimates, and the bounds of INTERVAL, each (step target ahead)."""
         shape = (len(raw), len(self.target), self.horizon)
         bounds = []
         if tells_distribution(model.head):
-            bounds = [part.reshape(shape) for part in model.head.quantiles(raw, BAND).unbind(-1)]
+            bounds = [part.reshape(shape) for part in model.head.quantiles(raw, INTERVAL).unbind(-1)]
         point, *bounds = (
             self.in_units(record, values.numpy()) for values in (model.head.point(raw).reshape(shape), *bounds)
         )
@@ -113,12 +108,6 @@ class Forecast(Series):
         """The last known value of a target at every step (step); zeros where changes are not learned."""
         values = np.asarray(record[name].values, np.float64)
         return last_known(values) if self.change else np.zeros(len(values))
-
-
-def last_known(values: np.ndarray) -> np.ndarray:
-    """At each step the last number that is not NaN; NaN before the first."""
-    place = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
-    return np.where(place < 0, np.nan, values[place])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +166,8 @@ class Labelled(Series):
                 f"class {sorted(unknown)[0]!r} of {one!r} is not in the training part: it has too few series; "
                 "give more of them, or leave them out"
             )
-        return replace(self, label=label, classes=names, head=class_head(one, names))
+        head = Classification(targets=(one,), classes=len(names), names=names)
+        return replace(self, label=label, classes=names, head=head)
 
     def _tells_classes(self, records: Sequence[Record], label: Sequence[str]) -> bool:
         if self.answer != "auto":
@@ -187,14 +177,6 @@ class Labelled(Series):
             return True
         known = np.concatenate([v[~np.isnan(v)] for v in values])
         return bool((known == np.round(known)).all()) and len(np.unique(known)) <= MOST_NAMES // 2
-
-    def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
-        found = super().said(model, record, example, raw)
-        if not self.classes:
-            return found
-        label, *chances = found.values()
-        named = np.array(self.classes, object)[label.astype(int)]
-        return {self.label[0]: named, **{f"p({name})": p for name, p in zip(self.classes, chances, strict=True)}}
 
     def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
         streams, known = {}, np.ones(len(record), bool)
@@ -223,11 +205,6 @@ class Labelled(Series):
             known &= ~np.isnan(numbers)
             streams[name] = np.nan_to_num(numbers).astype(np.float32)
         return streams, known
-
-
-def class_head(label: str, names: Sequence[str]) -> HeadSpec:
-    """The head of named classes."""
-    return Classification(targets=(label,), classes=len(names))
 
 
 def _names(records: Sequence[Record], label: str) -> list[str]:

@@ -21,11 +21,12 @@ VALUES, STATIC, AHEAD = "values", "static", "ahead"
 """Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come."""
 ROWS = "row"
 """Name of the clock that counts rows."""
+FOLDER = "folder"
+"""Column of the name of a table's folder, where that is the label."""
 CLOCK = "clock_column"
 """What a record that is a series tells its clock by."""
 MOST_NAMES = 64
 """Different words of a column that become inputs; more are no categories."""
-DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Series(StepRecipe):
         answers = () if self.columns or self.categories else self.answers
         known = [n for n in (self.time, self.series, *self.static, *self.ahead, *answers, *self.columns) if n]
         for name in known:
-            if name != ROWS and name not in columns and name != "folder":
+            if name not in columns and name not in (ROWS, FOLDER):
                 raise UserError(
                     f"{record.name} has no column {name!r}{did_you_mean(name, columns)}; it has {', '.join(columns)}"
                 )
@@ -188,7 +189,7 @@ class Series(StepRecipe):
         return found
 
     def _with_inputs(self, records: Sequence[Record]) -> Self:
-        first, used = records[0], {*self.hidden, *self.leave_out, WEIGHT, "folder"}
+        first, used = records[0], {*self.hidden, *self.leave_out, WEIGHT, FOLDER}
         numbers, words = [], []
         for name in first.streams:
             if name in used:
@@ -212,14 +213,13 @@ class Series(StepRecipe):
         clock = next(iter(record.streams.values())).time_s
         learned, known = self.answer_streams(record) if answers else ({}, np.ones(len(clock), bool))
         counts = np.asarray(record[WEIGHT].values) if WEIGHT in record.streams else np.ones(len(clock), np.float32)
-        once = [c for c in self.static]
-        varying = [c for c in self.columns if c not in once]
-        streams = {VALUES: Stream(self._matrix(record, varying), clock)}
+        inputs = (*self.columns, *(category.column for category in self.categories))
+        streams = {VALUES: Stream(self._matrix(record, [c for c in inputs if c not in self.static]), clock)}
         if self.static:
-            streams[STATIC] = Stream(self._matrix(record, once)[:1], clock[:1])
+            streams[STATIC] = Stream(self._matrix(record, self.static)[:1], clock[:1])
             self._check_static(record)
         if self.ahead and self.future_inputs:
-            given = self._matrix(record, [c for c in self.ahead])
+            given = self._matrix(record, self.ahead)
             later = [shifted(given, step) for step in range(1, self.future_inputs + 1)]
             streams[AHEAD] = Stream(np.concatenate(later, 1), clock)
         streams |= {name: Stream(values, clock) for name, values in learned.items()}
@@ -227,7 +227,7 @@ class Series(StepRecipe):
         return Record(record.name, streams, record.about)
 
     def row_by_row(self, model: Model) -> RowByRow:
-        from .following import RowByRow as Following
+        from .following import Following
 
         return Following(self, model)
 
@@ -235,20 +235,16 @@ class Series(StepRecipe):
         """Columns side by side (step number); a yes or no for each word of those that hold words."""
         found = []
         names = {category.column: category.names for category in self.categories}
-        for column in [*columns, *(c for c in names if (c in self.static) == (columns == list(self.static)))]:
-            if any(column == seen for seen, _ in found):
-                continue
+        for column in columns:
             values = np.asarray(record[column].values)
             if column in names:
                 words = np.array([word(v) for v in values])
-                found.append((column, np.stack([words == name for name in names[column]], 1).astype(np.float32)))
+                found.append(np.stack([words == name for name in names[column]], 1))
             elif values.dtype.kind != "f":
                 raise UserError(f"record {record.name!r}: column {column!r} holds no numbers, as it did in training")
             else:
-                found.append((column, values[:, None].astype(np.float32)))
-        if not found:
-            return np.zeros((len(record), 1), np.float32)
-        return np.concatenate([values for _, values in found], 1)
+                found.append(values[:, None])
+        return np.concatenate(found or [np.zeros((len(record), 1))], 1).astype(np.float32)
 
     def _check_static(self, record: Record) -> None:
         for name in self.static:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ...data.records import last_known
 from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, run_name
 from ...evaluation.page import Fact, Section, Table, figure
@@ -21,7 +22,8 @@ from ...training.material import Material
 from ...training.recipe import Recipe
 from ...training.run import Run
 from ...training.task import Scores, TaskSpec
-from .kinds import Forecast, last_known, shifted
+from .kinds import Forecast
+from .series import shifted
 
 LONGEST_SEASON = 800
 """Steps of the longest season that is looked for."""
@@ -44,8 +46,8 @@ class Forecasts(TaskSpec):
         recipe = run.recipe
         assert isinstance(recipe, Forecast)
         known = material.known or {}
-        truth = Truth(recipe, material)
         own = forecasts(run, material, watch)
+        truth = Truth(recipe, material, own.counts)
         says = {"this run": own.point}
         for other in beside:
             theirs = other.recipe
@@ -105,9 +107,11 @@ class Forecasted:
 
     point: list[np.ndarray]
     bounds: list[list[np.ndarray]]
-    """Of each record those of BAND; none where the head says no distribution."""
+    """Of each record those of INTERVAL; none where the head says no distribution."""
     crps: list[np.ndarray]
     """Of each record, where the head says a distribution."""
+    counts: list[np.ndarray]
+    """Which steps of each record are scored (step)."""
 
 
 def forecasts(run: Run, material: Material, watch: Watch = silent) -> Forecasted:
@@ -116,11 +120,12 @@ def forecasts(run: Run, material: Material, watch: Watch = silent) -> Forecasted
     assert isinstance(recipe, Forecast)
     assert isinstance(model, Model)
     shown = recipe.examples(model, material.test, watch)
-    said = Forecasted([], [], [])
+    said = Forecasted([], [], [], [])
     for record, example, raw in zip(material.test, shown, model.stream(shown), strict=True):
         point, bounds = recipe.forecasts(model, record, raw)
         said.point.append(point)
         said.bounds.append(bounds)
+        said.counts.append(np.ones(len(example), bool) if example.weight is None else example.weight > 0)
         if tells_distribution(model.head):
             crps = model.head.crps(raw, torch.from_numpy(example.y))
             said.crps.append(crps.numpy().reshape(point.shape))
@@ -130,8 +135,8 @@ def forecasts(run: Run, material: Material, watch: Watch = silent) -> Forecasted
 class Truth:
     """What came, at every step of the test records that is scored (step target ahead)."""
 
-    def __init__(self, recipe: Forecast, material: Material):
-        self.recipe, self.records = recipe, material.test
+    def __init__(self, recipe: Forecast, material: Material, counts: Sequence[np.ndarray]):
+        self.recipe, self.records, self.counts = recipe, material.test, counts
         known = material.known["train"] if material.known else material.test
         self.scales = [
             float(np.nanstd(np.concatenate([np.asarray(r[name].values) for r in known]))) or 1.0
@@ -141,7 +146,6 @@ class Truth:
             np.stack([self._later(np.asarray(r[name].values, float)) for name in recipe.target], 1)
             for r in self.records
         ]
-        self.counts = [np.asarray(recipe.seen(r)["loss_weight"].values) > 0 for r in self.records]
 
     def _later(self, values: np.ndarray) -> np.ndarray:
         return np.stack([shifted(values, ahead) for ahead in range(1, self.recipe.horizon + 1)], 1)
