@@ -28,8 +28,10 @@ from steersman.sources import lerobot, read
 from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
 from steersman.training.checkpoints import Checkpoints, read_tensors
+from steersman.training.fit import fit
 from steersman.training.prepare import prepare
 from steersman.training.recipe import Recipe
+from steersman.training.run import Run
 from steersman.training.sequence_to_sequence import SequenceToSequence, Vocabularies
 from steersman.training.trainer import Trainer, read_log
 from steersman.worlds.recording import Recorded
@@ -135,6 +137,13 @@ def small(name: str, data=()) -> Recipe:
     else:
         recipe = small_translation(recipe)
     return replace(recipe, training=replace(recipe.training, precision="float32"))
+
+
+def fitted(name: str, folder: Path) -> Run:
+    """A small recipe trained for a few steps, with checkpoints and looks between them."""
+    recipe = small(name)
+    few = replace(recipe.training, steps=4, warmup=1, checkpoint_every=2, validate_every=4)
+    return fit(name, replace(recipe, training=few), folder, say=lambda text: None)
 
 
 def unaugmented(recipe: Recipe) -> Recipe:

@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from importlib import import_module, reload
 
 import numpy as np
 import pytest
 from rich.table import Table
-from small import small
+from small import fitted
 
 from steersman.__main__ import main
 from steersman.console import Plain, visible
@@ -30,9 +29,7 @@ QUIET = {"say": lambda text: None}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    recipe = small("echo")
-    recipe = replace(recipe, training=replace(recipe.training, steps=4, warmup=1, checkpoint_every=2, validate_every=4))
-    return fit("echo", recipe, tmp_path_factory.mktemp("trained") / "run", **QUIET)
+    return fitted("echo", tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture

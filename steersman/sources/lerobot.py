@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -414,11 +414,15 @@ def _video(folder: Path, info: dict, episode: dict, feature: str) -> "Video":
 @lru_cache(maxsize=256)
 def _end_s(path: Path, stamp: str) -> float:
     """The second at which a video ends by its own account."""
-    with reading(path), av.open(f"file:{path}", format=DEMUXERS.get(path.suffix.lower(), "mov")) as container:
-        stream = container.streams.video[0]
+    with reading(path), _film(path) as (_, stream):
         if stream.duration is None or stream.time_base is None:
             return math.inf
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+
+
+def _film(path: Path) -> AbstractContextManager[tuple[Any, Any]]:
+    """A film of a dataset, opened as what its name says it is."""
+    return opened(path, DEMUXERS.get(path.suffix.lower(), "mov"))
 
 
 class Video:
@@ -444,7 +448,7 @@ class Video:
     def _decode(self, wanted: np.ndarray) -> dict[int, np.ndarray]:
         """Pictures by their number in the stretch, decoded in one run from the key frame before the first."""
         found: dict[int, np.ndarray] = {}
-        with opened(self.path, DEMUXERS.get(self.path.suffix.lower(), "mov")) as (container, stream):
+        with _film(self.path) as (container, stream):
             begin_s = max(0.0, self.start_s + (int(wanted[0]) - 0.5) / self.fps)
             assert stream.time_base is not None
             container.seek(int(begin_s / stream.time_base), stream=stream)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import ROAD, small
+from small import ROAD, fitted, small
 
 from steersman.errors import UserError
 from steersman.evaluation.report import report_run
@@ -24,9 +24,7 @@ QUIET = {"say": lambda text: None}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    recipe = small("steer")
-    recipe = replace(recipe, training=replace(recipe.training, steps=4, warmup=1, checkpoint_every=2, validate_every=4))
-    return fit("steer", recipe, tmp_path_factory.mktemp("trained") / "run", **QUIET)
+    return fitted("steer", tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture
