@@ -29,10 +29,16 @@ check: .venv/installed-dev
 		else echo "node is not installed: the scripts of the live page were linted, but not parsed by it."; fi
 	$(BIN)/clang-format --dry-run --Werror --fallback-style=none $(KERNELS)
 
-# The readers of logs on whatever a coverage-guided fuzzer makes of them, ten minutes; a crash leaves its input behind.
+# What comes from outside on whatever a coverage-guided fuzzer makes of it, ten minutes: the readers of logs, then all
+# else. A crash leaves its input behind. First a planted fault must be found, or the fuzzer were blind.
+FUZZED = config spec vocabulary texts formula live guard body journal
+
 fuzz: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fuzz]"
-	$(BIN)/python tests/fuzz_sources.py -max_total_time=600 -timeout=60
+	$(BIN)/python tests/fuzz_inputs.py planted -max_total_time=120 -artifact_prefix=build/ 2>/dev/null; test $$? -eq 77
+	$(BIN)/python tests/fuzz_sources.py -max_total_time=240 -timeout=60
+	for kind in $(FUZZED); do \
+		$(BIN)/python tests/fuzz_inputs.py $$kind -max_total_time=40 -timeout=15 || exit 1; done
 
 # The kernels built with the address and undefined-behaviour sanitizers, and their tests; the next make builds as
 # usual again.

@@ -4,10 +4,12 @@ import hashlib
 import io
 import re
 import struct
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,8 +66,7 @@ def stored(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...]
     TooLarge before anything is decoded that would take longer than its pixels and bytes account for; a damaged picture
     raises anything.
     """
-    from PIL import Image
-
+    Image = _pillow()
     if excess := _excess(data):
         raise TooLarge(excess)
     try:
@@ -75,6 +76,15 @@ def stored(data: bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...]
             return pixels(image)
     except Image.DecompressionBombError:  # Of its own accord, from twice its own limit on.
         raise TooLarge(f"it is over {most_pixels} pixels") from None
+
+
+@cache
+def _pillow() -> ModuleType:
+    """Pillow, which would warn the terminal of sizes that are refused here."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return Image
 
 
 def _excess(data: bytes) -> str:

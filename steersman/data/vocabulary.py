@@ -101,9 +101,9 @@ def vocabulary_from_json(data: object, where: str = "vocabulary") -> Vocabulary:
         raise UserError(f"{where}: {type(spec).__name__} is not a vocabulary")
     try:
         return spec.restored(data["data"])
-    except UserError:
+    except (UserError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # The tokenizers library raises bare Exceptions.
+    except BaseException as error:  # The tokenizers library raises bare Exceptions, and panics.
         raise UserError(f"{where}: it is damaged ({str(error)[:80]})") from error
 
 
@@ -198,6 +198,8 @@ class Subwords(Text):
         return Merged(self, tokenizer)
 
     def restored(self, data: Any) -> "Merged":
+        if any(data["model"].get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix")):
+            raise UserError("the vocabulary marks parts of words as no vocabulary here does; it is damaged")  # A panic.
         return Merged(self, _tokenizers().Tokenizer.from_str(json.dumps(data)))
 
 

@@ -125,8 +125,21 @@ def test_nothing_above_the_minimum_count_is_said(spec):
         {"spec": {"kind": "Words"}, "data": [1, 2]},
         {"spec": {"kind": "Words"}, "data": ["a", "a"]},
         {"spec": {"kind": "Subwords"}, "data": {"model": "?"}},
+        {"spec": {"kind": "Subwords"}, "data": {"model": {"continuing_subword_prefix": "x" * 30}}},
     ],
 )
 def test_damaged_json_is_a_message(data):
     with pytest.raises(UserError, match="vocabulary"):
         vocabulary_from_json(data)
+
+
+def test_a_panic_of_the_library_is_a_message(monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    def panic(self, data):
+        raise PanicException("range end index 10 out of range")
+
+    monkeypatch.setattr(Subwords, "restored", panic)
+    with pytest.raises(UserError, match="damaged.*range end index 10"):
+        vocabulary_from_json({"spec": {"kind": "Subwords"}, "data": {}})
