@@ -141,5 +141,5 @@ def test_a_panic_of_the_library_is_a_message(monkeypatch):
         raise PanicException("range end index 10 out of range")
 
     monkeypatch.setattr(Subwords, "restored", panic)
-    with pytest.raises(UserError, match="damaged.*range end index 10"):
+    with pytest.raises(UserError, match=r"damaged.*range end index 10"):
         vocabulary_from_json({"spec": {"kind": "Subwords"}, "data": {}})
