@@ -100,6 +100,7 @@ class Live:
         sockets = [WebSocketRoute(path, getattr(self, name)) for path, (name, *_) in api.SOCKETS.items()]
         handlers: Any = {Refused: _refused, HTTPException: _unknown, Exception: _failed}
         inner = Starlette(routes=[*routes, *sockets], lifespan=self._lifespan, exception_handlers=handlers)
+        inner.router.redirect_slashes = False  # What is not there is not there.
         self.app = Guarded(inner, guard, self.limits.arrival_s)
 
     @asynccontextmanager

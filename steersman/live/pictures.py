@@ -39,7 +39,7 @@ def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A picture of any size as one of the shape a model was trained on: unchanged, or its middle shrunk by area."""
     if picture.shape == shape:
         return picture
-    middle = torch.as_tensor(np.ascontiguousarray(cut(picture, shape))).unsqueeze(0)
+    middle = torch.from_numpy(np.array(cut(picture, shape))).unsqueeze(0)
     return Picture(*shape[:2]).prepare(middle)[0].numpy()
 
 

@@ -238,6 +238,8 @@ def test_a_picture_of_another_size_is_cut_and_shrunk_by_area_as_pictures_are_pre
     wide[:, 30:70] = 200
     assert (fitted(wide, (20, 20, 3)) == 200).all()
     assert cut(wide.transpose(1, 0, 2), (20, 20, 3)).shape == (40, 40, 3)
+    wide.setflags(write=False)  # As a decoded one is; torch would warn of it.
+    assert (fitted(wide, (20, 20, 3)) == 200).all()
     same = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
     assert fitted(same, (20, 20, 3)) is same
 
@@ -407,7 +409,15 @@ def test_the_address_keeps_its_token_in_a_cookie_and_leads_to_the_page(live):
 
 def test_files_are_those_of_the_page_and_no_others(live):
     with http(live) as web:
-        for name in ("__init__.py", "..%2fapp.py", "%2e%2e%2fapp.py", "/etc/passwd", "%00", "index.html%00.mjs"):
+        for name in (
+            "live.mjs/",
+            "app.py",
+            "..%2fapp.py",
+            "%2e%2e%2fapp.py",
+            "/etc/passwd",
+            "%00",
+            "index.html%00.mjs",
+        ):
             answer = web.get(f"/static/{name}")
             assert answer.status_code == 404, name
             assert "/" not in answer.json()["error"]
