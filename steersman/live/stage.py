@@ -303,7 +303,7 @@ class Stage(Audience):
         if self.show.world is None:
             return None
         if self.wheel is None:
-            return self.show.world.act(prediction)
+            return self.show.world.act(self.show.world.done_by_model(prediction))
         return self.wheel.action(self.show.world, shot.raw, prediction)
 
     def _is_due(self, rate_hz: float, behind: int = 0) -> bool:

@@ -64,7 +64,7 @@ class Wheel:
         silent_s = self.clock() - last.time_s if last else HELD_S
         hands = last if silent_s < HELD_S else None
         self.hands = "person" if hands else "model"
-        action = world.by_hand(hands.held) if hands else world.act(prediction)
+        action = world.by_hand(hands.held) if hands else world.act(world.done_by_model(prediction))
         if self.recorder:
             self.recorder.step(observation, world.labelled(action), hands is not None, silent_s <= SURE_S)
         return action

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..json_types import JsonObject
 from .car_racing import CarRacing
 from .car_racing_expert import PACE_MPS, Course, Expert, pace_of, pedals
-from .world import FactValue, Info, Observation, Step, World, coloured_noise, spells
+from .world import FactValue, Info, Labels, Observation, Step, World, coloured_noise, spells
 
 try:
     from gymnasium.envs.box2d import car_racing as stock
@@ -38,7 +38,7 @@ class CarRacingWorld(World):
 
     def __init__(self, spec: CarRacing, render: bool = True):
         super().__init__(spec)
-        self.blackouts, self.max_steps = spec.blackouts, spec.max_steps
+        self.blackouts, self.margin, self.max_steps = spec.blackouts, spec.margin, spec.max_steps
         self.simulator = Simulator(spec.domain_randomize, render)
         self.blind_steps = np.zeros(spec.max_steps + 1, bool)
 
@@ -96,6 +96,11 @@ class CarRacingWorld(World):
         """The action for `steer` and `pace`, by the expert's own law for gas and brake."""
         gas, brake = pedals(prediction["pace"])
         return np.array([min(max(prediction["steer"], -1.0), 1.0), gas, brake], np.float32)
+
+    def done_by_model(self, prediction: Labels) -> Labels:
+        """A model's `pace` with the margin of its own target speed taken off, where it predicts that speed."""
+        slower = self.margin * max(prediction.get("target_speed_mps", 0.0), 0.0) / PACE_MPS
+        return prediction | {"pace": prediction["pace"] - slower}
 
     def by_hand(self, held: Mapping[str, float]) -> np.ndarray:
         """A person's pedals go the way of the model's, so that what is driven is what can be learned.

@@ -43,9 +43,14 @@ class Episode:
     """What this world alone tells of an episode."""
 
 
-def policy(model: Model) -> Policy:
-    """A model as a policy: its weights as they are in memory now."""
-    return model.step
+def policy(model: Model, world: World) -> Policy:
+    """A model as a policy of a world: its weights as they are in memory now."""
+
+    def act(observation: np.ndarray, state: State) -> tuple[Labels, State]:
+        prediction, state = model.step(observation, state)
+        return world.done_by_model(prediction), state
+
+    return act
 
 
 def expert_policy(world: World) -> Policy:
@@ -88,7 +93,7 @@ def named_policy(name: str, world: World) -> Policy:
     model = load(folder)
     if model.no_step:
         raise UserError(f"{folder} can't drive: {model.no_step}")
-    return policy(model)
+    return policy(model, world)
 
 
 def lacking(world: WorldSpec, head: HeadSpec) -> list[str]:

@@ -176,6 +176,10 @@ class World(ABC):
         """The action of a prediction that has the names of the spec's `needs`."""
         return self.by_hand(prediction)
 
+    def done_by_model(self, prediction: Labels) -> Labels:
+        """What is done of a model's prediction, by the same names: a world may be more careful than its model."""
+        return prediction
+
     def by_hand(self, held: Mapping[str, float]) -> np.ndarray:
         """The action of a person who holds each control at a value."""
         wished = [min(max(held[name], low), high) for name, (low, high) in self.controls.items()]

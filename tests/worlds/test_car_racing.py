@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 gymnasium = pytest.importorskip("gymnasium")
 
 from steersman.worlds import CarRacing  # noqa: E402
-from steersman.worlds.car_racing_expert import Course, pedals  # noqa: E402
+from steersman.worlds.car_racing_expert import PACE_MPS, Course, pedals  # noqa: E402
 from steersman.worlds.car_racing_world import blackout_schedule  # noqa: E402
+from steersman.worlds.rollout import drive  # noqa: E402
 
 LEFT_TO_STOCK = np.array([-1, 1, 1], np.float32)
 
@@ -229,3 +230,17 @@ def test_pedals_stick_now_and_then_and_nothing_is_disturbed_while_blind():
         blind, seen = blind + world.blind, seen + (not world.blind)
         world.step(action)
     assert min(blind, seen, stuck) > 20
+
+
+def test_a_model_stays_below_its_own_target_speed_by_the_margin():
+    world = CarRacing(margin=0.1).build(render=False)
+    said = {"steer": 0.2, "pace": 0.5, "target_speed_mps": 40.0}
+    assert world.done_by_model(said) == said | {"pace": pytest.approx(0.5 - 0.1 * 40 / PACE_MPS)}
+    assert world.done_by_model({"steer": 0.2, "pace": 0.5}) == {"steer": 0.2, "pace": 0.5}
+    assert CarRacing(margin=0).build(render=False).done_by_model(said) == said
+    assert CarRacing().name != CarRacing(margin=0).name
+
+
+def test_the_expert_gives_up_no_margin():
+    careful, bold = (drive(CarRacing(margin=margin, max_steps=80), "expert", 3) for margin in (0.5, 0.0))
+    assert careful.score == bold.score

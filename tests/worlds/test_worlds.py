@@ -176,12 +176,12 @@ def test_a_rollout_takes_a_function_and_sees_weights_as_they_are_now():
     recipe = small("pendulum")
     model = recipe.build((2,)).eval()
     world = SwingUp(max_steps=30).build()
-    before, again = (rollout(world, policy(model), 3).score for _ in range(2))
+    before, again = (rollout(world, policy(model, world), 3).score for _ in range(2))
     assert before == again
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.5 * torch.randn_like(weight, requires_grad=False))
-    assert rollout(world, policy(model), 3).score != before
+    assert rollout(world, policy(model, world), 3).score != before
 
 
 def test_a_run_drives_with_the_weights_that_are_on_the_disk_now(tmp_path):
