@@ -30,10 +30,10 @@ from .drives import FAULTS_SHARE, FAULTS_SHOWN, GAP_S, picked
 from .films import DEMUXERS, opened, upright
 from .lerobot_layout import CHUNK, CONTROLS, INDEXES, INFO, RECORDING, Kind, json_of, kinds, reading, stream_names
 from .lerobot_wheel import OPTIONS, Steer, full_lock, listed, steer_of
-from .lerobot_writer import Writer
+from .lerobot_writer import Writer, begun_with
 from .safety import entries, strays
 
-__all__ = ["OPTIONS", "Kind", "Writer", "detect", "kinds", "read"]
+__all__ = ["OPTIONS", "Kind", "Writer", "begun_with", "detect", "kinds", "read"]
 
 LAYOUT = "LeRobotDataset v3 or v2: meta/info.json, meta/episodes/ or meta/episodes.jsonl, and data/"
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -36,6 +36,13 @@ Statistics = dict[str, dict[str, np.ndarray]]
 """Statistics by feature, then by name."""
 
 
+def begun_with(folder: Path) -> dict[str, Any]:
+    """Task and `about` of a recording in a folder; empty where none was begun."""
+    path = folder / RECORDING
+    found = layout.json_of(plain(path)) if path.exists() else None
+    return {name: found[name] for name in ("task", "about") if name in found} if isinstance(found, dict) else {}
+
+
 class Writer:
     """Writes whole episodes; cut at any moment, even by `kill -9`, it leaves all earlier ones readable.
 

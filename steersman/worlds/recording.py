@@ -2,18 +2,20 @@
 
 import hashlib
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import to_json
+from ..config import from_json, to_json
 from ..console import counted, say
 from ..data.records import Record
 from ..errors import UserError
 from ..files import locked
+from ..json_types import JsonMapping
 from ..processes import in_parallel, num_cores, on_threads
 from ..progress import Watch, silent
 from ..sources import read
@@ -83,13 +85,24 @@ def record(
     numbers: dict[str, lerobot.Kind] = dict.fromkeys(_numbers(world), ("float32", ()))
     streams = {world.observation.name: (world.observation.dtype, world.observation.shape)} | numbers
     with locked(folder):
-        writer = lerobot.Writer(folder, world.rate_hz, streams, f"{spec.words.task} of {spec}", about)
+        task, about = _as_begun(lerobot.begun_with(folder), spec, f"{spec.words.task} of {spec}", about)
+        writer = lerobot.Writer(folder, world.rate_hz, streams, task, about)
         tasks = [(seed + i, STRENGTHS[i % len(STRENGTHS)]) for i in range(writer.num_episodes, episodes)]
         watch("recording", writer.num_episodes, episodes, f"into {folder}")
         for episode in in_parallel(partial(recorded_drive, spec, name), tasks, workers):
             writer.add(episode)
             watch("recording", writer.num_episodes, episodes, f"into {folder}")
     return folder
+
+
+def _as_begun(begun: JsonMapping, spec: WorldSpec, task: str, about: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Task and `about` in the words of a recording that was begun when its world had fewer options."""
+    was = begun.get("about")
+    if isinstance(was, dict) and set(was.get("world", ())) < set(about["world"]):
+        with suppress(UserError):
+            if from_json(was["world"]) == spec:
+                return str(begun.get("task")), about | {"world": was["world"]}
+    return task, about
 
 
 def _identity(name: str) -> str:

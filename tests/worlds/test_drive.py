@@ -1,7 +1,9 @@
 """Policy meets world: drives, recordings that any cut leaves whole, work shared by processes, DAgger."""
 
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from steersman.export.folder import export
 from steersman.nn.heads import Regression
 from steersman.processes import in_parallel
 from steersman.recipes import RECIPES
+from steersman.sources import read
 from steersman.training.fit import fit
 from steersman.training.recipe import read_records
 from steersman.training.run import Run
@@ -139,6 +142,21 @@ def alive(pid: int) -> bool:
 def test_a_recording_of_other_settings_is_not_gone_on_with(recording):
     with pytest.raises(UserError, match="begun with another about"):
         record(SHORT, recording, 5, seed=8)
+
+
+def test_a_recording_begun_when_its_world_had_fewer_options_is_gone_on_with(recording, tmp_path):
+    folder = shutil.copytree(recording, tmp_path / "older")
+    file = folder / "meta" / "steersman.json"
+    begun = json.loads(file.read_text())
+    del begun["about"]["world"]["margin"]
+    older = json.dumps(begun | {"task": "drive one lap of CarRacing(max_steps=30)"})
+    file.write_text(older)
+    before = len(read(folder))
+    record(SHORT, folder, before + 1, seed=7)
+    assert len(read(folder)) == before + 1
+    assert json.loads(file.read_text()) == json.loads(older)
+    with pytest.raises(UserError, match="begun with another task and another about"):
+        record(replace(SHORT, margin=0.1), folder, before + 2, seed=7)
 
 
 def test_more_drives_are_recorded_only_when_asked_for(recording, tmp_path):
