@@ -27,9 +27,9 @@ from steersman.worlds.scores import driving_scores
 
 NAMES = ("steer", "steer-stack", "steer-frame")
 WORLDS = {
-    "clear": CarRacing(),
-    "blackouts": CarRacing(blackouts=0.2),
-    "new colours": CarRacing(domain_randomize=True),
+    "clear": CarRacing(margin=0),
+    "blackouts": CarRacing(margin=0, blackouts=0.2),
+    "new colours": CarRacing(margin=0, domain_randomize=True),
 }
 FIRST_TRACK = 50_000
 

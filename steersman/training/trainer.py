@@ -478,7 +478,10 @@ def _trial(trainer: Trainer) -> Iterator[Callable[[str], float]]:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C or SIGTERM into a flag that is looked at between steps; the second one kills."""
+    """Turns the first Ctrl-C or SIGTERM into a flag that is looked at between steps; the second one kills.
+
+    What is ignored stays so: a worker leaves Ctrl-C to its parent, who then asks it to end by SIGTERM.
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -492,7 +495,8 @@ def _interrupts() -> Iterator[threading.Event]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield flag
     finally:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import runpy
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
 from steersman.training.prepare import prepare
 from steersman.training.run import Run
-from steersman.training.trainer import Trainer, Training, choose_precision, choose_threads, read_log
+from steersman.training.trainer import Trainer, Training, _interrupts, choose_precision, choose_threads, read_log
 
 TESTS = Path(__file__).parents[1]
 SHORT = {"steps": 12, "warmup": 2, "checkpoint_every": 5, "validate_every": 4}
@@ -524,3 +525,17 @@ def test_training_ends_at_its_deadline_and_goes_on_later(tmp_path, monkeypatch):
     fit("echo", recipe, tmp_path / "run", say=said.append)
     assert [row["step"] for row in read_log(run.folder)] == list(range(1, 13))
     assert len(said) == 1
+
+
+def test_a_training_hears_sigterm_but_no_ctrl_c_that_was_ignored_before():
+    """A worker's Ctrl-C is its parent's to handle: were it heard, the SIGTERM that follows would be the second."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with _interrupts() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not asked.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked.wait(5)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
