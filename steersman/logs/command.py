@@ -2,34 +2,44 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.table import Table
 from rich.text import Text
 
 from ..console import OUT, counted, parsed, say
-from ..errors import Interrupted
+from ..errors import Interrupted, UserError
 from ..files import check_output
+from ..json_types import JsonMapping
 from ..progress import bars
+from ..sources import are_tables, selection
 from ..sources.selection import asked
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Says what a log is before anything learns from it: clocks, labels, pictures, lag and sign, what is wrong."""
+    """Says what a log, or a table, is before anything learns from it: clocks, labels, columns, what is wrong."""
 
     log: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="LOG...")]
-    """Recordings, or folders of recordings, of any format that is known; patterns in quotes; @FILE, a list of logs."""
+    """Recordings, or tables, or folders of either; patterns in quotes; @FILE, a list of logs."""
     keep: str = ""
     """Seconds of each record to look at, such as 10:120,200:300; empty: all. Of one log alone: LOG?keep=10:120."""
     drop: str = ""
     """Seconds to leave out, in the same form."""
     records: str = ""
     """Records to look at, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
+    target: str = ""
+    """Column of a table that is to be learned: the others are looked at for what gives it away."""
+    series: str = ""
+    """Column of a table that says which series a row belongs to; empty: found where times repeat."""
+    time: str = ""
+    """Column of a table that tells the time; empty: found by name and kind."""
     page: str = ""
-    """Also write a page to this file (html): pictures, the label over time, the lag."""
+    """Also write a page to this file (html): pictures, the label over time, the lag; of a table its columns."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -72,6 +82,12 @@ def inspect_(arguments: list[str]) -> None:
 
     if options.page:
         check_output(Path(options.page))
+    if are_tables(options.log):
+        _inspect_tables(options)
+        return
+    for name in ("target", "series", "time"):
+        if getattr(options, name):
+            raise UserError(f"--{name} names a column of a table, and {options.log[0]} is none; leave it out")
     with bars() as watch:
         logs = asked(options.log, keep=options.keep, drop=options.drop, records=options.records)
         inspection = inspect_log(logs, watch)
@@ -80,12 +96,35 @@ def inspect_(arguments: list[str]) -> None:
     if options.json:
         print(json.dumps(inspection.found))
         return
-    for table in inspection_table(inspection.found):
-        OUT.print(table, soft_wrap=False)
-    for warning in inspection.found["warnings"]:
-        OUT.print(Text("warning:", "yellow"), warning)
+    _print(inspection_table(inspection.found), inspection.found, options.page)
+
+
+def _inspect_tables(options: Inspect) -> None:
+    from .table_page import column_tables, write_table_page
+    from .tables import inspect_tables
+
+    for name in selection.NAMES:
+        if getattr(options, name):
+            raise UserError(f"--{name} chooses from recordings, and {options.log[0]} is a table; leave it out")
+    with bars() as watch:
+        inspection = inspect_tables(options.log, options.target, options.series, options.time, watch)
     if options.page:
-        OUT.print(f"page: {options.page}")
+        write_table_page(Path(options.page), inspection)
+    if options.json:
+        print(json.dumps(inspection.found))
+        return
+    _print(column_tables(inspection.found), inspection.found, options.page)
+
+
+def _print(tables: Sequence[Table], found: JsonMapping, page: str) -> None:
+    for table in tables:
+        OUT.print(table, soft_wrap=False)
+    for warning in found["warnings"]:
+        OUT.print(Text("warning:", "yellow"), warning)
+    for question in found.get("questions", ()):
+        OUT.print(Text("question:", "yellow"), question)
+    if page:
+        OUT.print(f"page: {page}")
 
 
 def convert_(arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Raw logs to Records: one reader a file, found by what a folder holds."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from glob import glob
 from os.path import commonpath
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from ..data.records import Record
 from ..errors import UserError
 from ..plugins import Registry, part
-from . import selection, unknown
+from . import selection, tables, unknown
 
 READERS: Registry[ModuleType] = Registry(
     {
@@ -92,6 +92,12 @@ def expanded(path: Path | str) -> list[str]:
     if not found:
         raise UserError(f"{path} stands for no log: nothing fits it")
     return found
+
+
+def are_tables(paths: Sequence[Path | str]) -> bool:
+    """Whether these are tables over time rather than recordings of a drive: tables, none of which a reader takes."""
+    found = [options(log) for path in paths for log in expanded(path)]
+    return all(not given and tables.detect(path) and not any(_logs(path, DEPTH, {})) for path, given in found)
 
 
 def _records(log: str) -> list[Record]:

@@ -9,16 +9,20 @@ from pathlib import Path
 from ..data.records import Record, text_stream
 from ..errors import UserError
 from ..progress import Watch, silent
+from . import WISH, options, tables, unknown
 from .source import SourceSpec
+from .text import HEAD
+from .text import is_table as of_numbers
 
 
 def read(data: Sequence[str]) -> list[Record]:
     """A record a pair of lines: streams `source` and `target`, the bytes of its UTF-8.
 
     Files come in twos, source before target; a lone one has both languages, with a tab between. All may be gz or xz.
-    Lines that are empty on a side are left out and counted. UserError where files are not aligned, or no UTF-8.
+    Lines that are empty on a side are left out and counted. UserError where files are not aligned, or no UTF-8, or
+    where one is a table over time and no text, unless it is named `FILE?as=text`.
     """
-    paths = [Path(path) for path in data]
+    paths = [_text_file(path) for path in data]
     alone = [path for path in paths if is_table(path)]
     others = [path for path in paths if not is_table(path)]
     if len(others) % 2:
@@ -29,12 +33,25 @@ def read(data: Sequence[str]) -> list[Record]:
                 f"{others[-1]} has no partner: give text files in twos, the source's before the target's, "
                 "or one .tsv with a tab between the two"
             )
-    tables = [(path, list(_columns(path))) for path in alone]
+    lone = [(path, list(_columns(path))) for path in alone]
     aligned = [(s, _aligned(s, t)) for s, t in zip(others[::2], others[1::2], strict=True)]
-    found = [record for path, pairs in [*tables, *aligned] for record in _records(path, pairs)]
+    found = [record for path, pairs in [*lone, *aligned] for record in _records(path, pairs)]
     if not found:
         raise UserError(f"no pair of lines in {', '.join(map(str, paths))}: every line is empty on a side")
     return found
+
+
+def _text_file(log: str) -> Path:
+    """The path of a text. UserError where it is a table of another kind."""
+    path, given = options(log)
+    if given == {WISH: "text"} or not tables.detect(path):
+        return path
+    if is_table(path) and not of_numbers(_bytes(path)[:HEAD].decode(errors="replace")):
+        return path
+    raise UserError(
+        f"{path} seems to be a table, not texts; {unknown.FOR_TABLES.format(path)}; to read it as a text all the same: "
+        f"{path}?{WISH}=text"
+    )
 
 
 def is_table(path: Path) -> bool:

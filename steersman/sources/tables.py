@@ -89,6 +89,11 @@ def read(path: Path, watch: Watch = silent) -> list[Record]:
     return records
 
 
+def detect(path: Path) -> bool:
+    """Whether a path is a table by its name, or a folder of tables."""
+    return bool(_format(path)) if path.is_file() else path.is_dir() and bool(_tables(path))
+
+
 def table_record(name: str, columns: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> Record:
     """The record of columns of one length. UserError where they are not, or where there is none."""
     lengths = {len(values) for values in columns.values()}
@@ -388,7 +393,9 @@ def find_clock(columns: Mapping[str, np.ndarray]) -> str:
 
 def _tells_time(name: str, values: np.ndarray) -> bool:
     if values.dtype.kind == "f":
-        return bool(np.isfinite(values).all()) and (len(values) < 2 or bool((np.diff(values) != 0).mean() > 0.5))
+        step = np.diff(values)
+        rises = (step >= 0).all() and (step > 0).sum() > 1  # Also where it stands still for some series.
+        return bool(np.isfinite(values).all()) and (len(values) < 2 or bool(rises or (step != 0).mean() > 0.5))
     if values.dtype.kind == "O":
         sample = [str(value) for value in values[:200] if value]
         return bool(sample) and Clock(name, sample).kind != "numbers"

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from . import tables
 from .csv_tables import header
 from .safety import MARKS, entries, head, within
 from .text import is_table
@@ -39,6 +40,8 @@ def _file(path: Path) -> str:
     start = head(path, HEAD)
     if path.suffix.lower() in MARKS:
         return "it seems to be a picture; give the folder of its drive, with a table that names it"
+    if tables.detect(path) and path.suffix.lower() not in (".csv", ".tsv"):
+        return f"it seems to be a table; {FOR_TABLES.format(path)}"
     for mark, (what, do) in MAGIC.items():
         if start.startswith(mark):
             return f"it seems to be {what}; {do}"
@@ -49,21 +52,22 @@ def _file(path: Path) -> str:
         return "it seems to be JSON; if it is part of a log, give the log's folder"
     if path.suffix.lower() in (".csv", ".tsv") or is_table(text):
         columns = ", ".join(header(path))[:200]
-        return f"it seems to be a table ({columns}) {NO_DRIVE}: {path}?steer=COLUMN&picture=COLUMN"
+        return f"it seems to be a table ({columns}) {NO_DRIVE.format(path)}"
     return ""
 
 
+FOR_TABLES = "steersman train forecast --data {0} learns what comes next in it, train classify and train label a class"
 NO_DRIVE = (
-    "without a column known for the wheel, or without pictures or a video beside it; a table alone is for forecast, "
-    "classify and label, and the columns of a drive can be named"
+    "without a column known for the wheel, or without pictures or a video beside it; "
+    + FOR_TABLES
+    + "; the columns of a drive can be named: {0}?steer=COLUMN&picture=COLUMN"
 )
 
 
 def _folder(path: Path) -> str:
-    tables = [file for file in entries(path) if file.suffix.lower() in (".csv", ".tsv")]
-    if tables:
-        columns = ", ".join(header(tables[0]))[:200]
-        return f"{tables[0]} is a table ({columns}) {NO_DRIVE}: {path}?steer=COLUMN&picture=COLUMN"
+    if found := [file for file in entries(path) if file.suffix.lower() in (".csv", ".tsv")]:
+        columns = ", ".join(header(found[0]))[:200]
+        return f"{found[0]} is a table ({columns}) {NO_DRIVE.format(path)}"
     if picture := next((file for file in within(path, PICTURES_BELOW) if file.suffix.lower() in MARKS), None):
         return (
             f"it holds pictures ({picture.relative_to(path)}, ...) but nothing known that says the wheel at each; "

@@ -16,10 +16,11 @@ from steersman.data.records import last_known
 from steersman.errors import UserError
 from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
 from steersman.evaluation.report import report_run
+from steersman.evaluation.seasons import find_season
 from steersman.recipes.series.kinds import Forecast, Labelled
 from steersman.recipes.series.recipes import classify, forecast, label
 from steersman.recipes.series.series import shifted
-from steersman.recipes.series.task import find_season, forecasts
+from steersman.recipes.series.task import forecasts
 from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.fit import fit
 from steersman.training.material import material

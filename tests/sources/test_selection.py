@@ -137,8 +137,8 @@ def database(path: Path) -> None:
 DATA = {
     "a.sqlite": (database, "an SQLite database; .*metadata.yaml"),
     "a.tar.gz": (archive, "a gzip archive; unpack it"),
-    "a.npz": (lambda path: np.savez(path, a=np.zeros(3)), "a zip archive, or arrays of NumPy"),
-    "a.npy": (lambda path: np.save(path, np.zeros(3)), "an array of NumPy"),
+    "a.npz": (lambda path: np.savez(path, a=np.zeros(3)), "a table; steersman train forecast"),
+    "a.npy": (lambda path: np.save(path, np.zeros(3)), "a table; steersman train forecast"),
     "a.bin": (lambda path: path.write_bytes(bytes(99)), "bytes that are no text"),
     "a.csv": (lambda path: path.write_text("t,angle_rad\n0,1\n1,2\n"), r"a table \(t, angle_rad\).*\?steer=COLUMN"),
     "a.txt": (lambda path: path.write_text("0.1 2 3.5\n0.2 3 4.5\n"), r"a table \(0\.1, 2, 3\.5\)"),

@@ -12,6 +12,7 @@ from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, run_name
 from ...evaluation.page import Fact, Section, Table, figure
 from ...evaluation.plots import Trace, prediction_over_truth
+from ...evaluation.seasons import find_season
 from ...evaluation.sections import percent
 from ...evaluation.tasks import Estimate
 from ...json_types import JsonObject
@@ -24,9 +25,6 @@ from ...training.run import Run
 from ...training.task import Scores, TaskSpec
 from .kinds import Forecast
 from .series import shifted
-
-LONGEST_SEASON = 800
-"""Steps of the longest season that is looked for."""
 
 
 @dataclass(frozen=True)
@@ -205,29 +203,3 @@ class Truth:
         name = f"{self.recipe.target[0]}, {ahead} steps ahead"
         forecast, truth = (values[longest][counts, 0, ahead - 1] for values in (said, self.values))
         return Trace(name, time_s - time_s[0], forecast, truth)
-
-
-def find_season(series: Sequence[np.ndarray]) -> int:
-    """Steps after which a series repeats itself, by the highest peak of its autocorrelation; 1: none is found."""
-    values = max(series, key=len).astype(float)
-    values = last_known(values)[np.argmax(~np.isnan(values)) :]
-    if len(values) < 16:
-        return 1
-    change = values - np.linspace(values[0], values[-1], len(values))
-    change -= change.mean()
-    size = 1 << (2 * len(change) - 1).bit_length()
-    spectrum = np.fft.rfft(change, size)
-    correlation = np.fft.irfft(spectrum * np.conj(spectrum), size)[: min(len(change) // 2, LONGEST_SEASON)]
-    if correlation[0] <= 0:
-        return 1
-    correlation /= correlation[0]
-    peaks = [
-        lag
-        for lag in range(2, len(correlation) - 1)
-        if correlation[lag] > 0.2 and correlation[lag - 1] <= correlation[lag] >= correlation[lag + 1]
-    ]
-    if not peaks:
-        return 1
-    # Of peaks nearly as high the first: two days repeat, too.
-    highest = max(correlation[lag] for lag in peaks)
-    return next(lag for lag in peaks if correlation[lag] >= 0.9 * highest)
