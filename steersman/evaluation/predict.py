@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,8 @@ from ..progress import Watch, silent
 from ..training.recipe import RowByRow, open_records
 from ..training.run import Run
 
+DECIMAL = re.compile(r"^(\s*[+-]?\d*),(\d+\s*)$")
+"""A number with a decimal comma."""
 FORMATS = (".csv", ".parquet", ".jsonl")
 """Endings of the files that predictions are written into."""
 
@@ -108,6 +111,7 @@ def follow(lines: Iterable[str], answer: RowByRow, out: TextIO) -> None:
     UserError names the row that can't be read.
     """
     header: list[str] = []
+    delimiter, template = ",", ""
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text:
@@ -118,14 +122,37 @@ def follow(lines: Iterable[str], answer: RowByRow, out: TextIO) -> None:
             except ValueError as error:
                 raise UserError(f"row {number} is no JSON object: {error}") from None
         else:
-            cells = next(csv.reader([text]))
             if not header:
-                header = cells
+                delimiter = max(",;\t", key=text.count)
+            quoted = '"' in text
+            cells = next(csv.reader([text], delimiter=delimiter)) if quoted else text.split(delimiter)
+            if delimiter == ";" and "," in text:
+                cells = [DECIMAL.sub(r"\1.\2", cell) for cell in cells]
+            if not header:
+                header = [cell.strip() for cell in cells]
                 if missing := sorted(set(answer.columns) - set(header)):
                     raise UserError(f"the header lacks {', '.join(missing)}; it has {', '.join(header)}")
                 continue
             if len(cells) != len(header):
                 raise UserError(f"row {number} has {len(cells)} cells, not {len(header)}")
             row = dict(zip(header, cells, strict=True))
-        out.write(json.dumps(answer(row)) + "\n")
+        said = answer(row)
+        template = template or _template(said)
+        out.write(_json_line(template, said))
         out.flush()
+
+
+def _template(said: Mapping[str, Any]) -> str:
+    """A line of JSON with holes for the values: numbers keep seven digits, times all."""
+    kinds = ("%s" if isinstance(v, str) else "%r" if n == "time_s" else "%.7g" for n, v in said.items())
+    names = (json.dumps(name).replace("%", "%%") for name in said)
+    return "{" + ", ".join(f"{name}: {kind}" for name, kind in zip(names, kinds, strict=True)) + "}\n"
+
+
+def _json_line(template: str, said: Mapping[str, Any]) -> str:
+    values = said.values()
+    if "%s" in template:
+        values = [json.dumps(value) if isinstance(value, str) else value for value in values]
+    line = template % tuple(values)
+    # Of what is no number JSON has its own notion, as has json.dumps.
+    return json.dumps(said) + "\n" if "nan" in line or "inf" in line else line

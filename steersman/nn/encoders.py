@@ -3,7 +3,7 @@
 An encoder has the contract of a core, `(x, state) -> (y, state)`, for some look at a few steps at once.
 Its `prepare` is the part without weights: it is done once per recording and kept, and again live."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Literal, TypeGuard
@@ -21,6 +21,7 @@ from ..data.records import as_numbers
 from ..data.symbols import Symbols
 from ..errors import UserError
 from .cores import State
+from .forms import row_form
 
 
 class Encoder(nn.Module):
@@ -137,6 +138,24 @@ class ElapsedEncoder(IdentityEncoder):
         self.deviation.fill_(float(steps[steps > 0].mean()) if (steps > 0).any() else 1.0)
 
 
+RowStep = Callable[[Float[np.ndarray, "number"], float, Float[np.ndarray, "feature"]], None]
+"""One row of numbers and the seconds since the one before, to its features, which are written in place."""
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.detach().float().cpu().numpy().copy() for tensor in tensors]
+
+
+@row_form(IdentityEncoder, ElapsedEncoder)
+def _identity_row(encoder: IdentityEncoder) -> RowStep:
+    mean, deviation = _arrays(encoder.mean, encoder.deviation)
+
+    def step(row: np.ndarray, elapsed_s: float, out: np.ndarray) -> None:
+        np.divide(row - mean, deviation, out=out)
+
+    return step
+
+
 @dataclass(frozen=True)
 class Embedding(EncoderSpec):
     """A vector for each character, learned."""
@@ -251,6 +270,32 @@ class ObservedEncoder(Encoder):
         return torch.cat((shown, known.to(normal.dtype), torch.log1p(age)), -1), (held[:, -1], since[:, -1])
 
 
+@row_form(ObservedEncoder)
+def _observed_row(encoder: ObservedEncoder) -> RowStep:
+    mean, deviation = _arrays(encoder.mean, encoder.deviation)
+    period_s, num = float(encoder.period_s), len(mean)
+    rate = None if encoder.rate is None else _arrays(F.softplus(encoder.rate))[0]
+    last, ago = np.zeros(num, np.float32), np.zeros(num)
+
+    def step(row: np.ndarray, elapsed_s: float, out: np.ndarray) -> None:
+        normal = (row - mean) / deviation
+        if (total := normal.dot(normal)) == total:  # None is NaN.
+            last[:], ago[:] = normal, 0.0
+            out[:num], out[num : 2 * num], out[2 * num :] = normal, 1.0, 0.0
+            return
+        known = row == row
+        np.copyto(last, normal, where=known)
+        ago[:] = np.where(known, 0.0, ago + elapsed_s)
+        age = (ago / period_s).astype(np.float32)
+        if rate is not None:
+            out[:num] = np.where(known, normal, last * np.exp(-rate * age))
+        else:
+            out[:num] = last if encoder.fill == "last" else np.where(known, normal, 0.0)
+        out[num : 2 * num], out[2 * num :] = known, np.log1p(age)
+
+    return step
+
+
 @dataclass(frozen=True)
 class Part(Spec):
     """One of several streams, and the encoder that reads it."""
@@ -363,6 +408,25 @@ class JoinedEncoder(Encoder):
 
     def pretrained(self) -> list[nn.Parameter]:
         return [parameter for _, encoder in self.parts for parameter in encoder.pretrained()]
+
+
+@row_form(JoinedEncoder)
+def _joined_row(encoder: JoinedEncoder) -> Callable[[Mapping[str, np.ndarray], float, np.ndarray], None]:
+    """Takes a row by its streams; what is given once counts as in the first."""
+    steps, begin = [], 0
+    for part, one in encoder.parts:
+        place = slice(begin, begin := begin + one.size)
+        steps.append((part.stream, part.once, place, row_form.of(one)(one)))
+    begun = False
+
+    def step(row: Mapping[str, np.ndarray], elapsed_s: float, out: np.ndarray) -> None:
+        nonlocal begun
+        for stream, once, place, one in steps:
+            if not (once and begun):
+                one(row[stream], 0.0 if once else elapsed_s, out[place])
+        begun = True
+
+    return step
 
 
 def prepare_batch(encoder: Encoder, raw: np.ndarray) -> np.ndarray:

@@ -80,6 +80,10 @@ onnx_form = Forms("form in ONNX", "can't be exported")
 (name, type, shape)`."""
 native_form = Forms("compiled form", "can't be compiled")
 """Forms of cores: `(core, whether its weights are halves) -> a layer of kernels.native`."""
+row_form = Forms("form in NumPy", "can't be stepped without PyTorch")
+"""Forms of encoders of numbers: `(encoder) -> step`, where `step(row, elapsed_s, out)` writes a row's features and
+remembers what the next needs, NaN a number that is missing; of heads: `(head, levels) -> read`, where `read(feature)`
+gives the chance of each class, or a row a target: its estimate, then its quantiles at those levels of probability."""
 
 
 Value = str | Tensor | np.ndarray | np.generic

@@ -1,8 +1,9 @@
 """A trained core one step at a time: weights packed once, nothing allocated by a step, no torch needed to call it."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from jaxtyping import Float
 
 from . import kernels
 from .cores import Core, map_state, state_tensors
-from .forms import NoForm, native_form
+from .forms import NoForm, native_form, overridden, row_form
+from .model import Model
 
 
 class Session(Protocol):
@@ -56,6 +58,35 @@ class Stepper:
     def session(self) -> Session:
         """Another sequence: `step(x)`, `reset()`, and its `state` as bytes, to be kept and put back."""
         return self._begin()
+
+
+class RowStepper:
+    """A model of numbers a row at a time without PyTorch, for any number of sequences with the same weights.
+
+    NoForm where its encoder has no form in NumPy, or it does more with a step than encode it and run its core.
+    """
+
+    def __init__(self, model: Model):
+        if changed := overridden(type(model), Model):
+            raise NoForm(f"{type(model).__name__} can't be stepped without PyTorch: its `{changed[0]}` is its own")
+        self._encoder, self._skip, self._form = model.encoder, model.skip, row_form.of(model.encoder)
+        self._form(model.encoder)  # Of a part that has none it is known now.
+        self._stepper = Stepper(model.core)
+
+    def session(self) -> Callable[[Any, float], Float[np.ndarray, "feature"]]:
+        """Another sequence: `step(row, elapsed_s)` gives what the head reads, overwritten by the next step.
+
+        A row is an array of float32, NaN where a number is missing; of several inputs a dict of them.
+        """
+        encode, core, skip = self._form(self._encoder), self._stepper.session(), self._skip
+        x = np.zeros(self._encoder.size, np.float32)
+
+        def step(row: Any, elapsed_s: float) -> np.ndarray:
+            encode(row, elapsed_s, x)
+            y = core.step(x)
+            return np.concatenate((y, x)) if skip else y
+
+        return step
 
 
 def _kept(core: Core, half: bool) -> Core:

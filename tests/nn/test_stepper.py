@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from steersman.data.inputs import Inputs
 from steersman.nn import kernels
 from steersman.nn.cores import (
     GRU,
@@ -22,7 +23,11 @@ from steersman.nn.cores import (
     Window,
     Zoneout,
 )
-from steersman.nn.stepper import Stepper
+from steersman.nn.encoders import Identity, Joined, Observed, Part
+from steersman.nn.forms import NoForm, row_form
+from steersman.nn.heads import Classification, Quantiles, Regression, tells_classes, tells_distribution
+from steersman.nn.model import Network
+from steersman.nn.stepper import RowStepper, Stepper
 
 SPECS = [
     RNN(7),
@@ -279,3 +284,54 @@ def test_a_step_keeps_to_huge_inputs_too(spec, value):
         session = Stepper(core.float()).session()
         found = np.stack([session.step(row).copy() for row in x[0].numpy()])
     np.testing.assert_allclose(found, whole[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Quantiles(("a", "b"), levels=(0.05, 0.3, 0.6, 0.95)),
+        Quantiles(("a", "b")),
+        Regression(("a", "b")),
+        Classification(("a",), 3),
+    ],
+)
+def test_a_head_reads_a_row_in_numpy_as_it_does_in_torch(spec):
+    torch.manual_seed(0)
+    head, levels = spec.build(5), (0.01, 0.1, 0.9)
+    if hasattr(head, "mean"):
+        head.fit(np.random.default_rng(0).normal(3, 2, (50, 2)))
+    feature = torch.randn(5) * 3
+    raw = head(feature)
+    if tells_classes(head):
+        expected, levels = head.probabilities(raw), ()
+    elif tells_distribution(head):
+        expected = torch.cat((head.point(raw)[:, None], head.quantiles(raw, levels)), 1)
+    else:
+        expected = head.point(raw)[:, None]
+    found = row_form.of(head)(head, levels)(feature.numpy())
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fill", ["decay", "last", "mean"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_rows_with_gaps_step_in_numpy_as_the_whole_does_in_torch(fill, skip):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((60, 3)) < 0.4, np.nan, rng.normal(size=(60, 3))).astype(np.float32)
+    elapsed = rng.exponential(2, (60, 1)).astype(np.float32)
+    encoder = Joined((Part("v", Observed(fill)), Part("age", Observed(fill), once=True)))
+    model = Network(encoder, GRU(6), Regression(("y",)), skip=skip).build({"v": (3,), "age": (1,), "elapsed_s": (1,)})
+    model.encoder.encoders[0].fit(np.concatenate((values, elapsed), 1))
+    age = np.array([0.5], np.float32)
+    streams = {"v": torch.from_numpy(values)[None], "elapsed_s": torch.from_numpy(elapsed)[None]}
+    with torch.no_grad():
+        whole, _ = model.run(Inputs(streams, {"age": torch.from_numpy(age)[None]}), model.initial())
+    session, read = RowStepper(model).session(), row_form.of(model.head)(model.head, ())
+    found = [read(session({"v": v, "age": age}, float(e[0])))[0, 0] for v, e in zip(values, elapsed, strict=True)]
+    np.testing.assert_allclose(found, model.head.point(whole)[0, :, 0], atol=1e-5)
+
+
+def test_a_model_that_does_more_than_encode_and_step_is_not_stepped_in_numpy():
+    feedback = Network(Identity(), GRU(4), Regression(("y",)), feedback=True).build((2,))
+    with pytest.raises(NoForm, match="FeedbackModel can't be stepped"):
+        RowStepper(feedback)

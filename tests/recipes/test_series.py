@@ -17,6 +17,8 @@ from steersman.errors import UserError
 from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
 from steersman.evaluation.report import report_run
 from steersman.evaluation.seasons import find_season
+from steersman.nn.cores import GRU
+from steersman.nn.heads import Gaussian, Quantiles
 from steersman.recipes.series.kinds import Forecast, Labelled
 from steersman.recipes.series.recipes import classify, forecast, label
 from steersman.recipes.series.series import shifted
@@ -291,15 +293,39 @@ def test_predictions_need_no_future_and_are_the_same_row_by_row(forecaster):
     assert (found["load_kw +2 10%"] <= found["load_kw +2"]).all()
     assert (found["load_kw +2"] <= found["load_kw +2 90%"]).all()
     assert len(found["time_s"]) == 300
-    out = io.StringIO()
-    with path.open() as lines:
-        follow(lines, forecaster.recipe.row_by_row(forecaster.model()), out)
-    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    rows = answered(forecaster, path)
     assert len(rows) == 300
     for name in list(found)[1:]:
         np.testing.assert_allclose([row[name] for row in rows], found[name], rtol=2e-5, atol=1e-3)
     assert len(list(csv_lines(found))) == 301
     assert json.loads(next(iter(json_lines(found))))["record"] == "s.csv"
+
+
+def answered(run, path: Path) -> list[dict]:
+    out = io.StringIO()
+    with path.open() as lines:
+        follow(lines, run.recipe.row_by_row(run.model()), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("head", [Quantiles(), Gaussian()], ids=["kernels", "PyTorch"])
+def test_rows_answered_one_by_one_are_those_of_the_whole_table(tmp_path, head):
+    rows = 10_000 if isinstance(head, Quantiles) else 300
+    rng = np.random.default_rng(0)
+    valve = np.where(rng.random(rows) < 0.5, "on", "off")
+    a = [f"{v:.3f}" if rng.random() > 0.1 else "" for v in np.cumsum(rng.normal(size=rows))]
+    columns = {"time_h": np.cumsum(rng.integers(1, 4, rows)), "a": a, "b": rng.normal(size=rows), "valve": valve}
+    path = written(tmp_path / "s.csv", columns | {"age": [7] * rows})
+    recipe = replace(forecast([1]), target=("a", "b"), static=("age",), horizon=2, core=GRU(16), head=head)
+    first = written(tmp_path / "t.csv", {n: v[:300] for n, v in columns.items()} | {"age": [7] * 300})
+    run = fit("forecast", quick(recipe, 2), tmp_path / "run", [str(first)], say=lambda text: None)
+    whole, found = predict(run, [str(path)]), answered(run, path)
+    assert len(found) == rows
+    for name in list(whole)[1:]:
+        np.testing.assert_allclose([row[name] for row in found], whole[name], rtol=1e-5, atol=1e-5)
+    comma = path.read_text().replace(",", ";").replace(".", ",")
+    (tmp_path / "comma.csv").write_text(comma)
+    assert answered(run, tmp_path / "comma.csv") == found
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from ...data.lazy import PART
 from ...data.symbols import Symbols
 from ...errors import UserError
 from ..decoding import PLAIN, Sampling
-from ..forms import Graph, onnx_form
-from .contract import Head, HeadSpec, named, wide
+from ..forms import Graph, onnx_form, row_form
+from .contract import Head, HeadSpec, RowRead, named, product, wide
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
 """What a class counts in the loss: all alike, as much as its rarity makes up for, or a weight each."""
@@ -127,6 +127,18 @@ class ClassificationHead(Head):
     ) -> Int[Tensor, "*batch 1"]:
         """A class drawn from what it thinks likely."""
         return sampling.draw(raw.flatten(0, -2), generator).view(*raw.shape[:-1], 1)
+
+
+@row_form(ClassificationHead)
+def _class_row(head: ClassificationHead, levels: Sequence[float]) -> RowRead:
+    weight, bias = product(head.linear)
+
+    def read(feature: np.ndarray) -> np.ndarray:
+        raw = weight @ feature + bias
+        chances = np.exp(raw - raw.max())
+        return chances / chances.sum()
+
+    return read
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What turns a feature into a prediction, with its own loss and point estimate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...config import Spec
@@ -86,6 +87,16 @@ def numbers(target: str, size: int) -> list[str]:
 def named(streams: Sequence[str], sizes: Sequence[int]) -> tuple[str, ...]:
     """Names of the numbers of all targets."""
     return tuple(name for each in map(numbers, streams, sizes) for name in each)
+
+
+RowRead = Callable[[Float[np.ndarray, "feature"]], np.ndarray]
+"""What a feature says: chances (class), or estimate and quantiles (target number)."""
+
+
+def product(linear: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias of a layer, for NumPy."""
+    weight, bias = (p.detach().float().cpu().numpy().copy() for p in (linear.weight, linear.bias))
+    return weight, bias
 
 
 def wide(raw: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from .contract import Head, HeadSpec, named
+from ..forms import row_form
+from .contract import Head, HeadSpec, RowRead, named, product
 
 
 class NumbersHead(Head):
@@ -104,6 +105,17 @@ class RegressionHead(NumbersHead):
     def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
         """The estimate in the units of the targets."""
         return raw.float() * self.deviation + self.mean
+
+
+@row_form(RegressionHead)
+def _number_row(head: RegressionHead, levels: Sequence[float]) -> RowRead:
+    weight, bias = product(head.linear)
+    mean, deviation = head.mean.cpu().numpy(), head.deviation.cpu().numpy()
+
+    def read(feature: np.ndarray) -> np.ndarray:
+        return ((weight @ feature + bias) * deviation + mean)[:, None]
+
+    return read
 
 
 def tells_numbers(head: Head) -> TypeGuard[NumbersHead]:

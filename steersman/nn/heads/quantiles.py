@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import UserError
-from ..forms import Graph, onnx_form
-from .contract import HeadSpec, wide
+from ..forms import Graph, onnx_form, row_form
+from .contract import HeadSpec, RowRead, product, wide
 from .distributions import DistributionHead, check_levels, log_normal, own, pinball
 from .special import positive
 
@@ -124,6 +124,40 @@ class QuantilesHead(DistributionHead):
         return low + (score - start) * slope
 
 
+def _sums(head: QuantilesHead) -> Float[np.ndarray, "gap level"]:
+    """What each distance between two quantiles counts in each quantile's distance from the anchor: 1, 0 or -1."""
+    count = len(head.levels)
+    sums = np.zeros((count - 1, count), np.float32)
+    for gap in range(count - 1):
+        sums[gap, gap + 1 :] = gap >= head.anchor
+        sums[gap, : gap + 1] = -float(gap < head.anchor)
+    return sums
+
+
+@row_form(QuantilesHead)
+def _quantile_row(head: QuantilesHead, levels: Sequence[float]) -> RowRead:
+    """A quantile of any level is the anchor's, and a sum of what lies between the quantiles that are learned."""
+    count, size, scores = len(head.levels), len(head.targets), head.scores.numpy()
+    counts = np.zeros((1 + len(levels), count))
+    counts[0] = head._median().numpy()
+    wanted = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64)).tolist()
+    for row, score in zip(counts[1:], wanted, strict=True):
+        right = int(np.clip(np.searchsorted(scores, score), 1, count - 1))
+        share = (score - scores[right - 1]) / (scores[right] - scores[right - 1])
+        row[right - 1], row[right] = 1 - share, share
+    weight, bias = product(head.linear)
+    bias[size:] += np.float32(np.log(np.expm1(1 - FLOOR)))
+    gaps = (counts @ _sums(head).T * np.diff(scores)).astype(np.float32)
+    start = (scores[head.anchor] + FLOOR * gaps.sum(1, keepdims=True)).astype(np.float32)
+    mean, deviation = head.mean.cpu().numpy(), head.deviation.cpu().numpy()
+
+    def read(feature: np.ndarray) -> np.ndarray:
+        raw = (weight @ feature + bias).reshape(count, size)
+        return ((gaps @ np.logaddexp(0, raw[1:]) + start + raw[0]) * deviation + mean).T
+
+    return read
+
+
 @onnx_form(QuantilesHead)
 def _graph(graph: Graph, head: QuantilesHead, feature: str) -> list[tuple]:
     """Quantiles are sums of what lies between them: a product with ones, and minus ones below the anchor."""
@@ -135,12 +169,8 @@ def _graph(graph: Graph, head: QuantilesHead, feature: str) -> list[tuple]:
     first, gaps = graph.op("Split", outputs, np.array([1, count - 1]), outputs=2, axis=2)
     soft = graph.op("Softplus", graph.op("Add", gaps, np.float32(np.log(np.expm1(1 - FLOOR)))))
     gaps = graph.op("Mul", graph.op("Add", soft, np.float32(FLOOR)), head.scores.diff().float())
-    sums = np.zeros((count - 1, count), np.float32)
-    for gap in range(count - 1):
-        sums[gap, gap + 1 :] = gap >= anchor
-        sums[gap, : gap + 1] = -float(gap < anchor)
     middle = graph.op("Add", first, head.scores[anchor].float())
-    law = graph.op("Add", middle, graph.op("MatMul", gaps, sums))
+    law = graph.op("Add", middle, graph.op("MatMul", gaps, _sums(head)))
     median = graph.op("ReduceSum", graph.op("Mul", law, head._median().float()), np.array([2]), keepdims=0)
     own(head, graph, median)
     graph.op("Add", graph.op("Mul", law, head.deviation.unsqueeze(-1)), head.mean.unsqueeze(-1), name="quantiles")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,21 @@ import torch
 from ...data.examples import ELAPSED, Example
 from ...data.records import Record, Stream
 from ...errors import UserError
+from ...nn.forms import NoForm, row_form
+from ...nn.heads import tells_classes
 from ...nn.model import Model
+from ...nn.stepper import RowStepper
 from ...sources.tables import BLANK, clock_seconds
-from .series import AHEAD, ROWS, STATIC, VALUES, Series, word
+from .series import ROWS, STATIC, VALUES, Series, word
+
+BLANKS = frozenset(BLANK)
 
 
 class Following:
     """A model's answers to the rows of one series, its state carried from each to the next.
 
     A row is a mapping of columns to numbers, words or None; times are numbers or dates. Rows without a time are a
-    second apart.
+    second apart. Steps are the kernels' where the model has such a form, else PyTorch's.
     """
 
     def __init__(self, recipe: Series, model: Model):
@@ -31,68 +37,123 @@ class Following:
                 "give whole tables with --data"
             )
         self.recipe, self.model, self.clock = recipe, model, recipe.time
-        self.words = {category.column for category in recipe.categories}
-        self.columns = [*recipe.columns, *(c for c in self.words if c not in recipe.columns)]
-        self.state: Any = None
+        self.names = {category.column: category.names for category in recipe.categories}
+        self.columns = [*recipe.columns, *(c for c in self.names if c not in recipe.columns)]
+        streams = {VALUES: [c for c in self.columns if c not in recipe.static], STATIC: recipe.static}
+        self.streams = {name: columns for name, columns in streams.items() if columns or name == VALUES}
         self.before_s: float | None = None
-        self.known: dict[str, float] = {}
-        """Last known value of each column."""
+        self.scale = 0.0
+        """Seconds of one unit of the clock; 0: not known yet."""
+        self.known = dict.fromkeys(recipe.changing, np.nan)
+        """Last known value of each target of which changes are learned."""
         self.number = 0
+        self.answer = self._answer()
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model says after this row. UserError where it lacks a column, or holds what was no such thing."""
         self.number += 1
         time_s = self._time(row)
-        record = self._record(row, time_s)
-        arranged = self.recipe.seen(record, answers=False)
-        frame = {name: arranged[name].values[0] for name in (VALUES, STATIC, AHEAD) if name in arranged.streams}
-        frame[ELAPSED] = 0.0 if self.before_s is None else time_s - self.before_s
+        frame = {name: self._numbers(row, columns) for name, columns in self.streams.items()}
+        for name in self.known:
+            value = self._number(row, name)
+            if value == value:
+                self.known[name] = value
+        elapsed_s = 0.0 if self.before_s is None else time_s - self.before_s
         self.before_s = time_s
-        with torch.inference_mode():
-            state = self.model.initial() if self.state is None else self.state
-            raw, self.state = self.model.run(self.model.encoder.prepare_step(frame, self.model.device), state)
-        # What was last known of a column stands where it is blank: a change is counted from there.
-        self.known |= {n: float(s.values[0]) for n, s in record.streams.items() if _is_known(s.values[0])}
-        clock = np.array([time_s])
-        carried = {n: Stream(np.array([self.known.get(n, np.nan)]), clock) for n in self.recipe.columns}
-        whole = Record(record.name, {**record.streams, **carried})
-        said = self.recipe.said(self.model, whole, Example(record.name, None, np.zeros(0), clock), raw[0].float().cpu())
-        return {"time_s": time_s} | {
-            name: values[0].item() if hasattr(values[0], "item") else values[0] for name, values in said.items()
-        }
+        return {"time_s": time_s, **self.answer(frame, elapsed_s)}
+
+    def _answer(self):
+        """What a frame and the seconds since the last one say, by the kernels where there is a form."""
+        recipe, head = self.recipe, self.model.head
+        try:
+            step, read = RowStepper(self.model).session(), row_form.of(head)(head, recipe.bounds(self.model))
+        except NoForm:
+            return self._by_torch()
+        if tells_classes(head):
+            names = head.names() or [str(number) for number in range(head.classes)]
+            columns = [f"p({name})" for name in names]
+
+            def classes(frame: Mapping[str, np.ndarray], elapsed_s: float) -> dict[str, Any]:
+                chances = read(step(frame, elapsed_s))
+                said = {head.targets[0]: names[chances.argmax()]}
+                said.update(zip(columns, chances.tolist(), strict=True))
+                return said
+
+            return classes
+        columns = recipe.row_names(self.model)
+
+        def numbers(frame: Mapping[str, np.ndarray], elapsed_s: float) -> dict[str, Any]:
+            said = read(step(frame, elapsed_s)).astype(np.float64)
+            if self.known:
+                said = said.reshape(len(self.known), -1) + np.array([*self.known.values()])[:, None]
+            return dict(zip(columns, said.ravel().tolist(), strict=True))
+
+        return numbers
+
+    def _by_torch(self):
+        state: Any = self.model.initial()
+
+        def answer(frame: Mapping[str, np.ndarray], elapsed_s: float) -> dict[str, Any]:
+            nonlocal state
+            raw_step = {**frame, ELAPSED: elapsed_s}
+            with torch.inference_mode():
+                raw, state = self.model.run(self.model.encoder.prepare_step(raw_step, self.model.device), state)
+            clock = np.zeros(1)
+            last = Record("", {name: Stream(np.array([value]), clock) for name, value in self.known.items()})
+            said = self.recipe.said(self.model, last, Example("", None, clock, clock), raw[0].float().cpu())
+            return {name: v[0].item() if hasattr(v[0], "item") else v[0] for name, v in said.items()}
+
+        return answer
 
     def _time(self, row: Mapping[str, Any]) -> float:
         if self.clock in ("", ROWS) or self.clock not in row:
             return float(self.number - 1)
         cell = row[self.clock]
-        try:
-            values = np.array([float(cell)])
-        except (TypeError, ValueError):
-            values = np.array([str(cell)], object)
-            with suppress(ValueError):
-                values = np.array([np.datetime64(str(cell).replace("Z", ""), "ns")])
-        time_s = float(clock_seconds(f"row {self.number}", self.clock, values)[0][0])
+        time_s = self._seconds(cell)
         if self.before_s is not None and time_s <= self.before_s:
             raise UserError(f"row {self.number}: the time {cell!r} does not come after the one before")
         return time_s
 
-    def _record(self, row: Mapping[str, Any], time_s: float) -> Record:
-        """The row as a record of one step."""
-        clock, streams = np.array([time_s]), {}
-        for name in self.columns:
-            if name not in row:
-                raise UserError(f"row {self.number} lacks {name!r}; it has {', '.join(row)}")
-            if name in self.words:
-                streams[name] = Stream(np.array([word(row[name])], object), clock)
-                continue
-            cell = row[name]
-            try:
-                value = np.nan if cell is None or str(cell).strip() in BLANK else float(cell)
-            except (TypeError, ValueError):
-                raise UserError(f"row {self.number}: {name!r} is {cell!r}, no number") from None
-            streams[name] = Stream(np.array([value]), clock)
-        return Record(f"row {self.number}", streams)
+    def _seconds(self, cell: Any) -> float:
+        """Seconds of a number, or of a date in any form."""
+        where = f"row {self.number}"
+        try:
+            number = float(cell)
+        except (TypeError, ValueError):
+            text = str(cell)
+            with suppress(ValueError):
+                moment = datetime.fromisoformat(text)
+                return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            return float(clock_seconds(where, self.clock, np.array([text], object))[0][0])
+        if not self.scale:
+            # A first 0 tells no unit, and is 0 in all of them.
+            seconds = float(clock_seconds(where, self.clock, np.array([number]))[0][0])
+            self.scale = seconds / number if number else 0.0
+            return seconds
+        return number * self.scale
 
+    def _numbers(self, row: Mapping[str, Any], columns: list[str] | tuple[str, ...]) -> np.ndarray:
+        """The numbers of some columns, a yes or no for each word of those that hold words."""
+        found: list[float] = []
+        for name in columns:
+            if name in self.names:
+                cell = word(self._cell(row, name))
+                found += [float(cell == one) for one in self.names[name]]
+            else:
+                found.append(self._number(row, name))
+        return np.array(found or [0.0], np.float32)
 
-def _is_known(value: Any) -> bool:
-    return isinstance(value, float) and value == value
+    def _number(self, row: Mapping[str, Any], name: str) -> float:
+        cell = self._cell(row, name)
+        try:
+            return float(cell)
+        except (TypeError, ValueError):
+            if cell is None or str(cell).strip() in BLANKS:
+                return np.nan
+            raise UserError(f"row {self.number}: {name!r} is {cell!r}, no number") from None
+
+    def _cell(self, row: Mapping[str, Any], name: str) -> Any:
+        try:
+            return row[name]
+        except KeyError:
+            raise UserError(f"row {self.number} lacks {name!r}; it has {', '.join(row)}") from None

@@ -85,13 +85,16 @@ class Forecast(Series):
     def said(self, model: Model, record: Record, example: Example, raw: Tensor) -> dict[str, np.ndarray]:
         """Each step ahead of each target, and where the head says a distribution, the bounds of its middle 80 %."""
         point, bounds = self.forecasts(model, record, raw)
-        found: dict[str, np.ndarray] = {}
-        for i, name in enumerate(self.target):
-            for step in range(self.horizon):
-                found[f"{name} +{step + 1}"] = point[:, i, step]
-                for level, bound in zip(INTERVAL, bounds, strict=False):
-                    found[f"{name} +{step + 1} {level:.0%}"] = bound[:, i, step]
-        return found
+        numbers = np.stack((point, *bounds), -1).reshape(len(raw), -1)
+        return dict(zip(self.row_names(model), numbers.T, strict=True))
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        return self.target if self.change else ()
+
+    def row_names(self, model: Model) -> list[str]:
+        ends = ["", *map(" {:.0%}".format, self.bounds(model))]
+        return [f"{name} +{step + 1}{end}" for name in self.target for step in range(self.horizon) for end in ends]
 
     def forecasts(self, model: Model, record: Record, raw: Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
         """Raw outputs (step output) of a record as estimates, and the bounds of INTERVAL, each (step target ahead)."""

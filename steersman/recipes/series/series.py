@@ -13,9 +13,10 @@ from ...data.records import Record, Stream
 from ...data.splits import unsaid
 from ...errors import UserError
 from ...nn.encoders import Joined, Part
+from ...nn.heads import tells_distribution
 from ...nn.model import Model
 from ...sources.tables import clock_seconds, find_clock
-from ...training.recipe import Parts, RowByRow, StepRecipe
+from ...training.recipe import INTERVAL, Parts, RowByRow, StepRecipe
 
 VALUES, STATIC, AHEAD = "values", "static", "ahead"
 """Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come."""
@@ -225,6 +226,19 @@ class Series(StepRecipe):
         streams |= {name: Stream(values, clock) for name, values in learned.items()}
         streams[WEIGHT] = Stream((counts * known).astype(np.float32), clock)
         return Record(record.name, streams, record.about)
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """Targets of which changes from the last known value are learned."""
+        return ()
+
+    def bounds(self, model: Model) -> tuple[float, ...]:
+        """Levels of probability that are told beside each estimate."""
+        return INTERVAL if tells_distribution(model.head) else ()
+
+    def row_names(self, model: Model) -> list[str]:
+        """Names of what is told of a step: each number with its bounds."""
+        return [f"{name}{at}" for name in model.head.targets for at in ("", *map(" {:.0%}".format, self.bounds(model)))]
 
     def row_by_row(self, model: Model) -> RowByRow:
         from .following import Following
