@@ -20,8 +20,9 @@ from ..data.inputs import Inputs
 from ..data.records import as_numbers
 from ..data.symbols import Symbols
 from ..errors import UserError
+from . import kernels
 from .cores import State
-from .forms import row_form
+from .forms import NoForm, native_form, row_form
 
 
 class Encoder(nn.Module):
@@ -144,6 +145,13 @@ RowStep = Callable[[Float[np.ndarray, "number"], float, Float[np.ndarray, "featu
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.detach().float().cpu().numpy().copy() for tensor in tensors]
+
+
+@native_form(IdentityEncoder)
+def _identity_layer(encoder: IdentityEncoder) -> object:
+    if len(encoder.raw) != 1:
+        raise NoForm(f"steps of shape {encoder.raw} can't be compiled")
+    return kernels.native.standard_layer(*_arrays(encoder.mean, encoder.deviation))
 
 
 @row_form(IdentityEncoder, ElapsedEncoder)

@@ -79,7 +79,8 @@ onnx_form = Forms("form in ONNX", "can't be exported")
 (feature, state)`; of pixels: `(graph, encoder, raw step) -> picture`; of heads: `(graph, head, feature) -> outputs as
 (name, type, shape)`."""
 native_form = Forms("compiled form", "can't be compiled")
-"""Forms of cores: `(core, whether its weights are halves) -> a layer of kernels.native`."""
+"""Forms of cores: `(core, whether its weights are halves) -> a layer of kernels.native`; of encoders of numbers and of
+heads the same, in float32: a step's numbers to a feature, and a feature to estimates or scores of classes."""
 row_form = Forms("form in NumPy", "can't be stepped without PyTorch")
 """Forms of encoders of numbers: `(encoder) -> step`, where `step(row, elapsed_s, out)` writes a row's features and
 remembers what the next needs, NaN a number that is missing; of heads: `(head, levels) -> read`, where `read(feature)`

@@ -60,6 +60,18 @@ class Stepper:
         return self._begin()
 
 
+def whole_layer(model: Model) -> object | None:
+    """Encoder, core and head of a model of numbers as one layer of the kernels; None where there is no such form."""
+    if kernels.native is None or model.skip or not model.causal or overridden(type(model), Model):
+        return None
+    try:
+        encoder, head = (native_form.of(part)(part) for part in (model.encoder, model.head))
+    except NoForm:
+        return None
+    core = _compiled(_kept(model.core, False), False) if model.core.remembers else None
+    return core and kernels.native.stack_layer([encoder, core, head])
+
+
 class RowStepper:
     """A model of numbers a row at a time without PyTorch, for any number of sequences with the same weights.
 

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from ...data.lazy import PART
 from ...data.symbols import Symbols
 from ...errors import UserError
+from .. import kernels
 from ..decoding import PLAIN, Sampling
-from ..forms import Graph, onnx_form, row_form
+from ..forms import Graph, native_form, onnx_form, row_form
 from .contract import Head, HeadSpec, RowRead, named, product, wide
 
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...]
@@ -127,6 +128,11 @@ class ClassificationHead(Head):
     ) -> Int[Tensor, "*batch 1"]:
         """A class drawn from what it thinks likely."""
         return sampling.draw(raw.flatten(0, -2), generator).view(*raw.shape[:-1], 1)
+
+
+@native_form(ClassificationHead)
+def _class_layer(head: ClassificationHead) -> object:
+    return kernels.native.linear_layer(False, *product(head.linear))
 
 
 @row_form(ClassificationHead)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from ..forms import row_form
+from .. import kernels
+from ..forms import native_form, row_form
 from .contract import Head, HeadSpec, RowRead, named, product
 
 
@@ -105,6 +106,13 @@ class RegressionHead(NumbersHead):
     def point(self, raw: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch target"]:
         """The estimate in the units of the targets."""
         return raw.float() * self.deviation + self.mean
+
+
+@native_form(RegressionHead)
+def _number_layer(head: RegressionHead) -> object:
+    weight, bias = product(head.linear)
+    mean, deviation = head.mean.cpu().numpy(), head.deviation.cpu().numpy()
+    return kernels.native.linear_layer(False, weight * deviation[:, None], bias * deviation + mean)
 
 
 @row_form(RegressionHead)

@@ -131,6 +131,11 @@ struct Layer {
     return total;
   }
 
+  // Where each tensor of the state begins, behind so many floats.
+  virtual void places(std::vector<int64_t> &found, int64_t before) const {
+    for (int64_t size : state_sizes) found.push_back(before), before += size;
+  }
+
   const int64_t features, out;
   // Floats of each tensor of the state, padding included; of a STACK, of each layer's state.
   const std::vector<int64_t> state_sizes;
@@ -155,11 +160,27 @@ struct Cfc {
 };
 
 struct LayerWeights {
-  enum Kind { LSTM, GRU, RNN, MIN_GRU, MIN_LSTM, LRU, CFC, MEMORYLESS, ZONEOUT, RESIDUAL, STACK } kind;
+  enum Kind {
+    LSTM,
+    GRU,
+    RNN,
+    MIN_GRU,
+    MIN_LSTM,
+    LRU,
+    CFC,
+    MEMORYLESS,
+    STANDARD,
+    LINEAR,
+    ZONEOUT,
+    RESIDUAL,
+    STACK
+  } kind;
   int64_t features;
   bool half;           // weights in bfloat16
-  const float *input;  // (gates hidden, features)
-  const float *bias;   // (gates hidden) of the input, and of the state too where they act as one
+  const float *input;  // (gates hidden, features); of LINEAR (out, features); of STANDARD means (features)
+  const float *bias;   // (gates hidden) of the input, and of the state too where they act as one; of LINEAR (out);
+                       // of STANDARD deviations (features)
+  int64_t out;         // of LINEAR
   Lstm lstm;
   Gru gru;
   Rnn rnn;

@@ -20,6 +20,44 @@ class MemorylessLayer : public Layer {
   const float *step(const float *x, float *) override { return x; }
 };
 
+// Numbers less their means, in deviations.
+class StandardLayer : public Layer {
+ public:
+  explicit StandardLayer(const LayerWeights &l)
+      : Layer(l.features, l.features, {}), mean_(l.features), deviation_(l.features), shown_(l.features) {
+    std::memcpy(mean_, l.input, out * sizeof(float));
+    std::memcpy(deviation_, l.bias, out * sizeof(float));
+  }
+
+  const float *step(const float *x, float *) override {
+    for (int64_t j = 0; j < out; ++j) shown_[j] = (x[j] - mean_[j]) / deviation_[j];
+    return shown_;
+  }
+
+ private:
+  Buffer mean_, deviation_, shown_;
+};
+
+class LinearLayer : public Layer {
+ public:
+  explicit LinearLayer(const LayerWeights &l)
+      : Layer(l.features, l.out, {}), bias_(padded(l.out)), shown_(padded(l.out)),
+        weights_(l.features, padded(l.out), l.half,
+                 [&](int64_t k, int64_t n) { return n < l.out ? l.input[n * l.features + k] : 0.0f; }) {
+    std::memcpy(bias_, l.bias, out * sizeof(float));
+  }
+
+  const float *step(const float *x, float *) override {
+    std::memcpy(shown_, bias_, padded(out) * sizeof(float));
+    weights_.add_product(x, shown_);
+    return shown_;
+  }
+
+ private:
+  Buffer bias_, shown_;
+  StepWeights weights_;
+};
+
 // Around a layer, as at evaluation: of each tensor of the state a share stays; the first one is the output.
 class ZoneoutLayer : public Layer {
  public:
@@ -76,6 +114,10 @@ class StackLayer : public Layer {
     return x;
   }
 
+  void places(std::vector<int64_t> &found, int64_t before) const override {
+    for (size_t i = 0; i < layers_.size(); before += state_sizes[i++]) layers_[i]->places(found, before);
+  }
+
  private:
   static std::vector<int64_t> sizes(const LayerWeights &l) {
     std::vector<int64_t> found;
@@ -96,6 +138,8 @@ Layer *make_layer(const LayerWeights &l) {
     case LayerWeights::LRU: return new LruLayer(l);
     case LayerWeights::CFC: return new CfcLayer(l);
     case LayerWeights::MEMORYLESS: return new MemorylessLayer(l);
+    case LayerWeights::STANDARD: return new StandardLayer(l);
+    case LayerWeights::LINEAR: return new LinearLayer(l);
     case LayerWeights::ZONEOUT: return new ZoneoutLayer(l);
     case LayerWeights::RESIDUAL: return new ResidualLayer(l);
     case LayerWeights::STACK: return new StackLayer(l);

@@ -739,6 +739,21 @@ LayerPtr memoryless_layer(int64_t features) {
   return made(l);
 }
 
+LayerPtr standard_layer(const Array &mean, const Array &deviation) {
+  LayerWeights l{};
+  l.kind = LayerWeights::STANDARD, l.features = size_at("mean", mean, 0);
+  l.input = floats("mean", mean, {l.features}), l.bias = floats("deviation", deviation, {l.features});
+  return made(l);
+}
+
+LayerPtr linear_layer(bool half, const Array &weight, const Array &bias) {
+  LayerWeights l{};
+  l.kind = LayerWeights::LINEAR, l.half = half, l.features = size_at("weight", weight, 1);
+  l.out = size_at("bias", bias, 0);
+  l.input = floats("weight", weight, {l.out, l.features}), l.bias = floats("bias", bias, {l.out});
+  return made(l);
+}
+
 LayerPtr zoneout_layer(const LayerPtr &layer, const std::vector<float> &shares) {
   if (layer->state_sizes.empty() || layer->state_sizes[0] < layer->out)
     throw nb::value_error("layer: its output is not the first tensor of its state");
@@ -815,6 +830,12 @@ class Session {
 
   nb::bytes state() const { return nb::bytes(reinterpret_cast<const char *>(state_.get()), total_ * sizeof(float)); }
 
+  std::vector<int64_t> places() const {
+    std::vector<int64_t> found;
+    layer_->places(found, 0);
+    return found;
+  }
+
   void set_state(const nb::bytes &state) {
     if (static_cast<int64_t>(state.size()) != total_ * static_cast<int64_t>(sizeof(float)))
       throw nb::value_error("state: of another core");
@@ -863,6 +884,8 @@ NB_MODULE(native, m) {
   m.def("lru_layer", lru_layer);
   m.def("cfc_layer", cfc_layer);
   m.def("memoryless_layer", memoryless_layer);
+  m.def("standard_layer", standard_layer);
+  m.def("linear_layer", linear_layer);
   m.def("zoneout_layer", zoneout_layer);
   m.def("residual_layer", residual_layer);
   m.def("stack_layer", stack_layer);
@@ -870,5 +893,6 @@ NB_MODULE(native, m) {
       .def(nb::init<const LayerPtr &>())
       .def("step", &Session::step)
       .def("reset", &Session::reset)
+      .def("places", &Session::places)
       .def_prop_rw("state", &Session::state, &Session::set_state);
 }
