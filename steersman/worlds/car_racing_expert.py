@@ -83,7 +83,7 @@ class RacingLine:
     inward_reach_m: float = 4.57
     outward_m2: float = 6.98
     outward_reach_m: float = 24.5
-    most_m: float = 4.37
+    most_m: float = 3.3
     blur_tiles: float = 1.54
 
     def points_m(self, course: Course) -> np.ndarray:
