@@ -24,6 +24,7 @@ from steersman.nn.pictures import Conv
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
 from steersman.recipes.series.series import Series
+from steersman.recipes.text.classify import TextClassifier
 from steersman.sources import lerobot, read
 from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
@@ -122,6 +123,9 @@ def small(name: str, data=()) -> Recipe:
         )
     if isinstance(recipe, Series):
         recipe = replace(recipe, source=replace(recipe.source, series=max(4, recipe.source.series)), context=20)
+        recipe = recipe.adapt({"train": records(recipe.source)})
+    if isinstance(recipe, TextClassifier):
+        recipe = replace(recipe, encoder=replace(recipe.encoder, features=8))
         recipe = recipe.adapt({"train": records(recipe.source)})
     if is_text(name):
         recipe = replace(

@@ -65,6 +65,10 @@ RECIPES: Registry[Make] = Registry(
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",
         ),
         "chars": ("text.recipes:chars", "The next character of a text; then `steersman sample RUN` writes on."),
+        "classify-text": (
+            "text.classify:classify_text",
+            "The class of a text by its characters: its language, its mood; many to one.",
+        ),
         "bytes": ("text.recipes:bytes_", "The next byte of any file."),
         "echo": ("echo.recipes:echo", "Repeat one of four noisy inputs three steps late; many to many."),
         "echo-inputs": (

@@ -1,4 +1,4 @@
-"""Tables: a column a quantity, a row a moment; CSV of any dialect, Parquet, Arrow, NumPy, `.ts` of UCR/UEA, ARFF.
+"""Tables: a column a quantity, a row a moment; CSV of any dialect, JSON, Parquet, Arrow, NumPy, UCR/UEA, ARFF.
 
 A record is a file, or a case of a `.ts` or ARFF file. Streams are the columns by name: numbers with NaN where a cell is
 blank, `datetime64` where it holds dates, else text. Their clock counts rows; what the time is, which rows are one
@@ -25,7 +25,7 @@ from .csv_tables import EPOCH_S, Clock, Dialect, dialect_of
 from .safety import entries, own
 from .source import SourceSpec
 
-LAYOUT = "a table (*.csv, *.tsv, *.parquet, *.arrow, *.npz, *.ts, *.arff), or a folder of them"
+LAYOUT = "a table (*.csv, *.tsv, *.jsonl, *.parquet, *.arrow, *.npz, *.ts, *.arff), or a folder of them"
 PACKED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 MOST_BYTES = 2**33
 """Bytes that a packed table may unpack to."""
@@ -102,6 +102,13 @@ def table_record(name: str, columns: Mapping[str, np.ndarray], about: Mapping[st
         raise UserError(f"{name} {what}")
     clock = np.arange(float(lengths.pop()))
     return Record(name, {column: Stream(values, clock) for column, values in columns.items()}, dict(about or {}))
+
+
+def word(cell: Any) -> str:
+    """A cell as a word: 3.0 is called 3."""
+    if isinstance(cell, float):
+        return f"{cell:g}" if cell == cell else ""
+    return "" if cell is None else str(cell)
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -263,6 +270,20 @@ def _arrow(path: Path) -> Cases:
     yield None, _arrow_columns(path, table)
 
 
+def _json_lines(path: Path) -> Cases:
+    """An object a line."""
+    import pyarrow as pa
+    from pyarrow import json
+
+    data = _bytes(path)
+    longest = max(map(len, data.split(b"\n")), default=0)
+    try:
+        table = json.read_json(io.BytesIO(data), json.ReadOptions(block_size=max(2**20, 2 * longest)))
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read: {_line(error)}") from error
+    yield None, _arrow_columns(path, table)
+
+
 def _npz(path: Path) -> Cases:
     """Arrays by name: (row), or (row number) as columns `name[0]`, `name[1]` ...; an `.npy` is called `x`."""
     try:
@@ -361,6 +382,8 @@ READERS: dict[str, Callable[[Path], Cases]] = {
     ".csv": _csv,
     ".tsv": _csv,
     ".tab": _csv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
     ".parquet": _parquet,
     ".pq": _parquet,
     ".arrow": _arrow,

@@ -56,7 +56,10 @@ def _file(path: Path) -> str:
     return ""
 
 
-FOR_TABLES = "steersman train forecast --data {0} learns what comes next in it, train classify and train label a class"
+FOR_TABLES = (
+    "steersman train forecast --data {0} learns what comes next in it, train classify and train label a class, "
+    "train classify-text that of a text a row"
+)
 NO_DRIVE = (
     "without a column known for the wheel, or without pictures or a video beside it; "
     + FOR_TABLES

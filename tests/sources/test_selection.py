@@ -143,7 +143,7 @@ DATA = {
     "a.csv": (lambda path: path.write_text("t,angle_rad\n0,1\n1,2\n"), r"a table \(t, angle_rad\).*\?steer=COLUMN"),
     "a.txt": (lambda path: path.write_text("0.1 2 3.5\n0.2 3 4.5\n"), r"a table \(0\.1, 2, 3\.5\)"),
     "a.json": (lambda path: path.write_text('{"steer": 1}'), "JSON"),
-    "a.jsonl": (lambda path: path.write_text('{"steer": 1}\n'), "JSON"),
+    "a.jsonl": (lambda path: path.write_text('{"steer": 1}\n'), "a table; steersman train"),
     "a.jpg": (lambda path: path.write_bytes(b"\xff\xd8\xff\xd9"), "a picture; give the folder"),
 }
 

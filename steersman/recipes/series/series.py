@@ -15,7 +15,7 @@ from ...errors import UserError
 from ...nn.encoders import Joined, Part
 from ...nn.heads import tells_distribution
 from ...nn.model import Model
-from ...sources.tables import clock_seconds, find_clock
+from ...sources.tables import clock_seconds, find_clock, word
 from ...training.recipe import INTERVAL, Parts, RowByRow, StepRecipe
 
 VALUES, STATIC, AHEAD = "values", "static", "ahead"
@@ -277,10 +277,3 @@ def shifted(values: np.ndarray, steps: int) -> np.ndarray:
     later = np.full(values.shape, np.nan, values.dtype)
     later[: max(0, len(values) - steps)] = values[steps:]
     return later
-
-
-def word(value: Any) -> str:
-    """A cell as a word: 3.0 is called 3."""
-    if isinstance(value, float):
-        return f"{value:g}" if value == value else ""
-    return "" if value is None else str(value)
