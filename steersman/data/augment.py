@@ -10,7 +10,10 @@ from ..config import Spec
 
 
 class Augment(Spec):
-    """Changes a stretch of a record; the generator is seeded alike for every stretch of one pass."""
+    """Changes a stretch of a record; the generator is seeded alike for every stretch of one pass.
+
+    Of whole records that have one answer it may change the number of steps.
+    """
 
     def apply(
         self, x: np.ndarray, y: np.ndarray, targets: Sequence[str], rng: np.random.Generator

@@ -89,24 +89,26 @@ class Epoch(Fetched[Batch]):
         return len(self.pieces)
 
     def fetch(self, index: int) -> Batch:
-        rows, shown = self.pieces[index], self.data.examples
+        rows, first = self.pieces[index], self.data.examples[0]
+        read = [piece and self._read(piece) for piece in rows]
         # Lanes keep one length, so that kernels are chosen once; windows take that of their longest.
-        longest = self.data.spec.window or max((p.stop - p.start for p in rows if p), default=1)
-        first = shown[0]
+        longest = self.data.spec.window or max((len(found[0]) for found in read if found), default=1)
         x = blank(first.x, len(rows), longest)
         y = np.zeros((len(rows), longest, first.y.shape[-1]), np.float32)
         once = first.y.ndim == 1
         y = y[:, 0] if once else y
         mask = np.zeros((len(rows), longest), np.float32)
-        for row, piece in enumerate(rows):
-            if piece is not None:
-                steps = piece.stop - piece.start
-                x[row, :steps], target = self._read(piece)
+        for row, (piece, found) in enumerate(zip(rows, read, strict=True)):
+            if piece and found:
+                seen, target = found
+                x[row, : len(seen)] = seen
                 y[row, : len(target)] = target
                 counts = self.data.weights[piece.record]
-                mask[row, :steps] = piece.weight * (1.0 if counts is None else counts[piece.start : piece.stop])
+                if counts is not None:
+                    counts = counts[piece.stop - 1] if once else counts[piece.start : piece.stop]
+                mask[row, : len(seen)] = piece.weight * (1.0 if counts is None else counts)
         fresh = np.array([p is None or p.fresh for p in rows])
-        lengths = np.array([p.stop - p.start if p else 0 for p in rows])
+        lengths = np.array([len(found[0]) if found else 0 for found in read])
         target, weight, begins, steps = map(torch.from_numpy, (y, mask, fresh, lengths))
         return Batch(tensors(x), target, weight, begins, lengths=steps)
 

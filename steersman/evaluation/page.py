@@ -2,6 +2,7 @@
 
 import base64
 import io
+import wave
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -153,6 +154,25 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Audible:
+    """Sounds (sample), from -1 to 1, that can be played, each with its energies (time band) as a picture."""
+
+    sounds: Sequence[np.ndarray]
+    rate_hz: int
+    energies: Sequence[np.ndarray]
+    captions: Sequence[str]
+
+    def html(self) -> str:
+        shown = "".join(
+            f"<figure>{image(heat(energies.T[::-1]), caption)}"
+            f'<audio controls preload="none" src="{wav(sound, self.rate_hz)}"></audio>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            for sound, energies, caption in zip(self.sounds, self.energies, self.captions, strict=True)
+        )
+        return f'<div class="pictures audible">{shown}</div>'
+
+
+@dataclass(frozen=True)
 class Settings:
     """A nested config as names and values, folded away until asked for."""
 
@@ -231,6 +251,23 @@ def image(picture: np.ndarray, alt: str) -> str:
         f'<img class="{"small" if width < 300 else "large"}" width="{width}" height="{height}" '
         f'alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
     )
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Numbers (row column) as a picture, the least dark."""
+    from matplotlib import colormaps
+
+    low, high = values.min(), values.max()
+    return (colormaps["magma"]((values - low) / max(high - low, 1e-12))[..., :3] * 255).astype(np.uint8)
+
+
+def wav(sound: np.ndarray, rate_hz: int) -> str:
+    """A sound (sample), from -1 to 1, as an address that holds it, in 16 bits."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setparams((1, 2, rate_hz, 0, "NONE", ""))
+        written.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+    return f"data:audio/wav;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def figure(value: Any) -> str:
@@ -316,6 +353,9 @@ img.small { width: 100%; image-rendering: pixelated; }
 .pictures { display: grid; gap: 1.2rem 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(10rem, 44%), 1fr)); }
 .pictures figcaption { margin-top: 0.4rem; font-size: 0.8125rem; }
+.audible { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)); }
+.audible img { height: 7rem; object-fit: fill; }
+.audible audio { width: 100%; height: 2.2rem; margin-top: 0.4rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg * { stroke-linejoin: round; }
 svg text { font-family: var(--sans) !important; fill: var(--muted); font-variant-numeric: tabular-nums; }

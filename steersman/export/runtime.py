@@ -52,7 +52,8 @@ def _endless(run: Run, records: Sequence[Record], first: int) -> Iterator[np.nda
 def raw_values(run: Run, record: Record) -> Iterator[np.ndarray]:
     """The steps of a record as the graph takes them."""
     name, shape = run.steps.inputs, run.raw
-    values, shape = record[name].values, shape[name] if isinstance(shape, dict) else shape
+    values = run.steps.seen(record, answers=False)[name].values
+    shape = shape[name] if isinstance(shape, dict) else shape
     for start in range(0, len(values), 64):  # Frames are decoded when asked for.
         for step in np.asarray(values[start : start + 64]):
             step = np.reshape(step, shape)

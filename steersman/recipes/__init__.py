@@ -60,6 +60,10 @@ RECIPES: Registry[Make] = Registry(
             "The class, or a quantity, of each whole series: records, measurements, anything; many to one.",
         ),
         "label": ("series.recipes:label", "A class, or a quantity, at every step of a series; many to many."),
+        "listen": (
+            "listen.recipes:listen",
+            "Which class a sound is of, such as the word that is spoken; many to one.",
+        ),
         "digits": (
             "digits.recipes:digits",
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",

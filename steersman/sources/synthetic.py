@@ -10,6 +10,7 @@ import numpy as np
 from ..data.records import Record, Stream, Values
 from ..progress import Watch, silent
 from .parallel import PairSource, record
+from .sound import SOUND, Sounds
 from .source import SourceSpec
 from .tables import Tables, table_record
 
@@ -75,6 +76,38 @@ class Sensors(Tables):
         if self.series > 1:
             columns["machine_state"] = np.array([state] * len(hours), object)
         return table_record(f"machine_{number:03d}", columns, {"format": "synthetic sensors"})
+
+
+@dataclass(frozen=True)
+class Vowels(Sounds):
+    """Five vowels of speakers whose voices are high or low and whose vocal tracts are long or short: stream `sound`.
+
+    Harmonics of a voice through two resonances (Peterson & Barney 1952), with some noise.
+    """
+
+    records: int = 160
+    speakers: int = 8
+    seed: int = 0
+
+    BOUNDS = {**Sounds.BOUNDS, "records": (1, inf), "speakers": (1, inf), "seed": (0, inf)}
+    FORMANTS: ClassVar = {"a": (730, 1090), "e": (530, 1840), "i": (270, 2290), "o": (570, 840), "u": (300, 870)}
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._vowel(number) for number in range(self.records)]
+
+    def _vowel(self, number: int) -> Record:
+        who, vowel = number // len(self.FORMANTS) % self.speakers, list(self.FORMANTS)[number % len(self.FORMANTS)]
+        voice, rng = np.random.default_rng((self.seed, 0, who)), np.random.default_rng((self.seed, 1, number))
+        pitch_hz, tract = voice.uniform(90, 240) * rng.uniform(0.9, 1.1), voice.uniform(0.9, 1.15)
+        time_s = np.arange(int(rng.uniform(0.2, 0.35) * self.rate_hz)) / self.rate_hz
+        sound = np.zeros(len(time_s))
+        for hz in np.arange(pitch_hz, 0.45 * self.rate_hz, pitch_hz):
+            strength = sum(1 / (1 + ((hz - tract * formant) / 90) ** 2) for formant in self.FORMANTS[vowel])
+            sound += strength * np.sin(2 * np.pi * hz * time_s + rng.uniform(0, 2 * np.pi))
+        sound = sound / np.abs(sound).max() * np.hanning(len(time_s)) ** 0.3 + rng.normal(0, 0.01, len(time_s))
+        about = {"format": "synthetic vowels", "word": vowel, "speaker": f"speaker {who + 1}"}
+        values = (0.5 * rng.uniform(0.5, 1) * sound).astype(np.float32)
+        return Record(f"{vowel}_{number:03d}", {SOUND: Stream(values, time_s)}, about)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Sounds: which class each recording is of, such as the word that is spoken."""

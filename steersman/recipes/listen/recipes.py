@@ -1,0 +1,40 @@
+"""Recipe of sounds: listen."""
+
+from collections.abc import Sequence
+
+from ...data.batches import Windows
+from ...data.records import Record
+from ...data.splits import Split
+from ...nn.cores import GRU
+from ...nn.heads import Classification
+from ...nn.sounds import Spectrogram
+from ...sources.synthetic import Vowels
+from ...training.trainer import Training
+from .sounds import Listen
+from .task import Listening
+from .voices import Voices
+
+
+def listen(records: Sequence[Record] = ()) -> Listen:
+    """Which class a sound is of, such as the word that is spoken; many to one.
+
+    Command: `steersman train listen --data FOLDER`
+    Data:    sounds (wav, flac, ogg, mp3), a class a folder, or told by their names, or by a table; else made-up vowels
+    Time:    about a minute for 2,000 words
+    Score:   spoken digits of a speaker who was never heard: see docs/results/sound.md
+    """
+    names: tuple[str, ...] = () if records else tuple(Vowels.FORMANTS)
+    return Listen(
+        source=Vowels(),
+        label="" if records else "word",
+        classes=names,
+        task=Listening(),
+        encoder=Spectrogram(warp=0.15, masks=1),
+        core=GRU(96),
+        head=Classification(classes=max(2, len(names)), names=names or ("", " ")),
+        flavour="many-to-one",
+        batches=Windows(batch_size=32),
+        augment=(Voices(),),
+        split=Split(validation=0.2, test=0.2),
+        training=Training(steps=800, learning_rate=3e-3, weight_decay=0.05, validate_every=50, precision="float32"),
+    )
