@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tomllib
 import warnings
+import wave
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from steersman.__main__ import main
@@ -28,6 +30,7 @@ SHORT = {
     "doctor": "",
     "train echo": "--training.steps 4",
     "train forecast": "--training.steps 4",
+    "train listen": "--training.steps 4",
     "predict": "",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
@@ -162,6 +165,20 @@ def test_commands_and_code_on_tables_run(place):
     for line in commands("docs/tables.md"):
         run(line, place)
     for code in blocks("docs/tables.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_sound_run(place):
+    rng = np.random.default_rng(0)
+    for folder in ("sounds/yes", "sounds/no", "new"):
+        (place / folder).mkdir(parents=True)
+        for name in ("anna_1", "anna_2", "bo_1", "bo_2", "cy_1", "cy_2"):
+            with wave.open(str(place / folder / f"{name}.wav"), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                file.writeframes(rng.integers(-9000, 9000, 2000).astype("<i2").tobytes())
+    for line in commands("docs/sound.md"):
+        run(line, place)
+    for code in blocks("docs/sound.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 

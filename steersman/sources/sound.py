@@ -24,7 +24,7 @@ from .source import SourceSpec
 
 LAYOUT = "a folder of sounds (*.wav, *.flac, *.ogg, *.mp3), one a class perhaps, or a table of file and label"
 SUFFIXES = (
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".caf", ".mka", ".webm",
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".mka", ".webm",
 )  # fmt: skip
 """Endings of the files of a folder that are sounds."""
 TABLES = (".csv", ".tsv", ".parquet")
@@ -44,7 +44,6 @@ MARKS = {
     b"ID3": "mp3",
     b"FORM": "aiff",
     b".snd": "au",
-    b"caff": "caf",
     b"\x1a\x45\xdf\xa3": "matroska",
     b"RF64": "wav",
 }
