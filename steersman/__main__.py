@@ -39,6 +39,7 @@ COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
         "record": ("worlds.command:record", "record drives of an expert in a simulator"),
         "train": ("recipes.command:train", "train a recipe"),
         "evaluate": ("evaluation.command:evaluate", "score a run beside its baselines"),
+        "backtest": ("recipes.series.command:backtest", "walk a forecast forward over time, beside its rivals"),
         "predict": ("evaluation.command:predict_", "say what a run makes of new data"),
         "challenge": ("logs.command:challenge", "score a submission to Udacity's Challenge 2"),
         "inspect": ("logs.command:inspect_", "say what a log holds, and what is wrong with it"),

@@ -77,6 +77,25 @@ STYLE: dict[Any, Any] = {
 }
 
 
+LIGHT: dict[str, str] = {
+    "ink": "#171c22",
+    "muted": "#5a6571",
+    "faint": "#a3abb3",
+    "rule": "#dcdfe2",
+    "model": "#0a5fc4",
+    "truth": "#c26a00",
+    "third": "#0b7d63",
+    "alarm": "#c8202f",
+}
+"""The page's light colours, for figures that stand outside of a page."""
+
+
+UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "h"), (300, 60, "min"), (0, 1, "s"))
+"""Units of a clock's axis: seconds from which on a span is told in it, its seconds, its name."""
+GAP = 4
+"""Usual steps of a clock after which a line is broken."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """One prediction beside its truth over a record, whose first step is at 0 s; `blind`: no picture."""
@@ -90,6 +109,8 @@ class Trace:
     """Moments to look at."""
     band: tuple[np.ndarray, np.ndarray] | None = None
     """Bounds between which it thinks that most truths lie."""
+    dated: bool = False
+    """Whether its seconds count from 1970, and are drawn as dates."""
 
     def window(self, centre_s: float, width_s: float, marks_s: Sequence[float] = ()) -> Trace:
         """The part around a moment, with the marks that lie in it."""
@@ -97,7 +118,8 @@ class Trace:
         blind = None if self.blind is None else self.blind[inside]
         band = None if self.band is None else (self.band[0][inside], self.band[1][inside])
         marks_s = [mark for mark in marks_s if abs(mark - centre_s) <= width_s / 2]
-        return Trace(self.name, self.time_s[inside], self.prediction[inside], self.truth[inside], blind, marks_s, band)
+        shown = (self.time_s[inside], self.prediction[inside], self.truth[inside])
+        return Trace(self.name, *shown, blind, marks_s, band, self.dated)
 
 
 def draw(caption: str, paint: Callable[[Figure, bool], None], height: int, narrow_height: int = 0, keys=()) -> Plot:
@@ -145,6 +167,39 @@ def thinned(x: np.ndarray, y: np.ndarray, num_points: int) -> tuple[np.ndarray, 
     stretches = np.array_split(np.arange(len(y)), num_points // 2)
     kept = np.unique([pick for s in stretches for pick in (s[y[s].argmin()], s[y[s].argmax()])])
     return x[kept], y[kept]
+
+
+def unbroken(time_s: np.ndarray) -> list[np.ndarray]:
+    """Places of the stretches of a clock in which no step is much longer than usual."""
+    steps = np.diff(time_s)
+    cuts = np.flatnonzero(steps > GAP * np.median(steps)) + 1 if len(steps) else []
+    return np.split(np.arange(len(time_s)), cuts)
+
+
+def on_clock(axes: Axes, clocks: Sequence[np.ndarray], dated: bool = False) -> float:
+    """Labels the axis of clocks: dates where they count from 1970, else the unit that the longest span asks for.
+
+    Seconds of one unit of the axis, by which times are divided before they are drawn.
+    """
+    if not dated:
+        span = max(float(time_s[-1] - time_s[0]) for time_s in clocks)
+        unit_s, name = next((unit_s, name) for least, unit_s, name in UNITS if span >= least)
+        axes.set_xlabel(f"time ({name})")
+        return unit_s
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    return 86400  # What matplotlib counts dates in.
+
+
+def _line(axes: Axes, time_s: np.ndarray, y: np.ndarray, unit_s: float, num_points: int, **style: Any) -> None:
+    """A line over a clock, broken where the clock has a gap."""
+    parts = unbroken(time_s)
+    drawn = [thinned(time_s[p] / unit_s, y[p], max(4, num_points * len(p) // len(y))) for p in parts if len(p)]
+    x, y = (np.concatenate([v for part in each for v in (part, [np.nan])]) for each in zip(*drawn, strict=True))
+    axes.plot(x, y, **style)
 
 
 def smoothed(y: np.ndarray, share: float = 0.02) -> np.ndarray:
@@ -205,27 +260,43 @@ def prediction_over_truth(
     blind = any(trace.blind is not None and trace.blind.any() for trace in traces)
 
     def paint(drawing: Figure, is_wide: bool) -> None:
-        panels = drawing.subplots(len(traces), 1, squeeze=False)[:, 0]
-        for axes, trace in zip(panels, traces, strict=True):
-            _fill(axes, trace, 600 if is_wide else 250)
-            for value, colour, weight in ((trace.truth, TRUTH, 2.6), (trace.prediction, MODEL, 1.5)):
-                x, y = thinned(trace.time_s, value, 1200 if is_wide else 500)
-                axes.plot(x, y, color=colour, linewidth=weight)
-            for mark in trace.marks_s:
-                step = int(np.abs(trace.time_s - mark).argmin())
-                axes.axvline(mark, color=ALARM, linewidth=1, linestyle=(0, (2, 2)))
-                both = (trace.truth[step], trace.prediction[step])
-                axes.plot([trace.time_s[step]] * 2, both, "o", color=ALARM, markersize=5)
-            _shade(axes, trace)
-            axes.set_title(f"{trace.name}, {up}" if is_wide and up else trace.name)
-            axes.locator_params(axis="y", nbins=5)
-        panels[-1].set_xlabel("time (s)")
+        _traces(drawing, traces, up if is_wide else "", 1200 if is_wide else 500, MARKER)
 
     keys = [Key("model", prediction_name), Key("truth", truth_name)]
     keys += [Key("third", band_name)] if banded else []
     keys += [Key("rule", "no picture")] if blind else []
     keys += [Key("alarm", "worst moments")] if any(len(trace.marks_s) for trace in traces) else []
     return draw(caption, paint, 60 + 175 * len(traces), 50 + 165 * len(traces), keys)
+
+
+def trace_figure(traces: Sequence[Trace]) -> Figure:
+    """The same as a figure of matplotlib, for a notebook."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(10, 0.6 + 2.4 * len(traces)), layout="constrained")
+    _traces(drawing, traces, "", 1200, LIGHT)
+    drawing.axes[0].legend(loc="upper right", frameon=False, ncols=3)
+    return drawing
+
+
+def _traces(drawing: Figure, traces: Sequence[Trace], up: str, num_points: int, colours: Mapping[str, str]) -> None:
+    panels = drawing.subplots(len(traces), 1, squeeze=False)[:, 0]
+    unit_s = 1.0
+    for axes in panels if traces[0].dated else panels[-1:]:
+        unit_s = on_clock(axes, [trace.time_s for trace in traces], traces[0].dated)
+    for axes, trace in zip(panels, traces, strict=True):
+        _fill(axes, trace, unit_s, num_points // 2, colours["third"])
+        for name, value, weight in (("truth", trace.truth, 2.6), ("model", trace.prediction, 1.5)):
+            style: dict[str, Any] = {"color": colours[name], "linewidth": weight, "label": name}
+            _line(axes, trace.time_s, value, unit_s, num_points, **style)
+        for mark in trace.marks_s:
+            step = int(np.abs(trace.time_s - mark).argmin())
+            axes.axvline(mark / unit_s, color=colours["alarm"], linewidth=1, linestyle=(0, (2, 2)))
+            both = (trace.truth[step], trace.prediction[step])
+            axes.plot([trace.time_s[step] / unit_s] * 2, both, "o", color=colours["alarm"], markersize=5)
+        _shade(axes, trace, unit_s, colours["rule"])
+        axes.set_title(f"{trace.name}, {up}" if up else trace.name)
+        axes.locator_params(axis="y", nbins=5)
 
 
 def error_by_size(rows_by_model: Mapping[str, Sequence[JsonMapping]], bins_text: str) -> Plot:
@@ -296,9 +367,8 @@ def values_over_time(time_s: np.ndarray, values: np.ndarray, title: str, caption
 
     def paint(drawing: Figure, is_wide: bool) -> None:
         axes = drawing.subplots()
-        axes.plot(*thinned(time_s, values, 1200 if is_wide else 500), color=TRUTH)
+        _line(axes, time_s, values, on_clock(axes, [time_s]), 1200 if is_wide else 500, color=TRUTH)
         axes.set_title(title)
-        axes.set_xlabel("time (s)")
         axes.locator_params(axis="y", nbins=5)
 
     return draw(caption, paint, 235, 215)
@@ -425,22 +495,27 @@ def _log_scale(axes: Axes) -> None:
         axes.set_ylim(0, 1.1 * high or 1)
 
 
-def _fill(axes: Axes, trace: Trace, num_points: int) -> None:
+def _fill(axes: Axes, trace: Trace, unit_s: float, num_points: int, colour: str) -> None:
     """The band, at so many moments at most."""
     if trace.band is None:
         return
-    at = np.unique(np.linspace(0, len(trace.time_s) - 1, num_points).astype(int))
-    low, high = (bound[at] for bound in trace.band)
-    axes.fill_between(trace.time_s[at], low, high, color=THIRD, alpha=0.25, linewidth=0)
+    label = "80 % band"
+    for part in unbroken(trace.time_s):
+        share = max(2, num_points * len(part) // len(trace.time_s))
+        at = part[np.unique(np.linspace(0, len(part) - 1, share).astype(int))]
+        low, high = (bound[at] for bound in trace.band)
+        axes.fill_between(trace.time_s[at] / unit_s, low, high, color=colour, alpha=0.25, linewidth=0, label=label)
+        label = ""
 
 
-def _shade(axes: Axes, trace: Trace) -> None:
+def _shade(axes: Axes, trace: Trace, unit_s: float, colour: str) -> None:
     if trace.blind is None:
         return
     edges = np.flatnonzero(np.diff(np.concatenate([[0], trace.blind.astype(int), [0]])))
     for start, end in edges.reshape(-1, 2):
         last = min(end, len(trace.time_s) - 1)
-        axes.axvspan(float(trace.time_s[start]), float(trace.time_s[last]), color=RULE, alpha=0.6, lw=0)
+        ends = (float(trace.time_s[at]) / unit_s for at in (start, last))
+        axes.axvspan(*ends, color=colour, alpha=0.6, lw=0)
 
 
 def _bin(row: JsonMapping) -> str:

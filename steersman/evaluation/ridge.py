@@ -1,6 +1,6 @@
 """Ridge regression on pixels: what a straight line from the picture to the answer already explains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,27 @@ def ridge(
     Examples with an answer a step only; inputs are as the model's encoder prepares them.
     """
     every = max(1, sum(map(len, train)) // STEPS)
-    x, y = _features(train, every), np.concatenate([e.y[::every, number] for e in train]).astype(np.float64)
-    mean, middle = x.mean(0), y.mean()
-    x -= mean
+    (x, y), (held_x, held_y) = (
+        (_features(part, every), np.concatenate([e.y[::every, number] for e in part])) for part in (train, validation)
+    )
+    fitted = closed_form(x, y, held_x, held_y)
+    return [fitted(_features([e], 1)) for e in shown]
+
+
+def closed_form(
+    x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, penalties: Sequence[float] = PENALTIES
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Ridge regression of y (row, or row number) on x (row feature), the penalty chosen on what is held out."""
+    mean, middle = x.mean(0), y.mean(0, dtype=np.float64)
+    x = x - mean
     # One decomposition serves all penalties.
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
     projected = vectors.T @ (x.T @ (y - middle)) / len(x)
     scale = max(float(values.mean()), 1e-12)
-    held_x = _features(validation, every) - mean
-    held_y = np.concatenate([e.y[::every, number] for e in validation])
-    weights = [vectors @ (projected / (values.clip(0) + penalty * scale)) for penalty in PENALTIES]
-    best = min(weights, key=lambda w: float(np.mean((held_x @ w + middle - held_y) ** 2)))
-    return [(_features([e], 1) - mean) @ best + middle for e in shown]
+    values = values.clip(0).reshape(-1, *[1] * (y.ndim - 1))
+    weights = [vectors @ (projected / (values + penalty * scale)) for penalty in penalties]
+    best = min(weights, key=lambda w: float(np.mean(((held_x - mean) @ w + middle - held_y) ** 2)))
+    return lambda x: (x - mean) @ best + middle
 
 
 def _features(examples: Sequence[Example], every: int) -> np.ndarray:

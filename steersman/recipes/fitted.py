@@ -12,14 +12,17 @@ from ..config import did_you_mean
 from ..data.records import Record
 from ..errors import UserError
 from ..evaluation.outcome import ranked
+from ..evaluation.plots import trace_figure
 from ..evaluation.predict import predictions, stacked, write_predictions
-from ..evaluation.report import report_run
+from ..evaluation.report import report_run, write_outcome
 from ..progress import bars
 from ..sources.tables import plain_array, table_record
 from ..training.checkpoints import read_json
 from ..training.fit import fit as train
+from ..training.material import material
 from ..training.recipe import Recipe, is_recipe, open_records
 from ..training.run import Run, new_folder
+from ..training.task import task_of
 from . import make_of
 
 Data = Any
@@ -39,6 +42,20 @@ class Fitted(Run):
         """Its scores beside its baselines; report.html in its folder tells more."""
         with bars() as watch:
             return report_run(self, tuple(data), watch=watch)
+
+    def backtest(self, folds: int = 5, refit: bool = False, data: Sequence[str] = ()) -> dict[str, Any]:
+        """Its scores walking forward over time, beside its rivals; backtest/report.html in its folder tells more.
+
+        With `refit` the recipe is trained anew before each fold. UserError where it is no forecast.
+        """
+        with bars() as watch:
+            outcome = task_of(self.recipe).backtest(self, folds, refit, tuple(data), watch)
+            write_outcome(self, outcome, f"{self.name}, walked forward", self.folder / "backtest")
+        return outcome.scores
+
+    def plot(self, data: Sequence[str] = ()) -> Any:
+        """A figure of matplotlib: its forecasts and their band over what came. UserError where it is no forecast."""
+        return trace_figure(task_of(self.recipe).traces(self, material(self, tuple(data))))
 
     def _records(self, data: Data) -> list[Record]:
         paths = _paths(data)

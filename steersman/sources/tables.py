@@ -37,6 +37,7 @@ BLANK = (
     "N/A",
     "NaN",
     "nan",
+    "nil",
     "NULL",
     "null",
     "None",

@@ -17,7 +17,7 @@ from ..progress import Watch, silent
 from .checkpoints import Checkpoints, load_weights
 from .devices import first_alone, join_processes, pick_device
 from .prepare import divide, prepare
-from .recipe import Recipe, Shapes, read_records
+from .recipe import Parts, Recipe, Shapes, read_records
 from .run import Run, absolute, check_same_run
 from .trainer import Look, Trainer
 
@@ -36,14 +36,15 @@ def fit(
     records: Sequence[Record] | None = None,
     command: str = "",
     minutes: float = 0.0,
+    parts: Parts | None = None,
 ) -> Run:
     """Trains a recipe in `folder`, or goes on with the training begun there.
 
     `start` is a run whose weights, normalisers and vocabulary it begins from; `extra` data is only trained on, never
     held out; `look` is called after each step; `records` are those of `data` where they were read already; `command` is
-    what the page says makes the run again. After so many `minutes` of wall time it ends as after its last step, and
-    can be gone on with; 0: never. Under torchrun every process takes its share of each batch. UserError where another
-    training goes on in the folder.
+    what the page says makes the run again; `parts` are records that were divided otherwise than the recipe does. After
+    so many `minutes` of wall time it ends as after its last step, and can be gone on with; 0: never. Under torchrun
+    every process takes its share of each batch. UserError where another training goes on in the folder.
     """
     began = time.monotonic()
     folder, data, extra = Path(folder), absolute(data), absolute(extra)
@@ -59,7 +60,7 @@ def fit(
 
     with training_alone(folder) if rank == 0 else nullcontext():
         with first_alone(rank, ranks):
-            parts = divide(recipe, data, records, say if rank == 0 else unsaid, watch)
+            parts = parts or divide(recipe, data, records, say if rank == 0 else unsaid, watch)
             only_trained_on = read_records(recipe, extra, watch) if extra else []
             made = prepare(
                 recipe, parts, only_trained_on, folder, None, begin, start=start, rank=rank, ranks=ranks, watch=watch

@@ -108,6 +108,14 @@ class TaskSpec(Spec):
         """Writes a film (mp4) of what the run says over what it sees. UserError where there is nothing to film."""
         raise UserError(f"there is no film of {type(self).__name__}; leave out --video")
 
+    def backtest(self, run: "Run", folds: int, refit: bool, data: Sequence[str], watch: Watch = silent) -> Outcome:
+        """The score of a run, or of its recipe trained anew, walking forward over time. UserError where it has none."""
+        raise UserError(f"there is no backtest of {type(self).__name__}; it is of forecasts")
+
+    def traces(self, run: "Run", material: "Material", watch: Watch = silent) -> Sequence[Any]:
+        """What the run says over what came, to be drawn. UserError where there is nothing to draw over time."""
+        raise UserError(f"there is no plot of {type(self).__name__}; its report shows what it says")
+
     def speaker(self, run: "Run") -> Speaker | None:
         """What answers the texts of the live server's page; None where the application has no words."""
         return None

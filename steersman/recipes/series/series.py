@@ -26,6 +26,8 @@ FOLDER = "folder"
 """Column of the name of a table's folder, where that is the label."""
 CLOCK = "clock_column"
 """What a record that is a series tells its clock by."""
+DATED = "dated"
+"""What a record tells whether its clock is dates by."""
 MOST_NAMES = 64
 """Different words of a column that become inputs; more are no categories."""
 
@@ -116,7 +118,8 @@ class Series(StepRecipe):
         else:
             seconds, told = clock_seconds(record.name, clock, columns[clock])
         kept = {name: values for name, values in columns.items() if name not in (clock, self.series)}
-        about = {**record.about, CLOCK: clock or ROWS, "clock": f"{clock}, {told}" if clock else told}
+        dated = told == "dates" or told.startswith("seconds since 1970")
+        about = {**record.about, CLOCK: clock or ROWS, "clock": f"{clock}, {told}" if clock else told, DATED: dated}
         return [self._one(name, kept, rows, seconds, about) for name, rows in groups]
 
     def _one(
@@ -164,16 +167,20 @@ class Series(StepRecipe):
                     if stop > start:
                         say(f"{part}: {record.name} is too short to give it a part, and is left out")
                     continue
-                first = max(0, start - self.context)
-                streams = {n: Stream(s.values[first:stop], s.time_s[first:stop]) for n, s in record.streams.items()}
-                counts = np.ones(stop - first, np.float32)
-                counts[: start - first] = 0
-                streams[WEIGHT] = Stream(counts, next(iter(streams.values())).time_s)
-                parts[part].append(replace(record, name=f"{record.name}[{part}]", streams=streams))
+                parts[part].append(self.part(record, part, start, stop))
         for name, part in parts.items():
             if not part and (name != "validation" or split.validation):
                 raise UserError(f"no series is left for {name}: all {len(records)} are too short; give longer ones")
         return parts
+
+    def part(self, record: Record, name: str, start: int, stop: int, reach: int = 0) -> Record:
+        """A record between two of its steps, its context before it and so many steps behind it that count nothing."""
+        first, last = max(0, start - self.context), stop + reach
+        streams = {n: Stream(s.values[first:last], s.time_s[first:last]) for n, s in record.streams.items()}
+        clock = next(iter(streams.values())).time_s
+        counts = np.zeros(len(clock), np.float32)
+        counts[start - first : stop - first] = 1
+        return replace(record, name=f"{record.name}[{name}]", streams={**streams, WEIGHT: Stream(counts, clock)})
 
     # What is learned of the training part
 

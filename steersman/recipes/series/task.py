@@ -1,13 +1,14 @@
 """Task of a forecast: every step ahead scored beside what needs no network."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from ...data.records import last_known
+from ...data.records import Record
 from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, run_name
 from ...evaluation.page import Fact, Section, Table, figure
@@ -20,11 +21,12 @@ from ...nn.heads import tells_distribution
 from ...nn.model import Model
 from ...progress import Watch, silent
 from ...training.material import Material
-from ...training.recipe import Recipe
+from ...training.recipe import INTERVAL, Recipe
 from ...training.run import Run
 from ...training.task import Scores, TaskSpec
 from .kinds import Forecast
-from .series import shifted
+from .rivals import NO_TREES, ROWS, Forecasted, came, has_trees, rivals
+from .series import DATED, shifted
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Forecasts(TaskSpec):
 
     measure: ClassVar[str] = "rmse"
     heads = Estimate.heads
-    columns: ClassVar[tuple[str, ...]] = ("rmse", "mae", "mase")
+    columns: ClassVar[tuple[str, ...]] = ("rmse", "mae", "mase", "crps", "pinball", "coverage_80")
 
     def check(self, recipe: Recipe) -> None:
         super().check(recipe)
@@ -43,28 +45,26 @@ class Forecasts(TaskSpec):
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
         recipe = run.recipe
         assert isinstance(recipe, Forecast)
-        known = material.known or {}
-        own = forecasts(run, material, watch)
-        truth = Truth(recipe, material, own.counts)
-        says = {"this run": own.point}
-        for other in beside:
-            theirs = other.recipe
-            if not isinstance(theirs, Forecast) or (theirs.target, theirs.horizon) != (recipe.target, recipe.horizon):
-                raise UserError(f"{other.folder} forecasts something else: it can't stand beside")
-            says[run_name(other)] = forecasts(other, material, watch).point
-        season = find_season([np.asarray(r[recipe.target[0]].values) for r in known.get("train", material.test)])
-        says["last value"] = truth.held(1)
-        if season > 1:
-            says["seasonal naive"] = truth.held(season)
-        rows = {name: truth.errors(said, season) for name, said in says.items()}
-        scores = rows.pop("this run") | {"baselines": rows, "season": season, "target": ", ".join(recipe.target)}
+        truth, says = compared(run, material, beside, watch)
+        rows = {name: truth.scores(said) for name, said in says.items()}
+        scores = rows.pop("this run") | {"baselines": rows, "season": truth.season, "target": ", ".join(recipe.target)}
         scores |= {"data": material.name, "horizon": recipe.horizon, "steps": truth.num_steps}
-        if own.crps:
-            scores |= {"coverage_80": truth.coverage(own.bounds), "crps": truth.mean(own.crps)}
+        if not has_trees():
+            scores["note"] = NO_TREES
         scores = contract(self, scores, self.columns)
         return Scored(scores, lambda: self._told(scores, truth, says["this run"]))
 
-    def _told(self, scores: Scores, truth: "Truth", said: Sequence[np.ndarray]) -> Told:
+    def backtest(self, run: Run, folds: int, refit: bool, data: Sequence[str], watch: Watch = silent) -> Scored:
+        from .backtest import backtest
+
+        return backtest(self, run, folds, refit, data, watch)
+
+    def traces(self, run: Run, material: Material, watch: Watch = silent) -> list[Trace]:
+        own = forecasts(run, material, watch)
+        truth = Truth(run.recipe, material.test, known_to(material), own.counts)
+        return truth.traces(own)
+
+    def _told(self, scores: Scores, truth: "Truth", said: Forecasted) -> Told:
         best = min(scores["baselines"], key=lambda name: scores["baselines"][name]["rmse"])
         off = figure(scores["baselines"][best]["rmse"])
         summary = (
@@ -72,7 +72,7 @@ class Forecasts(TaskSpec):
             f"{scores['target']} is off by {figure(scores['rmse'])} (RMSE); {best} is off by {off}."
         )
         bands = []
-        if "crps" in scores:
+        if scores["crps"] is not None:
             covered = Fact("In the 80 % band", percent(scores["coverage_80"]), "of what came")
             bands = [covered, Fact("CRPS", figure(scores["crps"]), "lower is better")]
         facts = [
@@ -84,32 +84,20 @@ class Forecasts(TaskSpec):
         names = ["this run", *scores["baselines"]]
         by = [scores["by_horizon"], *(row["by_horizon"] for row in scores["baselines"].values())]
         table = Table(("steps ahead", *names), [[h + 1, *(row[h] for row in by)] for h in range(scores["horizon"])])
-        traces = [truth.trace(said, ahead) for ahead in dict.fromkeys((1, scores["horizon"]))]
+        about = {"last value", "drift", "seasonal naive"} & {*names}
+        learned = f" Ridge regression and boosting learned from at most {ROWS:,} rows." if {*names} - about else ""
         return (
             summary,
             facts,
             [
-                Section("Steps ahead", "RMSE by how far ahead it looks.", [table]),
+                Section("Steps ahead", f"RMSE by how far ahead it looks.{learned}", [table]),
                 Section(
                     "Over time",
                     "What was said so many steps before, drawn over what came.",
-                    [prediction_over_truth([t], f"{t.name}.", "forecast", "truth", "") for t in traces],
+                    [prediction_over_truth([t], f"{t.name}.", "forecast", "truth", "") for t in truth.traces(said)],
                 ),
             ],
         )
-
-
-@dataclass(frozen=True)
-class Forecasted:
-    """What a run says at every step of the test records, in the units of its targets (step target ahead)."""
-
-    point: list[np.ndarray]
-    bounds: list[list[np.ndarray]]
-    """Of each record those of INTERVAL; none where the head says no distribution."""
-    crps: list[np.ndarray]
-    """Of each record, where the head says a distribution."""
-    counts: list[np.ndarray]
-    """Which steps of each record are scored (step)."""
 
 
 def forecasts(run: Run, material: Material, watch: Watch = silent) -> Forecasted:
@@ -130,76 +118,115 @@ def forecasts(run: Run, material: Material, watch: Watch = silent) -> Forecasted
     return said
 
 
+def known_to(material: Material) -> Sequence[Record]:
+    """The records that a run learned from, or those that it is scored on where they are gone."""
+    return material.known["train"] if material.known else material.test
+
+
+def compared(
+    run: Run, material: Material, beside: Sequence[Run] = (), watch: Watch = silent
+) -> tuple["Truth", dict[str, Forecasted]]:
+    """What came, and what is said of it: by `this run`, by others beside it and by their rivals."""
+    recipe = run.recipe
+    assert isinstance(recipe, Forecast)
+    says = {"this run": forecasts(run, material, watch)}
+    for other in beside:
+        theirs = other.recipe
+        if not isinstance(theirs, Forecast) or (theirs.target, theirs.horizon) != (recipe.target, recipe.horizon):
+            raise UserError(f"{other.folder} forecasts something else: it can't stand beside")
+        says[run_name(other)] = forecasts(other, material, watch)
+    truth = Truth(recipe, material.test, known_to(material), says["this run"].counts)
+    return truth, says | rivals(recipe, material.known, material.test, truth.season)
+
+
 class Truth:
     """What came, at every step of the test records that is scored (step target ahead)."""
 
-    def __init__(self, recipe: Forecast, material: Material, counts: Sequence[np.ndarray]):
-        self.recipe, self.records, self.counts = recipe, material.test, counts
-        known = material.known["train"] if material.known else material.test
+    def __init__(
+        self, recipe: Recipe, records: Sequence[Record], known: Sequence[Record], counts: Sequence[np.ndarray]
+    ):
+        assert isinstance(recipe, Forecast)
+        self.recipe, self.records, self.counts = recipe, records, counts
+        first = [np.asarray(r[recipe.target[0]].values) for r in known]
+        self.season = find_season(first)
+        """Steps after which the first target repeats itself; 1: none was found."""
         self.scales = [
             float(np.nanstd(np.concatenate([np.asarray(r[name].values) for r in known]))) or 1.0
             for name in recipe.target
         ]
-        self.values = [
-            np.stack([self._later(np.asarray(r[name].values, float)) for name in recipe.target], 1)
-            for r in self.records
-        ]
+        self.values = [came(recipe, r) for r in records]
 
-    def _later(self, values: np.ndarray) -> np.ndarray:
-        return np.stack([shifted(values, ahead) for ahead in range(1, self.recipe.horizon + 1)], 1)
+    def of(self, places: Sequence[int]) -> "Truth":
+        """The same of some of the records."""
+        part = copy(self)
+        part.records, part.counts, part.values = (
+            [each[i] for i in places] for each in (self.records, self.counts, self.values)
+        )
+        return part
 
     @property
     def num_steps(self) -> int:
         return int(sum(counts.sum() for counts in self.counts))
 
-    def held(self, season: int) -> list[np.ndarray]:
-        """The last known value of so many steps before the one that is asked for, or of whole seasons before it."""
-        found = []
-        for record in self.records:
-            each = []
-            for name in self.recipe.target:
-                values = last_known(np.asarray(record[name].values, float))
-                back = [season * -(-ahead // season) - ahead for ahead in range(1, self.recipe.horizon + 1)]
-                before = [
-                    np.concatenate((np.full(min(b, len(values)), np.nan), values[: len(values) - b])) for b in back
-                ]
-                each.append(np.stack([np.where(np.isnan(b), values, b) for b in before], 1))
-            found.append(np.stack(each, 1))
-        return found
+    @property
+    def _unit(self) -> np.ndarray:
+        """What an error is counted in (target 1): of several targets the deviation of each."""
+        return np.array(self.scales if len(self.scales) > 1 else [1.0])[:, None]
 
-    def coverage(self, bounds: Sequence[Sequence[np.ndarray]]) -> float:
-        """Share of what came that lies between two bounds."""
-        pairs = zip(bounds, self.values, self.counts, strict=True)
-        return float(np.concatenate([((low <= v) & (v <= high))[c].ravel() for (low, high), v, c in pairs]).mean())
+    def _scored(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Values of all steps that are scored (step target ahead)."""
+        return np.concatenate([v[c] for v, c in zip(values, self.counts, strict=True)])
 
-    def mean(self, costs: Sequence[np.ndarray]) -> float:
-        """Mean over all steps that are scored; of several targets in deviations of each."""
-        found = np.concatenate([cost[counts] for cost, counts in zip(costs, self.counts, strict=True)])
-        return float((found / (np.array(self.scales)[:, None] if len(self.scales) > 1 else 1.0)).mean())
-
-    def errors(self, said: Sequence[np.ndarray], season: int) -> JsonObject:
-        """RMSE and MAE over all steps ahead and targets, MASE (Hyndman & Koehler 2006), and RMSE by steps ahead."""
-        left = np.concatenate([(s - v)[c] for s, v, c in zip(said, self.values, self.counts, strict=True)])
-        if len(self.scales) > 1:
-            left = left / np.array(self.scales)[:, None]
+    def scores(self, said: Forecasted) -> JsonObject:
+        """RMSE and MAE over all steps ahead and targets, MASE (Hyndman & Koehler 2006), and RMSE by steps ahead; of a
+        distribution also CRPS, the mean pinball loss of its bounds and its middle, and how much lies between them."""
+        values = self._scored(self.values)
+        left = (self._scored(said.point) - values) / self._unit
+        season = max(1, self.season)
         naive = []
-        for values in self.values:
-            now = values[:, :, 0] / (np.array(self.scales) if len(self.scales) > 1 else 1.0)
-            naive.append(np.abs(now[max(1, season) :] - now[: -max(1, season)]).ravel())
-        step = float(np.nanmean(np.concatenate(naive))) if sum(map(len, naive)) else float("nan")
+        for each in self.values:
+            now = each[:, :, 0] / self._unit[:, 0]
+            naive.append(np.abs(now[season:] - now[:-season]).ravel())
+        together = np.concatenate(naive)
+        step = float(np.nanmean(together)) if not np.isnan(together).all() else 0.0
         mae = float(np.abs(left).mean())
-        return {
+        found: JsonObject = {
             "rmse": float(np.sqrt(np.square(left).mean())),
             "mae": mae,
             "mase": mae / step if step > 0 else None,
+            "crps": None,
+            "pinball": None,
+            "coverage_80": None,
             "by_horizon": np.sqrt(np.square(left).mean((0, 1))).tolist(),
         }
+        if said.crps:
+            low, high = (self._scored([bounds[i] for bounds in said.bounds]) for i in (0, 1))
+            errors = np.stack([(values - bound) / self._unit for bound in (low, values + left * self._unit, high)], -1)
+            levels = np.array((INTERVAL[0], 0.5, INTERVAL[1]))
+            found |= {
+                "crps": float((self._scored(said.crps) / self._unit).mean()),
+                "pinball": float(np.maximum(levels * errors, (levels - 1) * errors).mean()),
+                "coverage_80": float(((low <= values) & (values <= high)).mean()),
+            }
+        return found
 
-    def trace(self, said: Sequence[np.ndarray], ahead: int) -> Trace:
-        """The longest record's first target, as said so many steps before."""
-        longest = max(range(len(said)), key=lambda i: int(self.counts[i].sum()))
-        counts = self.counts[longest]
-        time_s = next(iter(self.records[longest].streams.values())).time_s[counts]
-        name = f"{self.recipe.target[0]}, {ahead} steps ahead"
-        forecast, truth = (values[longest][counts, 0, ahead - 1] for values in (said, self.values))
-        return Trace(name, time_s - time_s[0], forecast, truth)
+    def traces(self, said: Forecasted, record: int | None = None) -> list[Trace]:
+        """What was said one step before and all steps before, of the longest record or another."""
+        return [self.trace(said, ahead, record) for ahead in dict.fromkeys((1, self.recipe.horizon))]
+
+    def trace(self, said: "Forecasted", ahead: int, record: int | None = None) -> Trace:
+        """A record's (the longest's) first target as said so many steps before, at the moments that it is said of."""
+        if record is None:
+            record = max(range(len(self.records)), key=lambda i: int(self.counts[i].sum()))
+        counts = self.counts[record]
+        about = self.records[record]
+        clock = next(iter(about.streams.values())).time_s
+        time_s = shifted(clock.astype(float), ahead)[counts]
+        dated = about.about.get(DATED, False)
+        name = f"{self.recipe.target[0]}, {ahead} step{'s' if ahead > 1 else ''} ahead"
+        forecast, truth, *band = (
+            values[counts, 0, ahead - 1]
+            for values in (said.point[record], self.values[record], *(said.bounds[record] if said.bounds else ()))
+        )
+        time_s = time_s if dated else time_s - time_s[0]
+        return Trace(name, time_s, forecast, truth, band=(band[0], band[1]) if band else None, dated=dated)

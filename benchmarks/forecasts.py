@@ -1,0 +1,126 @@
+"""The recipe `forecast` as it is on five series that packages ship, beside what needs no network.
+
+    pip install statsmodels bokeh-sampledata scikit-learn
+    python benchmarks/forecasts.py --seeds 0 1 2
+
+Prints a Markdown table: RMSE on the test part (the last 15 %), means over the seeds, lowest and highest in brackets.
+`--part validation` scores the part before it instead, for choosing; runs are kept in `--runs` and trained once.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+import steersman as sm
+from steersman.errors import UserError, exit_with_message
+from steersman.evaluation.page import figure
+from steersman.recipes.series.rivals import has_trees
+from steersman.recipes.series.task import compared
+from steersman.training.material import Material
+
+RIVALS = ("last value", "drift", "seasonal naive", "ridge on lags", "boosting on lags")
+
+
+def statsmodels(name: str):
+    try:
+        import statsmodels.api as api
+    except ImportError:
+        raise UserError("the series come with statsmodels: pip install statsmodels") from None
+    return getattr(api.datasets, name).load_pandas().data
+
+
+def sampledata(name: str) -> Path:
+    """The file of a data set of bokeh-sampledata."""
+    try:
+        import bokeh_sampledata
+    except ImportError:
+        raise UserError("the series come with bokeh-sampledata: pip install bokeh-sampledata") from None
+    return Path(bokeh_sampledata.__file__).parent / "_data" / name
+
+
+def co2() -> dict:
+    data = statsmodels("co2")
+    return {"time": np.asarray(data.index, "datetime64[ns]"), "co2_ppm": data["co2"].to_numpy(float)}
+
+
+def sunspots() -> dict:
+    return {"sunspots": statsmodels("sunspots")["SUNACTIVITY"].to_numpy(float)}
+
+
+def el_nino() -> dict:
+    months = statsmodels("elnino").drop(columns="YEAR").to_numpy(float).ravel()
+    when = np.datetime64("1950-01") + np.arange(len(months))
+    return {"time": when.astype("datetime64[ns]"), "sea_c": months}
+
+
+def glucose() -> dict:
+    (record,) = sm.read(sampledata("CGM.csv.gz"))
+    return {"time": np.asarray(record["datetime"].values), "glucose_mg_dl": np.asarray(record["glucose"].values)}
+
+
+def sea() -> dict:
+    """Every second row of a surface temperature that was read each half hour; the last row repeats its time."""
+    (record,) = sm.read(sampledata("sea_surface_temperature.csv.gz"))
+    time_, values = (np.asarray(stream.values)[:-3:2] for stream in record.streams.values())
+    return {"time": time_, "sea_c": values}
+
+
+SETS = {
+    "CO2, weekly": (co2, 12),
+    "sunspots, yearly": (sunspots, 12),
+    "El Nino, monthly": (el_nino, 12),
+    "glucose, 5 minutes": (glucose, 12),
+    "sea, hourly": (sea, 24),
+}
+"""Series, and steps ahead."""
+
+
+def scored(run: sm.Run, part: str) -> dict[str, dict]:
+    """Scores of a run and of its rivals on one of its parts."""
+    known = run.records()
+    truth, says = compared(run, Material(run, known[part], part, known))
+    return {name: truth.scores(said) for name, said in says.items()} | {"season": {"season": truth.season}}
+
+
+def spread(values: list[float]) -> str:
+    low, high = figure(min(values)), figure(max(values))
+    return f"{figure(float(np.mean(values)))} ({low} to {high})" if len(values) > 1 else figure(values[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--part", choices=("validation", "test"), default="test")
+    parser.add_argument("--runs", type=Path, default=Path("runs/forecasts"))
+    options = parser.parse_args()
+    rivals = RIVALS if has_trees() else RIVALS[:-1]
+    columns = ("series", "ahead", "season", "**`forecast`**", *rivals, "under seasonal naive", "80 % band", "CPU s")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    under = []
+    for name in options.sets:
+        load, horizon = SETS[name]
+        table, found, seconds = load(), [], []
+        target = list(table)[-1]
+        for seed in options.seeds:
+            folder = options.runs / f"{name.partition(',')[0].replace(' ', '-').lower()}-{seed}"
+            choice = {"target": target, "horizon": horizon, "training": {"seed": seed}}
+            began = time.process_time()
+            run = sm.fit("forecast", table, folder, say=lambda text: None, **choice)
+            seconds.append(time.process_time() - began)
+            found.append(scored(run, options.part))
+        own = [each["this run"] for each in found]
+        base = found[0].get("seasonal naive") or found[0]["last value"]
+        under.append(1 - float(np.mean([row["rmse"] for row in own])) / base["rmse"])
+        cells = [name, str(horizon), str(found[0]["season"]["season"]), spread([row["rmse"] for row in own])]
+        cells += [figure(found[0][rival]["rmse"]) if rival in found[0] else "" for rival in rivals]
+        cells += [f"{under[-1]:.0%}", spread([100 * row["coverage_80"] for row in own]), f"{np.mean(seconds):.0f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    print(f"\nunder seasonal naive on average: {np.mean(under):.1%}")
+
+
+if __name__ == "__main__":
+    with exit_with_message("forecasts.py"):
+        main()
