@@ -18,6 +18,7 @@ from steersman.errors import UserError, exit_with_message
 from steersman.evaluation.page import figure
 from steersman.recipes.series.rivals import has_trees
 from steersman.recipes.series.task import compared
+from steersman.sources.tables import read
 from steersman.training.material import Material
 
 RIVALS = ("last value", "drift", "seasonal naive", "ridge on lags", "boosting on lags")
@@ -56,13 +57,19 @@ def el_nino() -> dict:
 
 
 def glucose() -> dict:
-    (record,) = sm.read(sampledata("CGM.csv.gz"))
-    return {"time": np.asarray(record["datetime"].values), "glucose_mg_dl": np.asarray(record["glucose"].values)}
+    """Readings on a grid of five minutes, so that steps ahead are minutes ahead; blank where there was none."""
+    (record,) = read(sampledata("CGM.csv.gz"))
+    when = np.asarray(record["datetime"].values).astype("datetime64[s]").astype(np.int64)
+    place = np.round((when - when[0]) / 300).astype(int)
+    readings = np.full(place.max() + 1, np.nan)
+    readings[place] = np.asarray(record["glucose"].values)
+    clock = (when[0] + 300 * np.arange(len(readings))).astype("datetime64[s]").astype("datetime64[ns]")
+    return {"time": clock, "glucose": readings}
 
 
 def sea() -> dict:
     """Every second row of a surface temperature that was read each half hour; the last row repeats its time."""
-    (record,) = sm.read(sampledata("sea_surface_temperature.csv.gz"))
+    (record,) = read(sampledata("sea_surface_temperature.csv.gz"))
     time_, values = (np.asarray(stream.values)[:-3:2] for stream in record.streams.values())
     return {"time": time_, "sea_c": values}
 

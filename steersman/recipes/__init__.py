@@ -64,6 +64,18 @@ RECIPES: Registry[Make] = Registry(
             "listen.recipes:listen",
             "Which class a sound is of, such as the word that is spoken; many to one.",
         ),
+        "glucose": (
+            "glucose.recipes:glucose",
+            "Glucose up to an hour ahead, from a sensor's readings each five minutes.",
+        ),
+        "market": (
+            "market.recipes:market",
+            "Whether the next day's price is higher than today's, beside the costs of acting on it.",
+        ),
+        "ticks": (
+            "market.recipes:ticks",
+            "Where an order book's price goes in the next events: up, down or nowhere.",
+        ),
         "digits": (
             "digits.recipes:digits",
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",

@@ -51,8 +51,18 @@ class Forecasts(TaskSpec):
         scores |= {"data": material.name, "horizon": recipe.horizon, "steps": truth.num_steps}
         if not has_trees():
             scores["note"] = NO_TREES
-        scores = contract(self, scores, self.columns)
+        scores = contract(self, scores | self.more(run, material, truth, says, watch), self.columns)
         return Scored(scores, lambda: self._told(scores, truth, says["this run"]))
+
+    def more(
+        self, run: Run, material: Material, truth: "Truth", says: dict[str, Forecasted], watch: Watch = silent
+    ) -> JsonObject:
+        """Scores that an application adds."""
+        return {}
+
+    def more_sections(self, scores: Scores) -> list[Section]:
+        """Sections of the page that an application adds."""
+        return []
 
     def backtest(self, run: Run, folds: int, refit: bool, data: Sequence[str], watch: Watch = silent) -> Scored:
         from .backtest import backtest
@@ -90,6 +100,7 @@ class Forecasts(TaskSpec):
             summary,
             facts,
             [
+                *self.more_sections(scores),
                 Section("Steps ahead", f"RMSE by how far ahead it looks.{learned}", [table]),
                 Section(
                     "Over time",
@@ -173,15 +184,15 @@ class Truth:
         """What an error is counted in (target 1): of several targets the deviation of each."""
         return np.array(self.scales if len(self.scales) > 1 else [1.0])[:, None]
 
-    def _scored(self, values: Sequence[np.ndarray]) -> np.ndarray:
+    def scored(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Values of all steps that are scored (step target ahead)."""
         return np.concatenate([v[c] for v, c in zip(values, self.counts, strict=True)])
 
     def scores(self, said: Forecasted) -> JsonObject:
         """RMSE and MAE over all steps ahead and targets, MASE (Hyndman & Koehler 2006), and RMSE by steps ahead; of a
         distribution also CRPS, the mean pinball loss of its bounds and its middle, and how much lies between them."""
-        values = self._scored(self.values)
-        left = (self._scored(said.point) - values) / self._unit
+        values = self.scored(self.values)
+        left = (self.scored(said.point) - values) / self._unit
         season = max(1, self.season)
         naive = []
         for each in self.values:
@@ -200,11 +211,11 @@ class Truth:
             "by_horizon": np.sqrt(np.square(left).mean((0, 1))).tolist(),
         }
         if said.crps:
-            low, high = (self._scored([bounds[i] for bounds in said.bounds]) for i in (0, 1))
+            low, high = (self.scored([bounds[i] for bounds in said.bounds]) for i in (0, 1))
             errors = np.stack([(values - bound) / self._unit for bound in (low, values + left * self._unit, high)], -1)
             levels = np.array((INTERVAL[0], 0.5, INTERVAL[1]))
             found |= {
-                "crps": float((self._scored(said.crps) / self._unit).mean()),
+                "crps": float((self.scored(said.crps) / self._unit).mean()),
                 "pinball": float(np.maximum(levels * errors, (levels - 1) * errors).mean()),
                 "coverage_80": float(((low <= values) & (values <= high)).mean()),
             }

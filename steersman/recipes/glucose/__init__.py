@@ -1,0 +1,1 @@
+"""Glucose half an hour and an hour ahead."""
