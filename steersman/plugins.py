@@ -59,6 +59,7 @@ PARTS = (
     "recipes.market.source",
     "recipes.market.task",
     "recipes.market.ticks",
+    "recipes.diagnose.task",
     "recipes.series.kinds",
     "recipes.series.series",
     "recipes.series.task",

@@ -31,6 +31,7 @@ SHORT = {
     "train echo": "--training.steps 4",
     "train forecast": "--training.steps 4",
     "train listen": "--training.steps 4",
+    "train diagnose": "--training.steps 4",
     "predict": "",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
@@ -180,6 +181,28 @@ def test_commands_and_code_on_sound_run(place):
         run(line, place)
     for code in blocks("docs/sound.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_a_table_of_patients_run(place):
+    from steersman.sources.synthetic import Patients
+
+    signs, outcomes = ["patient,time_h,heart_rate,systolic,lactate,gcs,age,sex"], ["patient,outcome"]
+    for number, record in enumerate(Patients(series=40).read()):
+        columns = [record[name].values for name in ("time_h", "HR", "MAP", "Lactate", "GCS", "age_years", "sex")]
+        outcomes.append(f"{number},{record['outcome'].values[0]}")
+        signs += [
+            ",".join([str(number), *("" if cell != cell else str(cell) for cell in row)])
+            for row in zip(*columns, strict=True)
+        ]
+    for name, lines in (("signs", signs), ("outcomes", outcomes)):
+        (place / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    for code in blocks("docs/diagnosis.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+    (place / "new.csv").write_text("\n".join(signs) + "\n")
+    (place / "later.csv").write_text((place / "patients.csv").read_text())
+    for line in commands("docs/diagnosis.md"):
+        run(line, place)
+    assert (place / "chances.csv").read_text().startswith("record,time_s,outcome,p(died),p(survived)")
 
 
 def test_commands_and_code_on_worlds_run(place):

@@ -92,3 +92,16 @@ class Shadow(Augment):
         dark = (np.arange(width) < edge[:, None]) == (rng.random() < 0.5)
         light = np.where(dark, 1 - self.darkest * rng.random(), 1.0).astype(np.float32)
         return (x * light[..., None]).astype(np.uint8), y
+
+
+@dataclass(frozen=True)
+class Unmeasured(Augment):
+    """Numbers that were not measured: each is missing (NaN) in so large a share of all passes over a record."""
+
+    share: float = 0.1
+    """Share of the passes in which a number is missing throughout."""
+
+    BOUNDS = {"share": (0, 1)}
+
+    def apply(self, x, y, targets, rng):
+        return np.where(rng.random(x.shape[-1]) < self.share, np.float32(np.nan), x), y

@@ -32,17 +32,30 @@ class Split(Spec):
     """Seconds dropped between the parts of a record."""
     seed: int = 0
     """Seed of the draw of which records fall where."""
+    folds: int = 0
+    """Folds into which records are dealt, one of which is the test part; 0: none, `test` says its share."""
+    fold: int = 0
+    """Fold that is the test part, from 0."""
     apart: tuple[str, ...] = ()
     """Names of streams, or of what a record tells about itself (a speaker, a patient), that no two parts share: of
     records that share one, those of the part that is held out stay, the others are left out."""
 
-    BOUNDS = {"validation": (0, 1), "test": (0, 1), "gap_s": (0, inf), "seed": (0, inf)}
+    BOUNDS = {
+        "validation": (0, 1),
+        "test": (0, 1),
+        **dict.fromkeys(("gap_s", "seed", "folds", "fold"), (0, inf)),
+    }
 
     def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
         """`train`, `validation` and `test`; tells of records that are left out."""
         if not records:
             raise UserError("the data holds no record")
-        if not 0 < self.test < 1 - self.validation:
+        if self.folds and (self.by != "record" or not self.fold < self.folds or self.folds < 2):
+            raise UserError(
+                f"--split.fold {self.fold} of --split.folds {self.folds}: give at least 2 folds of whole records (by "
+                "record), counted from 0"
+            )
+        if not self.folds and not 0 < self.test < 1 - self.validation:
             raise UserError(
                 f"--split.test {self.test:g} must be above 0 and, with --split.validation {self.validation:g}, "
                 "leave something to train on"
@@ -83,6 +96,9 @@ class Split(Spec):
             )
         order = np.random.default_rng(self.seed).permutation(n)
         validation, test = (max(1, round(share * n)) if share else 0 for share in (self.validation, self.test))
+        if self.folds:  # The fold comes last.
+            held = np.array_split(order, self.folds)[self.fold]
+            order, test = np.append(np.setdiff1d(order, held, assume_unique=True), held), len(held)
         if validation + test >= n:
             raise UserError(f"--split.validation and --split.test leave none of {n} records to train on")
         cuts = {"train": n - validation - test, "validation": validation, "test": test}

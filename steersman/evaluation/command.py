@@ -16,6 +16,7 @@ from ..training.run import Run, find, output_of
 from .outcome import score_table
 from .predict import check_format, csv_lines, follow, predict, write_predictions
 from .report import report_run
+from .together import together
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Evaluate:
     """Records to score on, by their numbers from 0 or their names: 0,3:5 or 'tub/*'."""
     beside: tuple[str, ...] = ()
     """Other runs to stand among the baselines, such as the single-frame model."""
+    together: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
+    """Other runs of the same question, by other seeds or cores, whose probabilities are averaged with this one's."""
     video: str = ""
     """Also film the records to this file (mp4): the camera, and the prediction beside what was so."""
     out: str = ""
@@ -83,8 +86,11 @@ def evaluate(arguments: list[str]) -> None:
     run = Run.open(find(options.run))
     data = asked(options.data, keep=options.keep, drop=options.drop, records=options.records)
     on = Path("on", "-".join(Path(path).name for path in data)) if options.data else Path()
+    on = on / "-".join(["with", *(Path(other).name for other in options.together)]) if options.together else on
     folder = output_of(run, options.run, options.out, on)
     beside = [Run.open(find(other)) for other in options.beside]
+    if options.together:
+        run = together(run, [Run.open(find(other)) for other in options.together], on_own=not data)
     with bars() as watch:
         scores = report_run(run, data, beside, watch, folder, Path(options.video) if options.video else None)
     if options.json:

@@ -413,6 +413,57 @@ def reliability_plot(rows: Sequence[JsonMapping]) -> Plot:
     )
 
 
+def ranking_plot(rows: Sequence[JsonMapping], share: float) -> Plot:
+    """Both curves of a ranking, rows {recall, false_alarms, precision}; `share` of the items are positive."""
+    found, false, precision = (
+        100 * np.array([row[name] for row in rows]) for name in ("recall", "false_alarms", "precision")
+    )
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        roc, pr = drawing.subplots(*((1, 2) if is_wide else (2, 1)))
+        roc.plot((0, 100), (0, 100), color=MUTED, linewidth=1)
+        roc.plot(np.append(0, false), np.append(0, found), color=MODEL)
+        roc.set_xlabel("false alarms (%)")
+        roc.set_title("found (%)")
+        pr.axhline(100 * share, color=MUTED, linewidth=1)
+        pr.plot(found, precision, color=MODEL)
+        pr.set_xlabel("found (%)")
+        pr.set_title("right of those called (%)")
+        for axes in (roc, pr):
+            axes.set_xlim(0, 100)
+            axes.set_ylim(0, 102)
+
+    return draw(
+        "By how low the line is drawn above which it is called: how many it finds over how many false alarms it gives "
+        "(ROC), and how many of those called are right over how many it finds (precision and recall). Grey: guessing.",
+        paint,
+        300,
+        560,
+    )
+
+
+def columns_over_time(time_s: np.ndarray, columns: Mapping[str, np.ndarray], caption: str) -> Plot:
+    """Some columns of numbers over time, a panel each; where a number is missing (NaN) the line goes on straight."""
+    unit, seconds = next(((u, s) for u, s in (("days", 86400), ("hours", 3600)) if np.ptp(time_s) > 2 * s), ("s", 1))
+
+    def paint(drawing: Figure, is_wide: bool) -> None:
+        across = 2 if is_wide and len(columns) > 1 else 1
+        panels = drawing.subplots(-(-len(columns) // across), across, squeeze=False, sharex=True)
+        for axes, (name, values) in zip(panels.flat, columns.items(), strict=False):
+            there = ~np.isnan(values)
+            dots = {"marker": "o", "markersize": 3} if there.sum() < 120 else {}
+            axes.plot((time_s[there] - time_s[0]) / seconds, values[there], color=TRUTH, linewidth=1.3, **dots)
+            axes.set_title(name)
+            axes.locator_params(axis="y", nbins=3)
+        for axes in panels.flat[len(columns) :]:
+            axes.axis("off")
+        for axes in panels[-1]:
+            axes.set_xlabel(f"time ({unit})")
+
+    rows = len(columns)
+    return draw(caption, paint, 60 + 80 * -(-rows // 2), 50 + 85 * rows)
+
+
 def correlation_over_lag(rows: Sequence[Mapping[str, float]], best_lag_s: float, caption: str) -> Plot:
     """Rows {lag_s, correlation}, the best lag marked."""
     lag = np.array([row["lag_s"] for row in rows])

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import torch
 
 from ..data.records import Record
 from ..errors import UserError
 from ..files import write_file
+from ..nn.heads import tells_classes
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import RowByRow, open_records
@@ -38,6 +40,14 @@ def predictions(
         (raw,) = model.stream([example])
         found = {"time_s": np.asarray(example.time_s, float), **recipe.said(model, record, example, raw)}
         yield record, {k: v[-1:] for k, v in found.items()} if recipe.flavour == "many-to-one" else found
+
+
+def class_chances(run: Run, records: Sequence[Record], watch: Watch = silent) -> np.ndarray:
+    """How likely each class is for records as the recipe looks at them, one below the other (item class)."""
+    model = run.model()
+    assert tells_classes(model.head)
+    raws = model.answers(run.steps.examples(model, records, watch, answers=False))
+    return model.head.probabilities(torch.cat(raws).double()).numpy()
 
 
 def predict(run: Run, data: Sequence[str], watch: Watch = silent) -> dict[str, np.ndarray]:

@@ -17,7 +17,15 @@ from .page import (
     Table,
     figure,
 )
-from .plots import Trace, error_beside_baselines, error_by_size, lag_curve, loss_curves, prediction_over_truth
+from .plots import (
+    Trace,
+    error_beside_baselines,
+    error_by_size,
+    lag_curve,
+    loss_curves,
+    prediction_over_truth,
+    ranking_plot,
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,9 @@ def classification_summary(scores: JsonMapping) -> str:
 def classification_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     majority = scores["baselines"]["majority"]
+    several = len(scores["names"]) > 2
     return [
+        Fact("AUROC", figure(scores["auroc"]), "mean of each class against the rest" if several else "guessing: 0.5"),
         Fact(
             "Accuracy",
             percent(scores["accuracy"]),
@@ -141,6 +151,27 @@ def classification_sections(scores: JsonMapping, pictures: Pictures | None = Non
             [Table(columns, rows)],
         ),
     ]
+
+
+def ranking_section(scores: JsonMapping) -> Section:
+    """How well one of two classes is found."""
+    positive = scores["positive"]
+    share = next(row["items"] for row in scores["classes"] if row["name"] == positive) / scores["items"]
+    figures = ("auroc", "average_precision", "min_se_ppv", "brier")
+    rows = [["this run", *(scores[name] for name in figures)]]
+    rows += [[name, *(row.get(column) for column in figures)] for name, row in scores["baselines"].items()]
+    rows.sort(key=lambda row: -(row[1] or 0))
+    return Section(
+        f"Finding {positive}",
+        f"{percent(share)} of the items are {positive}. AUROC: how often one of them is given a higher chance than one "
+        "of the others; guessing has a half. Average precision: of those called, how many are right, on average over "
+        "all that are found. Min(Se, +P): the smaller of what is found and what is right of those called, where the "
+        "two are best (on these very items). Brier: mean squared error of the chance, the lower the better.",
+        [
+            Table(("", "AUROC", "average precision", "min(Se, +P)", "Brier"), rows),
+            ranking_plot(scores["curves"], share),
+        ],
+    )
 
 
 def run_sections(log: Sequence[Mapping[str, float]], config: JsonMapping | None) -> list[Section]:

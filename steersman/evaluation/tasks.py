@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import did_you_mean
 from ..data.examples import Example
 from ..data.records import Record, Stream
 from ..errors import UserError
@@ -39,16 +40,20 @@ from .calibration import (
     reliability,
     reliability_section,
 )
+from .examples import EXAMPLES, inputs_block, telling_examples
 from .metrics import by_size, classification_scores, quantile_edges, regression_scores
 from .outcome import Scored, Told, contract, run_name, scores_beside, task_beside
-from .page import Pictures
+from .page import Block, Pictures, Section
 from .plots import Trace
+from .ranking import macro_auroc, ranking_curves, two_class_scores
 from .ridge import ridge
 from .sections import (
     Words,
     classification_facts,
     classification_sections,
     classification_summary,
+    percent,
+    ranking_section,
     regression_facts,
     regression_sections,
     regression_summary,
@@ -156,13 +161,19 @@ class Estimate(TaskSpec):
 
 @dataclass(frozen=True)
 class Classify(TaskSpec):
-    """Classes are told apart, at every step or once a record."""
+    """Classes are told apart, at every step or once a record.
+
+    Two classes are also ranked: by the area under the ROC curve, the average precision, the smaller of sensitivity and
+    precision at the best threshold, and the Brier score. Of more, the AUROC is the mean of each against the rest.
+    """
+
+    positive: str = ""
+    """Of two classes the one that is looked for; empty: the rarer one in the training data, of equals the last."""
 
     measure: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     heads = (Classification,)
     usual: ClassVar[bool] = True
-    columns: ClassVar[tuple[str, ...]] = ("accuracy", "nats")
 
     def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
         for other in beside:
@@ -177,16 +188,77 @@ class Classify(TaskSpec):
         labels = head.labels(np.concatenate([e.y.reshape(-1) for e in examples]))
         raws = torch.cat(model.answers(examples))
         scores = classification_scores(raws.numpy(), labels, head.counts.numpy(), head.names())
-        said, guess = head.probabilities(raws.double()).max(-1)
-        rows = reliability(said.numpy(), guess.numpy() == labels)
+        with torch.no_grad():
+            said = head.probabilities(raws.double()).numpy()
+        positive = self._positive(scores["names"], head.counts.numpy())
+        scores |= _ranked(said, labels, positive)
+        for name, row in scores["baselines"].items():  # They say the same of all items.
+            row |= _ranked(np.broadcast_to(_constant(name, head.counts.numpy()), said.shape), labels, positive)
+        for name, theirs in self.rivals(run, material, watch).items():
+            right = float((theirs.argmax(1) == labels).mean())
+            nats = float(-np.log(np.maximum(theirs[np.arange(len(labels)), labels], 1e-12)).mean())
+            scores["baselines"][name] = {"accuracy": right, "nats": nats} | _ranked(theirs, labels, positive)
+        columns = (*_ranked(said[:1], labels[:1], positive), "accuracy", "nats")
+        scores["baselines"] |= scores_beside(self, columns, beside, material)
+        if positive is None:
+            rows = reliability(said.max(1), said.argmax(1) == labels)
+        else:
+            rows = reliability(said[:, positive], labels == positive)
+            chances, there = said[:, positive], labels == positive
+            scores |= {"positive": scores["names"][positive], "curves": ranking_curves(chances, there)}
         scores |= {"reliability": rows, "calibration_error": calibration_error(rows)}
-        scores["baselines"] |= scores_beside(self, self.columns, beside, material)
-        scores = contract(self, scores | {"data": material.name}, self.columns)
-        return Scored(scores, lambda: self._told(scores))
+        scores = contract(self, scores | {"data": material.name}, columns)
+        return Scored(scores, lambda: self._told(scores, run, material.test, said, labels))
 
-    def _told(self, scores: Scores) -> Told:
-        sure = reliability_section(scores["reliability"], scores["calibration_error"], "answers")
-        return classification_summary(scores), classification_facts(scores), [*classification_sections(scores), sure]
+    def rivals(self, run: Run, material: Material, watch: Watch = silent) -> dict[str, np.ndarray]:
+        """Probabilities (item class) of the test records' classes by what stands beside, by name."""
+        return {}
+
+    def shown(self, run: Run, record: Record, caption: str) -> Block | None:
+        """A record of which a class was told, for a person to look at; None where it can't be drawn."""
+        return inputs_block(run.steps, record, caption)
+
+    def _positive(self, names: Sequence[str], counts: np.ndarray) -> int | None:
+        """The place of the class that is looked for, of two."""
+        if self.positive and self.positive not in names:
+            raise UserError(
+                f"there is no class {self.positive!r}{did_you_mean(self.positive, names)}; there are {', '.join(names)}"
+            )
+        if len(names) != 2:
+            return None
+        return list(names).index(self.positive) if self.positive else int(counts[1] <= counts[0])
+
+    def _told(self, scores: Scores, run: Run, records: Sequence[Record], said: np.ndarray, labels: np.ndarray) -> Told:
+        if "curves" in scores:
+            what = f"chances of {scores['positive']}"
+            ranked = [ranking_section(scores)]
+        else:
+            what, ranked = "answers", []
+        sure = reliability_section(scores["reliability"], scores["calibration_error"], what)
+        sections = [*ranked, *classification_sections(scores), sure]
+        if run.steps.flavour == "many-to-one":
+            names, blocks = scores["names"], []
+            for place in telling_examples(said, labels):
+                guess, chance = int(said[place].argmax()), said[place].max()
+                was = "rightly" if guess == labels[place] else f"was {names[labels[place]]}"
+                caption = f"{records[place].name}: said {names[guess]} ({percent(chance)}), {was}."
+                blocks.append(self.shown(run, records[place], caption))
+            if drawn := [block for block in blocks if block]:
+                sections.append(Section("Examples", EXAMPLES, drawn))
+        return classification_summary(scores), classification_facts(scores), sections
+
+
+def _ranked(said: np.ndarray, labels: np.ndarray, positive: int | None) -> Scores:
+    """How well the classes are ranked, by probabilities (item class)."""
+    if positive is None:
+        return {"auroc": macro_auroc(said, labels)}
+    return two_class_scores(said[:, positive], labels == positive)
+
+
+def _constant(name: str, counts: np.ndarray) -> np.ndarray:
+    """What a baseline that looks at nothing says (class): the training data's frequencies, or the same of all."""
+    share = counts + 1.0 if name == "majority" else np.ones(len(counts))
+    return share / share.sum()
 
 
 SURE = ("crps", "nll")

@@ -31,10 +31,10 @@ MOST = {"unrolled": 12, "other": 400}
 """Steps that a picture can show and be read."""
 
 
-def _sample(run: Run, number: int, data: Sequence[str], steps: int, watch: Watch) -> Sample:
+def _sample(run: Run, number: int, data: Sequence[str], steps: int, watch: Watch, columns: bool = False) -> Sample:
     if not 0 <= steps <= MOST["other"]:
         raise UserError(f"--steps must be from 0 to {MOST['other']}, found {steps}")
-    return open_sample(run, number, data, watch)
+    return open_sample(run, number, data, watch, columns)
 
 
 def draw_run(
@@ -63,13 +63,15 @@ def draw_run_saliency(
     run: Run, number: int, data: Sequence[str], at: int, steps: int, folder: Path, watch: Watch = silent
 ) -> list[str]:
     """Integrated gradients, and of a drive a film; what was written and found, a line each."""
-    sample = _sample(run, number, data, steps, watch)
-    at, steps = sample.last(at, GATES) if at >= 0 else sample.telling(GATES), steps or SALIENCY
+    sample = _sample(run, number, data, steps, watch, columns=True)
+    at = sample.last(at, GATES) if at >= 0 else sample.telling(GATES)
+    # Of a record with one answer all of it counts.
+    steps = steps or (MOST["other"] if sample.columns and sample.model.flavour == "many-to-one" else SALIENCY)
     path, found = draw_saliency(sample, at, steps, folder / "saliency.png")
     lines = [f"saliency: {path}"]
     targets = sample.model.head.targets
     turns = task_of(run.recipe).panels(targets).get("wheel") == targets[0]
-    if turns and sample.example.x.ndim == 4 and sample.example.y.ndim == 2:
+    if turns and not sample.columns and sample.example.x.ndim == 4 and sample.example.y.ndim == 2:
         lines.append(f"film: {film_saliency(sample, at, steps, FILMED, folder / 'saliency.mp4', watch)}")
     total = found.prediction - found.plain
     return [*lines, f"attributions sum to {found.values.sum():+.4f}, the outputs differ by {total:+.4f}"]

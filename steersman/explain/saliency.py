@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..data.inputs import Inputs
 from ..nn.cores import State, map_state
-from ..nn.encoders import reads_symbols
+from ..nn.encoders import joined_parts, reads_symbols
+from ..nn.heads import tells_classes
 from ..nn.model import Model
 from ..progress import Watch, silent
 from ..worlds.film import DriveVideo
@@ -58,7 +61,8 @@ def integrated_gradients(function: Callable[[Tensor], Tensor], x: Tensor, plain:
         total += slope.sum(0)
     with torch.no_grad():
         ends = [float(function(one.unsqueeze(0))[0]) for one in (x, plain)]
-    return Attribution(((x - plain) * total).numpy(), *ends)
+    # What is missing (NaN) is missing on all of the line, and adds nothing.
+    return Attribution(((x - plain) * total).nan_to_num().numpy(), *ends)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Window:
     steps: range
     answer: str
     """Name of what is predicted."""
+    raw: Tensor
+    """The head's outputs (output) of it."""
 
 
 def window(sample: Sample, at: int, steps: int, states: State | None = None) -> Window:
@@ -83,6 +89,8 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
     model.requires_grad_(False)
     states = read_on(sample, 0, shown.start, model.initial(1)) if states is None else states
     encoder = model.encoder
+    if sample.columns:
+        return _columns(sample, at, shown, states)
     if reads_symbols(encoder):
         x = sample.features(shown.start, shown.stop)[0]
         plain = encoder.vectors.weight.mean(0).expand_as(x)
@@ -98,7 +106,49 @@ def window(sample: Sample, at: int, steps: int, states: State | None = None) -> 
         return said[:, chosen] if model.head.classes else model.head.point(said)[:, 0]
 
     said, _ = spoken(sample, raw, sample.answer(at))
-    return Window(x, plain, function, shown, f"score of {said}" if model.head.classes else said)
+    return Window(x, plain, function, shown, f"score of {said}" if model.head.classes else said, raw)
+
+
+def _columns(sample: Sample, at: int, shown: range, states: State) -> Window:
+    """The same of a model that reads streams of named columns: side by side, what is given once in the first step.
+
+    Their means say nothing. What is missing stays missing, so that a number was measured at all counts on both ends.
+    Of two classes the rarer one is explained, by its log odds.
+    """
+    model, given = sample.model, sample.x(shown.start, shown.stop)
+    means = {part.stream: encoder.mean for part, encoder in joined_parts(model.encoder)}
+    parts, plains, places, width = [], [], {}, 0
+    for name, names in sample.columns.items():
+        is_once = name in given.once
+        values = (given.once if is_once else given.streams)[name][0].float()
+        values = values.expand(len(shown), -1) if is_once else values
+        parts.append(values)
+        plains.append(torch.where(values.isnan(), values, means[name].float()))
+        places[name] = (is_once, width, width + len(names))
+        width += len(names)
+    raw = last_output(model, given, states)[0]
+    said, _ = spoken(sample, raw, sample.answer(at))
+    head = model.head
+    rarer = int(head.counts.argmin()) if tells_classes(head) and head.classes == 2 else None
+    chosen = int(raw.argmax()) if model.head.classes else 0
+
+    def function(line: Tensor) -> Tensor:
+        streams = {name: values.expand(len(line), -1, -1) for name, values in given.streams.items()}
+        once = {name: values.expand(len(line), -1) for name, values in given.once.items()}
+        for name, (is_once, first, last) in places.items():
+            if is_once:
+                once[name] = line[:, 0, first:last]
+            else:
+                streams[name] = line[..., first:last]
+        said = last_output(model, Inputs(streams, once), states)
+        if rarer is not None:
+            return said[:, rarer] - said[:, 1 - rarer]
+        return said[:, chosen] if model.head.classes else model.head.point(said)[:, 0]
+
+    answer = f"score of {said}" if model.head.classes else said
+    if rarer is not None and tells_classes(head):
+        answer = f"log odds of {(head.names() or ['0', '1'])[rarer]}"
+    return Window(torch.cat(parts, 1), torch.cat(plains, 1), function, shown, answer, raw)
 
 
 @torch.no_grad()
@@ -109,7 +159,7 @@ def read_on(sample: Sample, start: int, stop: int, state: State) -> State:
     return state
 
 
-def last_output(model: Model, line: Tensor, states: State) -> Tensor:
+def last_output(model: Model, line: Any, states: State) -> Tensor:
     """The head's outputs (batch output) at the last step of a line (batch time ...), from the states of one row."""
     encoder_state, state = map_state(lambda s: s.expand(len(line), *s.shape[1:]).contiguous(), states)
     if model.encoder.symbols is not None:
@@ -141,6 +191,9 @@ def draw_saliency(sample: Sample, at: int, steps: int, path: Path) -> tuple[Path
     """A strip of the last steps with what moved the prediction, and below it how much each step did."""
     part = window(sample, at, steps)
     found, points = attributed(part)
+    if sample.columns:
+        said = _said_of_columns(sample, part, found, points)
+        return picture(path, lambda drawing: _table(drawing, sample, part, found), said, 760), found
     seen = part.x.ndim == 4
 
     def paint(drawing: Figure) -> None:
@@ -177,6 +230,48 @@ def _caption(sample: Sample, part: Window, found: Attribution, points: int) -> s
         f"the prediction is "
         f"{found.prediction:.4f}, that of {unsaid} {found.plain:.4f}, so {found.gap:+.1e} is missed "
         f"with {points} points of the path."
+    )
+
+
+MOST_ROWS = 18
+"""Columns that are drawn: those that did most."""
+HOUR_S = 3600.0
+
+
+def _table(drawing: Figure, sample: Sample, part: Window, found: Attribution) -> None:
+    """What each column did at each step, and beside it in all."""
+    names = [name for names in sample.columns.values() for name in names]
+    once = [name in sample.example.x.once for name, names in sample.columns.items() for _ in names]
+    kept = np.argsort(-np.abs(found.values).sum(0), kind="stable")[:MOST_ROWS][::-1]
+    kept = [column for column in kept if np.abs(found.values[:, column]).sum() > 0]
+    time_s = sample.example.time_s[part.steps.start : part.steps.stop]
+    unit, seconds = ("hours", HOUR_S) if np.ptp(time_s) > HOUR_S else ("seconds", 1.0)
+    clock = (time_s - sample.example.time_s[0]) / seconds
+    heat, bars = drawing.subplots(1, 2, sharey=True, width_ratios=(2.4, 1))
+    shown = np.where([once[c] for c in kept], np.nan, found.values[:, kept]).T
+    high = float(np.nanquantile(np.abs(shown), 0.995)) if np.isfinite(shown).any() else 1.0
+    edges = np.append(clock, clock[-1] + (np.median(np.diff(clock)) if len(clock) > 1 else 1.0))
+    rows = np.arange(len(kept) + 1) - 0.5
+    heat.pcolormesh(edges, rows, shown, cmap=SIGNED, vmin=-(high or 1.0), vmax=high or 1.0)
+    heat.set_yticks(range(len(kept)), [names[c] for c in kept])
+    heat.set_xlabel(f"{unit} since its first row")
+    heat.set_title(f"what each value added to the {part.answer}")
+    heat.grid(False)
+    total = found.values[:, kept].sum(0)
+    bars.barh(range(len(kept)), total, 0.7, color=[MODEL if v >= 0 else TRUTH for v in total])
+    bars.axvline(0, color=INK, linewidth=0.8)
+    bars.grid(False)
+    bars.set_title("in all")
+
+
+def _said_of_columns(sample: Sample, part: Window, found: Attribution, points: int) -> str:
+    _, was = spoken(sample, part.raw, sample.answer(part.steps[-1]))
+    return (
+        f"What moved the {part.answer} of {sample.name} for record {sample.record.name} (it was {was}): integrated "
+        f"gradients over {len(part.x)} steps, against the mean of the training data in each value's place. Blue raised "
+        "it, orange lowered it; the columns that did most, those true of the whole record with bars only. That a value "
+        f"was measured at all is not counted. The output is {found.prediction:.3f}, for means alone {found.plain:.3f}; "
+        f"{found.gap:+.1e} is missed with {points} points of the path."
     )
 
 

@@ -1,13 +1,14 @@
 """One recording as a trained model sees it, up to the step that is looked at."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.examples import Example
+from ..data.examples import ELAPSED, Example
 from ..data.records import Record
 from ..errors import UserError
 from ..nn.cores import State
@@ -31,6 +32,8 @@ class Sample:
     record: Record
     inputs: str
     example: Example
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names of the numbers of each stream, where the model reads several of named columns."""
 
     def last(self, at: int, least: int) -> int:
         """The step to look at: `at`; below 0, the record's last one or, in a long record, an early one."""
@@ -68,8 +71,10 @@ class Sample:
         """The target at a step, or of the whole record."""
         return self.example.y if self.example.y.ndim == 1 else self.example.y[step]
 
-    def x(self, start: int, stop: int) -> Tensor:
+    def x(self, start: int, stop: int) -> Any:
         """Prepared inputs (1 time ...) of some steps."""
+        if self.columns:
+            return self.example.x[start:stop].map(lambda values: torch.from_numpy(np.array(values[None])))
         return torch.from_numpy(np.array(self.example.x[None, start:stop]))
 
     @torch.no_grad()
@@ -87,14 +92,22 @@ class Sample:
         return model.encoder(self.x(start, stop), encoder_state)[0][0], state
 
 
-def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = silent) -> Sample:
-    """Record `number` of a run's test records or of other data. UserError where the model can't be looked into."""
+def open_sample(
+    run: Run, number: int, data: Sequence[str] = (), watch: Watch = silent, columns: bool = False
+) -> Sample:
+    """Record `number` of a run's test records or of other data. UserError where the model can't be looked into.
+
+    With `columns` it may also read several inputs of named numbers.
+    """
     model = run.model()
-    if model.feedback or model.inputs or not model.aligned:
+    recipe = run.steps if model.aligned else None
+    columns = columns and recipe is not None and bool(model.inputs) and bool(recipe.numbers(recipe.inputs))
+    if model.feedback or (model.inputs and not columns) or not model.aligned:
         why = (
             "is fed what it said itself, which is not drawn"
             if model.feedback
             else f"takes several inputs ({', '.join(model.inputs)}), which are not drawn"
+            + ("; of named columns: --saliency" if recipe and recipe.numbers(recipe.inputs) else "")
             if model.inputs
             else "reads one sequence and writes another; to see where it looked: steersman translate RUN --attention"
         )
@@ -103,7 +116,9 @@ def open_sample(run: Run, number: int, data: Sequence[str] = (), watch: Watch = 
     if not 0 <= number < len(records):
         raise UserError(f"--sample {number}: there are {len(records)} records, from 0 to {len(records) - 1}")
     record = records[number]
-    shape = tuple(record[run.steps.inputs].values.shape[1:]) or (1,)
-    if shape != model.encoder.raw:
+    names = {name: run.steps.numbers(name) for name in model.inputs if name != ELAPSED} if columns else {}
+    shape = () if columns else tuple(record[run.steps.inputs].values.shape[1:]) or (1,)
+    if not columns and shape != model.encoder.raw:
         raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {model.encoder.raw}")
-    return Sample(run.name, model, record, run.steps.inputs, run.recipe.examples(model, [record], watch)[0])
+    (example,) = run.recipe.examples(model, [record], watch)
+    return Sample(run.name, model, record, run.steps.inputs, example, names)

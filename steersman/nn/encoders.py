@@ -457,3 +457,8 @@ def _tensor(raw: np.ndarray) -> Tensor:
 def reads_symbols(encoder: Encoder) -> TypeGuard[EmbeddingEncoder]:
     """Whether an encoder reads the symbols of a text."""
     return isinstance(encoder, EmbeddingEncoder)
+
+
+def joined_parts(encoder: Encoder) -> Sequence[tuple[Part, Encoder]]:
+    """The parts of an encoder of several inputs, each with what reads it; of another none."""
+    return encoder.parts if isinstance(encoder, JoinedEncoder) else []

@@ -76,6 +76,10 @@ RECIPES: Registry[Make] = Registry(
             "market.recipes:ticks",
             "Where an order book's price goes in the next events: up, down or nowhere.",
         ),
+        "diagnose": (
+            "diagnose.recipes:diagnose",
+            "How a stay in intensive care ends, from what was measured in its first 48 hours; many to one.",
+        ),
         "digits": (
             "digits.recipes:digits",
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",

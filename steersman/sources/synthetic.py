@@ -1,14 +1,16 @@
 """Made-up recordings whose answer is known, for proofs that a model learns through time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from ..data.records import Record, Stream, Values
 from ..progress import Watch, silent
+from . import physionet
 from .parallel import PairSource, record
 from .sound import SOUND, Sounds
 from .source import SourceSpec
@@ -108,6 +110,52 @@ class Vowels(Sounds):
         about = {"format": "synthetic vowels", "word": vowel, "speaker": f"speaker {who + 1}"}
         values = (0.5 * rng.uniform(0.5, 1) * sound).astype(np.float32)
         return Record(f"{vowel}_{number:03d}", {SOUND: Stream(values, time_s)}, about)
+
+
+@dataclass(frozen=True)
+class Patients(Tables):
+    """Made-up stays in intensive care: signs at irregular moments over 48 hours, each only now and then (else NaN).
+
+    How ill a patient is drifts; who is ill at the end died more often than not. The ill are measured more often. Data
+    that is named may be a set of PhysioNet 2012, or `ARCHIVE?set=a`, or tables.
+    """
+
+    series: int = 240
+    """Number of patients."""
+    seed: int = 0
+
+    BOUNDS = {"series": (1, inf), "seed": (0, inf)}
+    SIGNS: ClassVar = {"HR": (85, 12), "MAP": (80, -10), "Lactate": (2, 1), "GCS": (12, -3), "Urine": (100, -40)}
+    """Each sign's mean, and what illness adds to it."""
+
+    def read(self, watch: Watch = silent) -> list[Record]:
+        return [self._record(number) for number in range(self.series)]
+
+    def open(self, data: Sequence[str], watch: Watch = silent) -> list[Record]:
+        found = []
+        for each in data:
+            path, mark, part = each.partition("?set=")
+            if mark or physionet.detect(Path(path)):
+                found += physionet.read(Path(path), part, watch)
+            else:
+                found += super().open([each], watch)
+        return found
+
+    def _record(self, number: int) -> Record:
+        rng = np.random.default_rng((self.seed, number))
+        hours = np.sort(rng.uniform(0, 48, rng.integers(20, 61))).round(2)
+        hours = hours[np.append(np.diff(hours) > 0, True)]
+        age, drift = rng.uniform(20, 90), rng.normal(0, 1.5)
+        ill = (age - 55) / 40 + rng.normal(0, 0.5) + drift * hours / 48
+        columns: dict[str, np.ndarray] = {"time_h": hours}
+        for sign, (mean, more) in self.SIGNS.items():
+            seen = rng.random(len(hours)) < np.clip(0.35 + 0.15 * ill, 0.1, 0.9)
+            columns[sign] = np.where(seen, mean + more * (ill + rng.normal(0, 0.4, len(hours))), np.nan)
+        columns["age_years"] = np.full(len(hours), age)
+        columns["sex"] = np.array([("female", "male")[int(rng.integers(2))]] * len(hours), object)
+        died = ill[-1] + rng.normal(0, 0.3) > 0.6
+        columns["outcome"] = np.array(["died" if died else "survived"] * len(hours), object)
+        return table_record(f"patient_{number:04d}", columns, {"format": "synthetic patients"})
 
 
 @dataclass(frozen=True)

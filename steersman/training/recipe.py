@@ -205,6 +205,10 @@ class StepRecipe(Recipe):
         """A record with the streams that the model reads and, with `answers`, learns; as it is, where it has them."""
         return record
 
+    def numbers(self, stream: str) -> list[str]:
+        """Names of the numbers that a step of one of the model's streams has; empty: they have none."""
+        return []
+
     def row_by_row(self, model: Model) -> "RowByRow":
         """What answers rows one by one. UserError where a step is no row of named numbers."""
         raise UserError("only models of tables answer row by row; this one's steps have no columns")

@@ -153,6 +153,16 @@ def test_splits_by_record_give_each_record_to_one_part(n, validation, test, seed
     assert abs(len(parts["test"]) - max(1, test * n)) <= 0.5
 
 
+def test_folds_are_held_out_in_turn():
+    records = [Record(str(i), {"x": Stream(np.zeros(2), np.arange(2.0))}) for i in range(11)]
+    parts = [Split(validation=0.2, folds=3, fold=fold, seed=5).divide(records) for fold in range(3)]
+    assert sorted(r.name for part in parts for r in part["test"]) == sorted(r.name for r in records)
+    for part in parts:
+        names = [r.name for held in part.values() for r in held]
+        assert sorted(names) == sorted(r.name for r in records)
+        assert len(part["validation"]) == 2
+
+
 @given(
     st.lists(st.integers(2, 200), min_size=1, max_size=4), st.floats(0.05, 0.4), st.floats(0.05, 0.4), st.floats(0, 3)
 )
@@ -202,6 +212,8 @@ def test_a_split_by_time_decodes_no_frame_and_keeps_fingerprints_apart():
         (Split(validation=0.45, test=0.5), [5] * 4, "leave none"),
         (Split(validation=0.5, test=0.5), [5] * 4, "something to train on"),
         (Split(test=0), [5] * 4, "above 0"),
+        (Split(folds=3, fold=3), [5] * 4, "--split.fold 3 of --split.folds 3"),
+        (Split(by="time", folds=3), [5] * 4, "folds of whole records"),
         (Split(by="time", gap_s=99), [50, 60], "too short"),
     ],
 )

@@ -303,7 +303,8 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
     others = [scores["baselines"][name][scores["measure"]] for name in trivial]
     assert others
     if scores["higher_is_better"]:
-        assert scores["value"] > 2 * max(others)
+        best = max(others)  # Of a share above a half no twice as much can be had: half of what lacks.
+        assert scores["value"] > ((1 + best) / 2 if 0.5 <= best < 1 else 2 * best)
     else:
         assert scores["value"] < 0.9 * min(others)
 

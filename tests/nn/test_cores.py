@@ -28,6 +28,7 @@ from steersman.nn.cores import (
     Memoryless,
     MinGRU,
     MinLSTM,
+    Pooled,
     Stack,
     Zoneout,
     detach,
@@ -60,6 +61,8 @@ CAUSAL = [
     Zoneout(GRU(5)),
     Zoneout(MGU(5)),
     Zoneout(CfC(4, backbone=5)),
+    Pooled(GRU(5)),
+    Pooled(Stack((LSTM(3), MinGRU(4)))),
     Stack((LSTM(5), GRU(4), Memoryless(), RNN(3)), dropout=0.5),
     Stack((LSTM(5), GRU(5), LRU(5)), dropout=0.5, locked=True, residual=True),
 ]

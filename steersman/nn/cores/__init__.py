@@ -3,6 +3,8 @@
 from .composed import (
     Bidirectional,
     BidirectionalCore,
+    Pooled,
+    PooledCore,
     Stack,
     StackCore,
     Window,
@@ -55,6 +57,8 @@ __all__ = [
     "MinLSTMCore",
     "NotFinite",
     "Part",
+    "Pooled",
+    "PooledCore",
     "RNNCore",
     "Stack",
     "StackCore",

@@ -1,4 +1,4 @@
-"""Cores made of other cores: zoneout, windows, stacks and both directions."""
+"""Cores made of other cores: zoneout, windows, pooling, stacks and both directions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from .. import kernels
 from ..forms import Graph, native_form, onnx_form
 from ..kernels.reference import advance, stacked
 from .contract import Core, CoreSpec, Part, State, there
-from .gated import LSTM
+from .gated import GRU, LSTM
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,49 @@ class WindowCore(Core):
         kept = lengths.view(-1, 1) + torch.arange(past.shape[1], device=x.device)
         state = (line[rows[:, 0], kept], (known + lengths.view(-1, 1)).clamp_max(past.shape[1]))
         return torch.where(there(lengths, time), last, 0.0), state
+
+
+@dataclass(frozen=True)
+class Pooled(CoreSpec):
+    """A core whose output is what it says at a step, and beside it the mean and the maximum of all it said so far."""
+
+    core: CoreSpec = GRU()
+    """Core that is pooled."""
+
+    def build(self, features: int) -> "PooledCore":
+        return PooledCore(self, features)
+
+
+class PooledCore(Core):
+    skips_padding = True  # Its core sees to it.
+
+    def __init__(self, spec: Pooled, features: int):
+        super().__init__()
+        self.core = spec.core.build(features)
+        if not self.core.causal:
+            raise UserError(f"Pooled: {type(spec.core).__name__} is not causal; what was said so far would change")
+        self.features, self.size = features, 3 * self.core.size
+
+    def initial(self, batch: int) -> State:
+        """The core's state; the sum and the maximum of what it said, and at how many steps."""
+        zeros = next(self.parameters()).new_zeros(batch, self.core.size)
+        return (self.core.initial(batch), zeros, zeros.clone(), zeros.new_zeros(batch, 1))
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        inner, total, peak, steps = state
+        y, inner = self.core(x, inner, lengths)
+        time = x.shape[1]
+        sums = total.unsqueeze(1) + y.cumsum(1)
+        counts = steps.unsqueeze(1) + torch.arange(1, time + 1, device=y.device).view(1, -1, 1)
+        lowest = torch.finfo(y.dtype).min
+        begun = torch.where(steps > 0, peak, lowest).to(y.dtype).unsqueeze(1)
+        peaks = torch.cat((begun, y), 1).cummax(1).values[:, 1:]
+        pooled = torch.cat((y, sums / counts, peaks), -1)
+        rows, last = torch.arange(len(y), device=y.device), (lengths - 1).clamp_min(0)
+        read = (lengths > 0).unsqueeze(1)
+        after = (torch.where(read, values[rows, last], old) for values, old in ((sums, total), (peaks, peak)))
+        state = (inner, *after, steps + lengths.unsqueeze(1))
+        return torch.where(there(lengths, time), pooled, 0.0), state
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,10 @@ class Classification(HeadSpec):
     """Weight of each class in the loss; balanced: of all steps, over those of the class and the number of classes."""
     names: tuple[str, ...] = ()
     """Names of the classes, for people; none given: their numbers."""
+    dropout: float = 0.0
+    """Share of the feature dropped while training."""
 
-    BOUNDS = {"classes": (1, inf), "smoothing": (0, 1)}
+    BOUNDS = {"classes": (1, inf), "smoothing": (0, 1), "dropout": (0, 1)}
 
     def build(self, features: int, sizes: Sequence[int] = ()) -> "ClassificationHead":
         if self.names and len(self.names) != self.classes:
@@ -65,6 +67,7 @@ class ClassificationHead(Head):
         self.classes, self.smoothing = spec.classes, spec.smoothing
         self.weights, self._names = spec.weights, spec.names
         self.linear = nn.Linear(features, spec.classes)
+        self.dropout = nn.Dropout(spec.dropout)
         self.register_buffer("counts", torch.zeros(spec.classes))
 
     def labels(self, y: np.ndarray) -> np.ndarray:
@@ -87,7 +90,7 @@ class ClassificationHead(Head):
         self.counts.copy_(torch.bincount(torch.as_tensor(y).flatten().long(), minlength=self.classes))
 
     def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
-        return self.linear(feature)
+        return self.linear(self.dropout(feature))
 
     def loss(self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
         logits, weights = wide(raw).flatten(0, -2), self.class_weights()
@@ -171,8 +174,8 @@ class NextSymbolHead(ClassificationHead):
 
     def __init__(self, spec: NextSymbol, features: int):
         self._symbols = Symbols(spec.symbols)
-        super().__init__(Classification(spec.targets, len(self.symbols), spec.smoothing), features)
-        self.dropout = nn.Dropout(spec.dropout)
+        said = Classification(spec.targets, len(self.symbols), spec.smoothing, dropout=spec.dropout)
+        super().__init__(said, features)
         self.register_buffer("table", torch.from_numpy(self.symbols.codes(np.arange(len(self.symbols)))), False)
 
     @property
@@ -192,9 +195,6 @@ class NextSymbolHead(ClassificationHead):
             super().fit(self.labels(y[start : start + PART]))
             total += self.counts
         self.counts.copy_(total)
-
-    def forward(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch class_"]:
-        return super().forward(self.dropout(feature))
 
     def loss(self, raw: Float[Tensor, "*batch class_"], y: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
         return super().loss(raw, torch.from_numpy(self.labels(y.cpu().numpy())).to(raw.device))

@@ -78,7 +78,9 @@ class Listen(StepRecipe):
         found = {self._class(record, label) for record in parts["train"]}
         names: tuple[str, ...] = self.classes or tuple(_sorted(found))
         if len(names) < 2:
-            raise UserError(f"all sounds are {names[0]!r}: there is nothing to tell apart; give sounds of two classes")
+            raise UserError(
+                f"all sounds are {' '.join(names)!r}: there is nothing to tell apart; give sounds of two classes"
+            )
         for part in ("validation", "test"):
             for record in parts.get(part, ()):
                 if (one := self._class(record, label)) not in names:

@@ -16,7 +16,7 @@ from ...nn.heads import tells_classes
 from ...nn.model import Model
 from ...nn.stepper import RowStepper
 from ...sources.tables import BLANK, clock_seconds
-from .series import ROWS, STATIC, VALUES, Series, word
+from .series import ROWS, STATIC, VALUES, Series, signed_log, word
 
 BLANKS = frozenset(BLANK)
 
@@ -35,6 +35,11 @@ class Following:
             raise UserError(
                 f"this model is told {', '.join(recipe.ahead)} of steps to come, which a single row does not hold; "
                 "give whole tables with --data"
+            )
+        if recipe.every_s:
+            raise UserError(
+                f"this model reads steps of {recipe.every_s:g} s, into which rows are joined; give whole tables with "
+                "--data"
             )
         self.recipe, self.model, self.clock = recipe, model, recipe.time
         self.names = {category.column: category.names for category in recipe.categories}
@@ -140,7 +145,8 @@ class Following:
                 cell = word(self._cell(row, name))
                 found += [float(cell == one) for one in self.names[name]]
             else:
-                found.append(self._number(row, name))
+                value = self._number(row, name)
+                found.append(float(signed_log(value)) if name in self.recipe.logs else value)
         return np.array(found or [0.0], np.float32)
 
     def _number(self, row: Mapping[str, Any], name: str) -> float:

@@ -169,7 +169,8 @@ class Labelled(Series):
                 f"class {sorted(unknown)[0]!r} of {one!r} is not in the training part: it has too few series; "
                 "give more of them, or leave them out"
             )
-        head = Classification(targets=(one,), classes=len(names), names=names)
+        head = self.head if isinstance(self.head, Classification) else Classification()
+        head = replace(head, targets=(one,), classes=len(names), names=names)
         return replace(self, label=label, classes=names, head=head)
 
     def _tells_classes(self, records: Sequence[Record], label: Sequence[str]) -> bool:
@@ -180,6 +181,10 @@ class Labelled(Series):
             return True
         known = np.concatenate([v[~np.isnan(v)] for v in values])
         return bool((known == np.round(known)).all()) and len(np.unique(known)) <= MOST_NAMES // 2
+
+    def numbers_of_classes(self, records: Sequence[Record]) -> np.ndarray:
+        """The class of each whole series by its number (record)."""
+        return np.array([int(self.answer_streams(record)[0][self.label[0]][-1]) for record in records])
 
     def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
         streams, known = {}, np.ones(len(record), bool)

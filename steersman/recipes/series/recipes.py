@@ -8,7 +8,7 @@ from ...data.records import Record
 from ...data.splits import Split
 from ...nn.cores import GRU
 from ...nn.encoders import Observed
-from ...nn.heads import Quantiles, Regression
+from ...nn.heads import Classification, Quantiles
 from ...sources.synthetic import Sensors
 from ...training.trainer import Training
 from .kinds import Forecast, Labelled
@@ -47,7 +47,7 @@ def classify(records: Sequence[Record] = ()) -> Labelled:
         label=() if records else ("machine_state",),
         encoder=Observed(),
         core=GRU(64),
-        head=Regression(),
+        head=Classification(),
         flavour="many-to-one",
         batches=Windows(batch_size=32),
         split=Split(validation=0.15, test=0.2),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,11 @@ class Forecasted:
 
     def of(self, places: Sequence[int]) -> "Forecasted":
         """The same of some of the records."""
-        parts = (self.point, self.bounds, self.crps, self.counts)
-        return Forecasted(*([part[i] for i in places] if part else [] for part in parts))
+
+        def some(part: list[Any]) -> list[Any]:
+            return [part[i] for i in places] if part else []
+
+        return Forecasted(some(self.point), some(self.bounds), some(self.crps), some(self.counts))
 
 
 Points = Callable[[Record], np.ndarray]
@@ -165,14 +169,13 @@ class Lagged:
             (_stacked(shared, own), y) for shared, own, y in (self._rows(part, each) for part in self.parts)
         )
         models = []
+        options: dict[str, Any] = {"early_stopping": False, "random_state": 0}
         for target in range(y.shape[1]):
-            model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=False, random_state=0)
+            model = HistGradientBoostingRegressor(max_iter=TREES, **options)
             model.fit(x, y[:, target].ravel())
             truth = held_y[:, target].ravel()
             errors = [float(np.square(said - truth).mean()) for said in model.staged_predict(held_x)]
-            model = HistGradientBoostingRegressor(
-                max_iter=int(np.argmin(errors)) + 1, early_stopping=False, random_state=0
-            )
+            model = HistGradientBoostingRegressor(max_iter=int(np.argmin(errors)) + 1, **options)
             models.append(model.fit(x, y[:, target].ravel()))
 
         def say(record: Record) -> np.ndarray:

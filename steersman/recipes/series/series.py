@@ -54,8 +54,13 @@ class Series(StepRecipe):
     """Columns that are known of steps to come, such as holidays or the forecast of a temperature."""
     leave_out: tuple[str, ...] = ()
     """Columns that are no input."""
+    logs: tuple[str, ...] = ()
+    """Columns of which the logarithm of one more is the input (of a number below 0, that of its size, negative):
+    quantities of which few are many times as large as most."""
     sort: bool = False
     """Sort rows by their time; else one that goes back is refused."""
+    every_s: float = 0.0
+    """Seconds of a step, counted from 0: numbers measured in it become their mean; 0: rows stay as they are."""
     context: int = 256
     """Steps before a held out part that are read and not scored, so that the model knows where it is."""
     columns: tuple[str, ...] = ()
@@ -64,7 +69,7 @@ class Series(StepRecipe):
     """Columns of words that are inputs; learned from the training part."""
 
     inputs: str = VALUES
-    BOUNDS = {"context": (0, inf)}
+    BOUNDS = {"context": (0, inf), "every_s": (0, inf)}
     future_inputs: ClassVar[int] = 0
     """Steps to come of which `ahead` is seen."""
 
@@ -146,6 +151,8 @@ class Series(StepRecipe):
             order = np.argsort(time_s, kind="stable")
             order = order[np.append(np.diff(time_s[order]) > 0, True)]  # Of rows of one time the last counts.
             time_s, own = time_s[order], {column: values[order] for column, values in own.items()}
+        if self.every_s:
+            time_s, own = _in_steps(time_s, own, self.every_s, self.static)
         return Record(name, {column: Stream(values, time_s) for column, values in own.items()}, dict(about))
 
     def divide(self, records: Sequence[Record], say: Callable[[str], None] = unsaid) -> dict[str, list[Record]]:
@@ -197,7 +204,7 @@ class Series(StepRecipe):
         return found
 
     def _with_inputs(self, records: Sequence[Record]) -> Self:
-        first, used = records[0], {*self.hidden, *self.leave_out, WEIGHT, FOLDER}
+        first, used = records[0], {*self.hidden, *self.leave_out, self.time, WEIGHT, FOLDER}
         numbers, words = [], []
         for name in first.streams:
             if name in used:
@@ -221,8 +228,7 @@ class Series(StepRecipe):
         clock = next(iter(record.streams.values())).time_s
         learned, known = self.answer_streams(record) if answers else ({}, np.ones(len(clock), bool))
         counts = np.asarray(record[WEIGHT].values) if WEIGHT in record.streams else np.ones(len(clock), np.float32)
-        inputs = (*self.columns, *(category.column for category in self.categories))
-        streams = {VALUES: Stream(self._matrix(record, [c for c in inputs if c not in self.static]), clock)}
+        streams = {VALUES: Stream(self._matrix(record, self._varying), clock)}
         if self.static:
             streams[STATIC] = Stream(self._matrix(record, self.static)[:1], clock[:1])
             self._check_static(record)
@@ -247,6 +253,22 @@ class Series(StepRecipe):
         """Names of what is told of a step: each number with its bounds."""
         return [f"{name}{at}" for name in model.head.targets for at in ("", *map(" {:.0%}".format, self.bounds(model)))]
 
+    @property
+    def _varying(self) -> list[str]:
+        """Inputs that change from step to step."""
+        inputs = (*self.columns, *(category.column for category in self.categories))
+        return [column for column in inputs if column not in self.static]
+
+    def numbers(self, stream: str) -> list[str]:
+        if stream == AHEAD:
+            of, steps = self.ahead, [f" +{step}" for step in range(1, self.future_inputs + 1)]
+        else:
+            of, steps = {VALUES: self._varying, STATIC: self.static}[stream], [""]
+        words = {category.column: category.names for category in self.categories}
+        called = {c: f"log {c}" if c in self.logs else c for c in of}
+        named = [f"{called[c]}: {word}" if word else called[c] for c in of for word in words.get(c, ("",))]
+        return [name + step for step in steps for name in named]
+
     def row_by_row(self, model: Model) -> RowByRow:
         from .following import Following
 
@@ -264,6 +286,7 @@ class Series(StepRecipe):
             elif values.dtype.kind != "f":
                 raise UserError(f"record {record.name!r}: column {column!r} holds no numbers, as it did in training")
             else:
+                values = signed_log(values) if column in self.logs else values
                 found.append(values[:, None])
         return np.concatenate(found or [np.zeros((len(record), 1))], 1).astype(np.float32)
 
@@ -277,6 +300,30 @@ class Series(StepRecipe):
                     f"record {record.name!r}: {name!r} is {values[0]} at first and {values[row]} in row {row + 1}, so "
                     "it is not true of the whole series; take it away from --static"
                 )
+
+
+def _in_steps(
+    time_s: np.ndarray, columns: Mapping[str, np.ndarray], every_s: float, static: Sequence[str]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Columns with a row for each step in which there are any, at its end: means of what is known, the last word."""
+    step = np.floor(time_s / every_s)
+    kept, place = np.unique(step, return_inverse=True)
+    last = np.append(np.flatnonzero(np.diff(place)), len(place) - 1)
+    found = {}
+    for name, values in columns.items():
+        if values.dtype.kind != "f" or name in static:
+            found[name] = values[last]
+            continue
+        known = ~np.isnan(values)
+        count = np.bincount(place[known], minlength=len(kept))
+        total = np.bincount(place[known], values[known], len(kept))
+        found[name] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return (kept + 1) * every_s, found
+
+
+def signed_log(values: Any) -> Any:
+    """The logarithm of 1 and more, with the sign of what it is of."""
+    return np.sign(values) * np.log1p(np.abs(values))
 
 
 def shifted(values: np.ndarray, steps: int) -> np.ndarray:
