@@ -125,6 +125,10 @@ def as_numbers(values: object, where: str, dtype: type[np.floating] = np.float32
         raise UserError(f"{where}: expected numbers, found others ({error})") from None
 
 
+DATED = "dated"
+"""What a record's `about` says where its clock counts seconds since 1970, which are shown as dates."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One drive, text, utterance, stay or trading day; never split, never joined to another."""

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from ..data.records import Record
+from ..data.records import DATED, Record
 from ..errors import UserError
 from ..files import write_file
 from ..nn.heads import tells_classes
@@ -29,7 +29,7 @@ FORMATS = (".csv", ".parquet", ".jsonl")
 def predictions(
     run: Run, records: Sequence[Record], watch: Watch = silent
 ) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
-    """Each record with what the run says of it: `time_s` and a column a number, a class, a chance.
+    """Each record with what the run says of it: `time_s`, where it has dates `time`, a column a number, class, chance.
 
     One row a step, or a single one where a record has one answer. Records are as they were read.
     """
@@ -38,7 +38,9 @@ def predictions(
     for record in recipe.transform_records(list(records)):
         (example,) = recipe.examples(model, [record], watch, answers=False)
         (raw,) = model.stream([example])
-        found = {"time_s": np.asarray(example.time_s, float), **recipe.said(model, record, example, raw)}
+        time_s = np.asarray(example.time_s, float)
+        dates = {"time": np.round(time_s * 1e6).astype("datetime64[us]")} if record.about.get(DATED) else {}
+        found = {**dates, "time_s": time_s, **recipe.said(model, record, example, raw)}
         yield record, {k: v[-1:] for k, v in found.items()} if recipe.flavour == "many-to-one" else found
 
 
@@ -100,7 +102,7 @@ def csv_lines(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
 def json_lines(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
     """A JSON object a row."""
     for row in rows_of(columns):
-        yield json.dumps(row) + "\n"
+        yield json.dumps(row, default=str) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -163,7 +163,7 @@ def test_a_run_is_walked_forward(run, refit):
 def test_one_fold_more_than_is_told_of_is_refused(run):
     with pytest.raises(UserError, match="21 folds: give 2 to 20"):
         run.backtest(folds=21)
-    with pytest.raises(UserError, match="there is no backtest of Estimate"):
+    with pytest.raises(UserError, match="there is no backtest of Classify"):
         sm.Fitted(**vars(replace(run, recipe=sm.RECIPES["classify"](())))).backtest()
 
 
@@ -211,5 +211,5 @@ def test_a_run_is_drawn_in_a_notebook_over_dates(run):
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["80 % band", "truth", "model"]
     assert axes.get_xlim()[0] < 0  # Before 1970.
-    with pytest.raises(UserError, match="there is no plot of Estimate"):
+    with pytest.raises(UserError, match="there is no plot of Classify"):
         sm.Fitted(**vars(replace(run, recipe=sm.RECIPES["classify"](())))).plot()

@@ -14,7 +14,7 @@ import steersman as sm
 from steersman.data.examples import WEIGHT
 from steersman.data.records import last_known
 from steersman.errors import UserError
-from steersman.evaluation.predict import csv_lines, follow, json_lines, predict
+from steersman.evaluation.predict import csv_lines, follow, json_lines, predict, write_predictions
 from steersman.evaluation.report import report_run
 from steersman.evaluation.seasons import find_season
 from steersman.nn.cores import GRU
@@ -291,13 +291,13 @@ def test_predictions_need_no_future_and_are_the_same_row_by_row(forecaster):
     path = forecaster.folder.parent / "s.csv"
     found = predict(forecaster, [str(path)])
     steps = [f"load_kw +{step}{bound}" for step in (1, 2, 3) for bound in ("", " 10%", " 90%")]
-    assert list(found) == ["record", "time_s", *steps]
+    assert list(found) == ["record", "time", "time_s", *steps]
     assert (found["load_kw +2 10%"] <= found["load_kw +2"]).all()
     assert (found["load_kw +2"] <= found["load_kw +2 90%"]).all()
     assert len(found["time_s"]) == 300
     rows = answered(forecaster, path)
     assert len(rows) == 300
-    for name in list(found)[1:]:
+    for name in list(found)[2:]:
         np.testing.assert_allclose([row[name] for row in rows], found[name], rtol=2e-5, atol=1e-3)
     assert len(list(csv_lines(found))) == 301
     assert json.loads(next(iter(json_lines(found))))["record"] == "s.csv"
@@ -438,6 +438,19 @@ def test_a_table_in_memory_is_learned_kept_and_predicted_on(tmp_path):
 def test_what_is_no_table_is_refused(tmp_path, given, said):
     with pytest.raises(UserError, match=said):
         sm.fit("forecast", given, folder=tmp_path / "run")
+
+
+def test_predictions_of_dates_tell_the_dates(tmp_path):
+    hours = np.datetime64("2024-03-01T00:00") + np.arange(120) * np.timedelta64(1, "h")
+    table = {"when": hours, "load_kw": np.sin(np.arange(120.0))}
+    options = {"target": "load_kw", "horizon": 2, "training": {"steps": 3, "validate_every": 3}}
+    run = sm.fit("forecast", table, folder=tmp_path / "run", say=lambda text: None, **options)
+    found = run.predict(table)
+    assert list(found)[:3] == ["record", "time", "time_s"]
+    np.testing.assert_array_equal(found["time"], hours)
+    for name, first in (("out.csv", "table_0,2024-03-01 00:00:00,"), ("out.jsonl", '"time": "2024-03-01 00:00:00"')):
+        write_predictions(tmp_path / name, found)
+        assert first in (tmp_path / name).read_text()
 
 
 def test_a_recipe_is_trained_as_it_is(tmp_path):

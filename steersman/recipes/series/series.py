@@ -9,7 +9,7 @@ import numpy as np
 
 from ...config import Spec, did_you_mean
 from ...data.examples import WEIGHT
-from ...data.records import Record, Stream
+from ...data.records import DATED, Record, Stream
 from ...data.splits import unsaid
 from ...errors import UserError
 from ...nn.encoders import Joined, Part
@@ -26,8 +26,6 @@ FOLDER = "folder"
 """Column of the name of a table's folder, where that is the label."""
 CLOCK = "clock_column"
 """What a record that is a series tells its clock by."""
-DATED = "dated"
-"""What a record tells whether its clock is dates by."""
 MOST_NAMES = 64
 """Different words of a column that become inputs; more are no categories."""
 

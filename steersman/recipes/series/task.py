@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ...data.records import Record
+from ...data.records import DATED, Record
 from ...errors import UserError
 from ...evaluation.outcome import Scored, Told, contract, run_name
 from ...evaluation.page import Fact, Section, Table, figure
@@ -26,7 +26,7 @@ from ...training.run import Run
 from ...training.task import Scores, TaskSpec
 from .kinds import Forecast
 from .rivals import NO_TREES, ROWS, Forecasted, came, has_trees, rivals
-from .series import DATED, shifted
+from .series import shifted
 
 
 @dataclass(frozen=True)
