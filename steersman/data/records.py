@@ -1,6 +1,8 @@
 """A Record is one uninterrupted recording: named streams, each with its own clock."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
@@ -147,6 +149,23 @@ class Record:
     def __len__(self) -> int:
         """Steps of the first stream, whose clock the others are read on."""
         return len(next(iter(self.streams.values())))
+
+    def _repr_html_(self) -> str:
+        """Its streams and their clocks, for a notebook."""
+        rows = [("stream", "values", "from (s)", "to (s)")]
+        for name, stream in self.streams.items():
+            shape = " x ".join(map(str, stream.values.shape))
+            ends = (f"{stream.time_s[i]:.10g}" for i in (0, -1)) if len(stream) else ("", "")
+            rows.append((name, f"{shape} {stream.values.dtype}", *ends))
+        return f"<p><b>{escape(self.name)}</b></p>{html_table(rows)}"
+
+
+def html_table(rows: Iterable[Sequence[object]]) -> str:
+    """A small table for a notebook; the first row is its header."""
+    header, *others = rows
+    lines = ["".join(f"<th>{escape(str(cell))}</th>" for cell in header)]
+    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in others]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def last_known(values: np.ndarray) -> np.ndarray:

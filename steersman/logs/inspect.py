@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..console import counted
-from ..data.records import Record, Stream
+from ..data.records import Record, Stream, html_table
 from ..errors import UserError
 from ..json_types import JsonObject
 from ..progress import Watch, silent
@@ -51,6 +51,12 @@ class Inspection:
     records: Sequence[Record]
     seen: Sequence[Seen]
     lag: Lag | None
+
+    def _repr_html_(self) -> str:
+        from .page import inspection_rows
+
+        said = [("warning", text) for text in self.found["warnings"]]
+        return html_table([("log", self.found["log"]), *inspection_rows(self.found), *said])
 
 
 def inspect_log(logs: Path | str | Sequence[str], watch: Watch = silent) -> Inspection:

@@ -42,7 +42,7 @@ def column_tables(found: JsonMapping) -> list[Terminal]:
     for row in table_rows(found):
         whole.add_row(*(cell.replace("[", "\\[") for cell in row))
     each = Terminal(*COLUMNS, box=None)
-    for row in _columns(found):
+    for row in column_rows(found):
         each.add_row(*(cell.replace("[", "\\[") for cell in row))
     return [whole, each]
 
@@ -50,7 +50,8 @@ def column_tables(found: JsonMapping) -> list[Terminal]:
 COLUMNS = ("column", "kind", "unit", "missing", "from", "to", "mean", "distinct", "season")
 
 
-def _columns(found: JsonMapping) -> list[list[str]]:
+def column_rows(found: JsonMapping) -> list[list[str]]:
+    """A row a column, its cells those of COLUMNS."""
     return [
         [
             name,
@@ -110,7 +111,7 @@ def table_report(inspection: TableInspection) -> Report:
     outcome = f"{counted(len(said), 'thing')} to know before training on it." if said else "Nothing in it looks wrong."
     sections = [
         Section("Findings", "What the table is, and what may spoil a training on it.", blocks),
-        Section("Columns", "Season: after how many rows it repeats itself.", [Table(COLUMNS, _columns(found))]),
+        Section("Columns", "Season: after how many rows it repeats itself.", [Table(COLUMNS, column_rows(found))]),
     ]
     if drawn := _over_time(inspection):
         sections.append(Section("Over time", f"Columns of the longest series, {inspection.longest.name}.", drawn))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import did_you_mean
 from ..console import counted
-from ..data.records import Record, last_known
+from ..data.records import Record, html_table, last_known
 from ..errors import UserError
 from ..evaluation.seasons import find_season
 from ..json_types import JsonObject
@@ -55,6 +55,13 @@ class TableInspection:
 
     found: JsonObject
     longest: Told
+
+    def _repr_html_(self) -> str:
+        from .table_page import COLUMNS, column_rows, table_rows
+
+        said = [(kind, text) for kind in ("warning", "question") for text in self.found[f"{kind}s"]]
+        whole = html_table([("table", self.found["log"]), *table_rows(self.found), *said])
+        return whole + html_table([COLUMNS, *column_rows(self.found)])
 
 
 def inspect_tables(
@@ -175,7 +182,7 @@ def _order(told: Sequence[Told]) -> list[str]:
         if (step <= 0).any():
             row = int((step <= 0).argmax()) + 2
             what = "repeats" if step[row - 2] == 0 else "goes back"
-            return [f"{one.name}: the time {what} in row {row}: training refuses it but with --sort True"]
+            return [f"{one.name}: the time {what} in row {row}: training refuses it but with --sort"]
     return []
 
 

@@ -17,7 +17,7 @@ from ..data.inputs import Inputs, blank, tensors
 from ..errors import UserError
 from .cores import Core, CoreSpec, Memoryless, State, reset
 from .encoders import Encoder, EncoderSpec
-from .heads import Head, HeadSpec, Regression
+from .heads import Head, HeadSpec, Regression, tells_classes, tells_labels
 
 Flavour = Literal["one-to-one", "many-to-one", "many-to-many"]
 
@@ -56,6 +56,28 @@ class Network(Spec):
         features = core.size + (encoder.size if self.skip else 0)
         head = self.head.build(features, sizes) if sizes else self.head.build(features)
         return (Model if not said else FeedbackModel)(encoder, core, head, self.flavour, self.skip)
+
+
+class Prediction(dict[str, float]):
+    """Estimates of one step by name: of a class its number, and beside it its name and how likely each is."""
+
+    def __init__(self, head: Head, raw: Tensor):
+        """`raw` is what the head said of one step (1 output)."""
+        super().__init__(zip(head.targets, head.point(raw)[0].tolist(), strict=True))
+        self._head, self._raw = head, raw
+
+    @property
+    def said(self) -> dict[str, float | str]:
+        """The same for people: classes and symbols by their names."""
+        return self._head.said(self)
+
+    @property
+    def chances(self) -> dict[str, float]:
+        """How likely it thinks each class, by name; of numbers none."""
+        if not (tells_classes(self._head) or tells_labels(self._head)):
+            return {}
+        chances = self._head.probabilities(self._raw)[0].tolist()
+        return dict(zip(self._head.names() or map(str, range(len(chances))), chances, strict=True))
 
 
 class SequenceModel(nn.Module):
@@ -161,15 +183,16 @@ class Model(SequenceModel):
         return self.encoder.checked(frame)
 
     @torch.inference_mode()
-    def step(self, frame: object, state: State | None = None) -> tuple[dict[str, float], State]:
+    def step(self, frame: object, state: State | None = None) -> tuple[Prediction, State]:
         """One raw step (no batch, no time axis) to named predictions; without a state, the first step.
+
+        Of classes `prediction.said` has their names, and `prediction.chances` how likely each is.
 
         A model with several inputs takes a dict of them by name.
         """
         state = self.initial() if state is None else state
         raw, state = self.run(self.encoder.prepare_step(frame, self.device), state)
-        point = self.head.point(raw)[0, 0].tolist()
-        return dict(zip(self.head.targets, point, strict=True)), state
+        return Prediction(self.head, raw[0]), state
 
     def stream(self, examples: Sequence[Example], steps: int = 64, rows: int = 16) -> list[Tensor]:
         """Raw outputs (time output) for whole records, in the order given; each from the state before its start."""

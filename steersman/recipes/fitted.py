@@ -1,22 +1,23 @@
 """A model in one line of Python: from a table in memory, or a file, to a run that predicts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ..config import did_you_mean
-from ..data.records import Record
+from ..data.records import Record, html_table
 from ..errors import UserError
 from ..evaluation.outcome import ranked
 from ..evaluation.plots import trace_figure
 from ..evaluation.predict import predictions, stacked, write_predictions
 from ..evaluation.report import report_run, write_outcome
 from ..progress import bars
-from ..sources.tables import plain_array, table_record
+from ..sources.tables import arrow_columns, plain_array, table_record
 from ..training.checkpoints import read_json
 from ..training.fit import fit as train
 from ..training.material import material
@@ -68,10 +69,8 @@ class Fitted(Run):
         if not where.exists():
             return f"<p>{head}; not yet evaluated</p>"
         scores = read_json(where)
-        header = "".join(f"<th>{escape(column)}</th>" for column in ("", *scores["columns"]))
-        cells = ((name, *(_figure(row.get(column)) for column in scores["columns"])) for name, row in ranked(scores))
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
-        return f"<p>{head}</p><table><tr>{header}</tr>{body}</table>"
+        rows = [(name, *(_figure(row.get(column)) for column in scores["columns"])) for name, row in ranked(scores)]
+        return f"<p>{head}</p>{html_table([('', *scores['columns']), *rows])}"
 
 
 def fit(
@@ -138,29 +137,66 @@ def _columns(table: Any) -> dict[str, np.ndarray]:
         named = {f"x{i}": column for i, column in enumerate(np.atleast_2d(table.T))}
     elif isinstance(table, Mapping):
         named = {str(name): np.asarray(values) for name, values in table.items()}
-    elif hasattr(table, "column_names"):  # Arrow's.
-        named = {str(n): np.asarray(table[n].to_numpy(zero_copy_only=False)) for n in table.column_names}
-    elif hasattr(table, "columns"):
-        named = {str(name): np.asarray(table[name].to_numpy()) for name in table.columns}
-        index = getattr(table, "index", None)
-        if index is not None and np.asarray(index).dtype.kind == "M":  # pandas keeps a clock there.
-            named = {str(index.name or "time"): np.asarray(index), **named}
     else:
-        raise UserError(
-            f"a {type(table).__name__} is no table; give a data frame, a dict of arrays, an array, or a path"
-        )
+        try:
+            arrow = _arrow(table)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise UserError(f"this {type(table).__name__} can't be read: {' '.join(str(error).split())}") from error
+        if arrow is None:
+            raise UserError(
+                f"a {type(table).__name__} is no table; give a data frame, a dict of arrays, an array, or a path"
+            )
+        return arrow_columns("the table", arrow)
     return {name: _plain(name, values) for name, values in named.items()}
+
+
+def _arrow(table: Any) -> pa.Table | None:
+    """A table of Arrow, pandas or polars as Arrow's; None for anything else. None of them is imported."""
+    table = table.collect() if hasattr(table, "collect") else table
+    table = table.to_frame() if hasattr(table, "to_frame") and not hasattr(table, "columns") else table
+    if hasattr(table, "iloc"):
+        for name, kind in table.dtypes.items():
+            if getattr(kind, "kind", "") == "O":
+                _check_zones(str(name), table[name])
+        return pa.Table.from_pandas(_without_index(table), preserve_index=False)
+    if hasattr(table, "to_arrow"):
+        return table.to_arrow()
+    return pa.table(table) if hasattr(table, "__arrow_c_stream__") else None
+
+
+def _without_index(table: Any) -> Any:
+    """A frame of pandas whose index, where it says something, stands in columns; a clock without a name is `time`."""
+    index = table.index
+    if hasattr(index, "to_timestamp"):  # Periods, by their beginning.
+        table = table.set_axis(index.to_timestamp(), axis=0)
+        index = table.index
+    is_clock = np.asarray(index[:0]).dtype.kind == "M" or getattr(index, "tz", None) is not None
+    if not is_clock and all(name is None for name in index.names):
+        return table
+    if is_clock:
+        name = index.name or "time"
+        return table.rename_axis("index" if name in table.columns else name).reset_index()
+    return table.reset_index()
+
+
+def _check_zones(name: str, values: Iterable[Any]) -> None:
+    """UserError where some moments have a time zone and others none: Arrow would take these for UTC."""
+    zoned = {value.tzinfo is not None for value in values if hasattr(value, "tzinfo") and value == value}
+    if len(zoned) > 1:
+        raise UserError(f"some of {name!r} have a time zone, others none; give all of them theirs")
 
 
 def _plain(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim != 1:
         raise UserError(f"column {name!r} has shape {values.shape}; give a number a row")
-    if values.dtype.kind in "biufM":
+    if values.dtype.kind != "O":
         return plain_array(name, values)
+    _check_zones(name, values)
     try:
-        return np.array([np.nan if value is None else float(value) for value in values.tolist()])
-    except (TypeError, ValueError):
-        return np.array(["" if value is None or value != value else str(value) for value in values.tolist()], object)
+        column = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, ValueError, TypeError):  # Cells of several kinds.
+        column = pa.array([None if value is None or value != value else str(value) for value in values.tolist()])
+    return arrow_columns("the table", pa.table({name: column}))[name]
 
 
 def _paths(data: Data) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def _csv(path: Path) -> Cases:
     wrong: list[str] = []
 
     def bad(row: Any) -> str:
-        wrong.append(f"row {row.number} has {row.actual_columns} cells, not {row.expected_columns}")
+        wrong.append(f"row {row.text[:60]!r} has {row.actual_columns} cells, not {row.expected_columns}")
         return "skip"
 
     parse.invalid_row_handler = bad
@@ -183,11 +183,11 @@ def _csv(path: Path) -> Cases:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
     if len(wrong) > table.num_rows / 20:
         raise UserError(f"{path}: {len(wrong)} rows can't be used, the first: {wrong[0]}")
-    yield None, _arrow_columns(path, table, dialect)
+    yield None, arrow_columns(path, table, dialect)
 
 
-def _arrow_columns(path: Path, table: Any, dialect: Dialect | None = None) -> Columns:
-    """Columns of an Arrow table. UserError where two have one name, or a column of numbers holds a word."""
+def arrow_columns(path: Path | str, table: Any, dialect: Dialect | None = None) -> Columns:
+    """Columns of an Arrow table; spans of time are seconds. UserError where two have one name, or one can't be used."""
     import pyarrow as pa
 
     names = [str(name).strip() for name in table.column_names]
@@ -207,9 +207,12 @@ def _arrow_columns(path: Path, table: Any, dialect: Dialect | None = None) -> Co
             found[name] = column.cast(pa.float64(), safe=False).to_numpy()
         elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             found[name] = column.cast(pa.timestamp("ns"), safe=False).to_numpy()
+        elif pa.types.is_duration(kind):
+            ticks = column.cast(pa.duration("ns")).cast(pa.int64())
+            found[name] = ticks.cast(pa.float64(), safe=False).to_numpy() / 1e9
         elif pa.types.is_null(kind):
             found[name] = np.full(len(column), np.nan)
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_time(kind):
+        elif kind in (pa.string(), pa.large_string(), pa.string_view()) or pa.types.is_time(kind):
             texts = np.array(column.cast(pa.string()).to_pylist(), object)
             found[name] = _numbers_or_text(path, name, texts, dialect)
         else:
@@ -217,7 +220,7 @@ def _arrow_columns(path: Path, table: Any, dialect: Dialect | None = None) -> Co
     return found
 
 
-def _numbers_or_text(path: Path, name: str, cells: np.ndarray, dialect: Dialect | None) -> np.ndarray:
+def _numbers_or_text(path: Path | str, name: str, cells: np.ndarray, dialect: Dialect | None) -> np.ndarray:
     """A column of text; as numbers where nearly all are. UserError names the first cell that is none."""
     given = np.array([cell is not None and cell != "" for cell in cells])
     if not given.any():
@@ -254,7 +257,7 @@ def _parquet(path: Path) -> Cases:
         table = parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
-    yield None, _arrow_columns(path, table)
+    yield None, arrow_columns(path, table)
 
 
 def _arrow(path: Path) -> Cases:
@@ -268,7 +271,7 @@ def _arrow(path: Path) -> Cases:
             table = pa.ipc.open_stream(path.read_bytes()).read_all()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
-    yield None, _arrow_columns(path, table)
+    yield None, arrow_columns(path, table)
 
 
 def _json_lines(path: Path) -> Cases:
@@ -282,7 +285,7 @@ def _json_lines(path: Path) -> Cases:
         table = json.read_json(io.BytesIO(data), json.ReadOptions(block_size=max(2**20, 2 * longest)))
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
-    yield None, _arrow_columns(path, table)
+    yield None, arrow_columns(path, table)
 
 
 def _npz(path: Path) -> Cases:
@@ -403,6 +406,8 @@ READERS: dict[str, Callable[[Path], Cases]] = {
 _CALLED = "date|datetime|time|timestamp|clock|ds|zeit|datum|heure|fecha|epoch|t|when"
 CLOCK_NAMES = re.compile(rf"(?i)({_CALLED})([ _.(\[-].*)?|.*[ _](date|time|timestamp|datetime|at)")
 """What columns that tell the time are called."""
+ZONE = re.compile(r"\d(Z|[+-]\d\d:?\d\d)$")
+"""End of a moment that says its time zone."""
 UNITS_S = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0,
            "mins": 60.0, "minutes": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0, "day": 86400.0,
            "days": 86400.0}  # fmt: skip
@@ -435,7 +440,15 @@ def clock_seconds(where: str, name: str, values: np.ndarray) -> tuple[np.ndarray
             )
         return values.astype("datetime64[ns]").astype(np.int64) / 1e9, "dates"
     if values.dtype.kind == "O":
-        clock = Clock(name, [str(value) for value in values])
+        cells = [str(value) for value in values]
+        zoned = np.array([bool(ZONE.search(cell.strip())) for cell in cells])
+        if zoned.any() and not zoned.all():
+            row = int((zoned != zoned[0]).argmax()) + 1
+            raise UserError(
+                f"{where}: some of {name!r} have a time zone, others none, first {cells[row - 1]!r} in row {row}; give "
+                "all of them theirs"
+            )
+        clock = Clock(name, cells)
         ticks = np.empty(len(values))
         for row, cell in enumerate(values):
             try:

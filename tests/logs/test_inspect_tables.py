@@ -46,6 +46,7 @@ def test_what_was_planted_in_a_table_is_found(tmp_path):
     assert "temp_c" not in said
     assert ["near" in q and "load_kw" in q for q in found["questions"]] == [True]
     json.loads(json.dumps(found, allow_nan=False))
+    assert "<td>load_kw</td><td>numbers</td>" in inspection._repr_html_()
     assert len(column_tables(found)) == 2
     assert [s.title for s in table_report(inspection).sections] == ["Findings", "Columns", "Over time"]
 

@@ -226,3 +226,14 @@ def test_pictures_are_normalised_as_any_number_is_and_left_as_they_are(channels,
     assert torch.equal(normal_pictures(pictures, mean, deviation), (pictures - mean) / deviation)
     assert torch.equal(pictures, before)
     assert normal_pictures(pictures, mean.double(), deviation.double()).dtype is torch.float64
+
+
+def test_a_step_tells_classes_by_their_names_and_how_likely_each_is():
+    head = Classification(("state",), 2, names=("calm", "wild"))
+    model = Network(Identity(), GRU(4), head).build((2,))
+    prediction, _ = model.step(np.zeros(2, np.float32))
+    assert set(prediction) == {"state"}
+    assert sum(prediction.chances.values()) == pytest.approx(1)
+    assert prediction.said == {"state": max(prediction.chances, key=prediction.chances.get)}
+    number, _ = Network(Identity(), GRU(4), Regression(("y",))).build((2,)).step(np.zeros(2, np.float32))
+    assert (number.chances, number.said) == ({}, dict(number))

@@ -160,6 +160,8 @@ class Labelled(Series):
         one = next(iter(label))
         if len(label) > 1:
             raise UserError(f"one column of classes can be learned, not {len(label)}: {', '.join(label)}")
+        if self.once and len(everyone := [record for part in parts.values() for record in part]) > 1:
+            self._check_classes(everyone, one)
         names = self.classes or tuple(_names(records, one))
         if len(names) < 2:
             raise UserError(f"label {one!r} is {' '.join(names)!r} throughout: there is nothing to tell apart")
@@ -172,6 +174,15 @@ class Labelled(Series):
         head = self.head if isinstance(self.head, Classification) else Classification()
         head = replace(head, targets=(one,), classes=len(names), names=names)
         return replace(self, label=label, classes=names, head=head)
+
+    def _check_classes(self, records: Sequence[Record], label: str) -> None:
+        """UserError for a class that a single series has: it can't be learned and scored."""
+        each = [_names([record], label) for record in records]
+        for name in sorted({one for words in each for one in words}):
+            if sum(name in words for words in each) < 2:
+                raise UserError(
+                    f"class {name!r} of {label!r} has one series; give it two at least, or leave that series out"
+                )
 
     def _tells_classes(self, records: Sequence[Record], label: Sequence[str]) -> bool:
         if self.answer != "auto":

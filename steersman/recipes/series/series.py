@@ -99,10 +99,11 @@ class Series(StepRecipe):
         if CLOCK in record.about:
             return [record]
         columns = {name: np.asarray(stream.values) for name, stream in record.streams.items()}
-        # What a trained recipe gives an answer to may lack it.
-        answers = () if self.columns or self.categories else self.answers
-        known = [n for n in (self.time, self.series, *self.static, *self.ahead, *answers, *self.columns) if n]
-        for name in known:
+        # What a trained recipe gives an answer to may lack it, and what it never looked at.
+        learned = () if self.columns or self.categories else (*self.answers, *self.leave_out)
+        words = [category.column for category in self.categories]
+        known = (self.time, self.series, *self.static, *self.ahead, *learned, *self.columns, *words)
+        for name in filter(None, known):
             if name not in columns and name not in (ROWS, FOLDER):
                 raise UserError(
                     f"{record.name} has no column {name!r}{did_you_mean(name, columns)}; it has {', '.join(columns)}"
@@ -121,6 +122,11 @@ class Series(StepRecipe):
         else:
             seconds, told = clock_seconds(record.name, clock, columns[clock])
         kept = {name: values for name, values in columns.items() if name not in (clock, self.series)}
+        for name, values in kept.items():
+            if values.dtype.kind == "f" and name not in self.leave_out and (wrong := np.isinf(values)).any():
+                raise UserError(
+                    f"{record.name}: {name!r} is infinite in row {int(wrong.argmax()) + 1}; mend or blank it"
+                )
         dated = told == "dates" or told.startswith("seconds since 1970")
         about = {**record.about, CLOCK: clock or ROWS, "clock": f"{clock}, {told}" if clock else told, DATED: dated}
         return [self._one(name, kept, rows, seconds, about) for name, rows in groups]
@@ -143,7 +149,7 @@ class Series(StepRecipe):
                 row = int((step <= 0).argmax()) + 2
                 what = "repeats" if step[row - 2] == 0 else "goes back"
                 raise UserError(
-                    f"{name}: the time {what} in row {row}; sort it with --sort True"
+                    f"{name}: the time {what} in row {row}; sort it with --sort"
                     + ("" if self.series else ", or name the column that tells several series apart with --series")
                 )
             order = np.argsort(time_s, kind="stable")
@@ -175,7 +181,10 @@ class Series(StepRecipe):
                 parts[part].append(self.part(record, part, start, stop))
         for name, part in parts.items():
             if not part and (name != "validation" or split.validation):
-                raise UserError(f"no series is left for {name}: all {len(records)} are too short; give longer ones")
+                raise UserError(
+                    f"no series is left for {name}, which needs {2 + self.future_inputs} steps of one: all "
+                    f"{len(records)} are too short; give longer ones"
+                )
         return parts
 
     def part(self, record: Record, name: str, start: int, stop: int, reach: int = 0) -> Record:
