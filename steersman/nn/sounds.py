@@ -21,7 +21,7 @@ LEVELS = 256
 class SoundSpec(EncoderSpec):
     """Spec of an encoder of sound; with the length of a step its samples say their rate."""
 
-    step_ms: float = 10.0
+    step_ms: float = 16.0
     """Milliseconds of sound in a step."""
 
     BOUNDS = {"step_ms": (0.1, inf)}
@@ -48,7 +48,7 @@ class Spectrogram(SoundSpec):
 
     window_ms: float = 32.0
     """Milliseconds of sound that a spectrum is taken of."""
-    bands: int = 40
+    bands: int = 24
     """Bands of the mel scale."""
     low_hz: float = 100.0
     """Frequency at which the lowest band begins."""
@@ -56,16 +56,16 @@ class Spectrogram(SoundSpec):
     """Frequency at which the highest band ends; 0: half the rate."""
     floor: float = 1e-7
     """Energy that is added to each band before the logarithm, a sine at full scale being 0.25."""
-    settle_s: float = 0.5
+    settle_s: float = 0.1
     """Seconds after which a recording's own mean counts as much as that of the training data."""
     warp: float = 0.0
     """Largest share by which frequencies are stretched or squeezed in training, as longer and shorter vocal tracts do
     (Jaitly & Hinton 2013)."""
     masks: int = 0
     """Stretches of bands, and as many of steps, that are hidden in training (Park et al. 2019)."""
-    mask_bands: int = 8
+    mask_bands: int = 4
     """Bands that such a stretch hides at most."""
-    mask_steps: int = 10
+    mask_steps: int = 5
     """Steps that such a stretch hides at most."""
 
     BOUNDS = {

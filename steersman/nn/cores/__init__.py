@@ -1,6 +1,8 @@
 """Recurrent cores, a file a family."""
 
 from .composed import (
+    Averaged,
+    AveragedCore,
     Bidirectional,
     BidirectionalCore,
     Pooled,
@@ -37,6 +39,8 @@ __all__ = [
     "LSTM",
     "MGU",
     "RNN",
+    "Averaged",
+    "AveragedCore",
     "Bidirectional",
     "BidirectionalCore",
     "Cell",

@@ -190,6 +190,63 @@ class PooledCore(Core):
 
 
 @dataclass(frozen=True)
+class Averaged(CoreSpec):
+    """The mean of all that a core has given out up to a step: no single step decides what a sequence is of."""
+
+    core: CoreSpec = LSTM()
+    dropout: float = 0.0
+    """Share of the mean's values dropped while training."""
+
+    BOUNDS = {"dropout": (0, 1)}
+
+    def build(self, features: int) -> "AveragedCore":
+        return AveragedCore(self.core.build(features), self.dropout)
+
+
+class AveragedCore(Core):
+    skips_padding = True  # Its core sees to it.
+
+    def __init__(self, core: Core, dropout: float = 0.0):
+        super().__init__()
+        self.core, self.dropout = core, dropout
+        self.features, self.size, self.causal = core.features, core.size, core.causal
+
+    def initial(self, batch: int) -> State:
+        """The core's state, the mean of what it gave out, and the steps that it is of."""
+        weight = next(self.parameters())
+        return (self.core.initial(batch), weight.new_zeros(batch, self.size), weight.new_zeros(batch, 1))
+
+    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        inner, mean, count = state
+        y, inner = self.core(x, inner, lengths)  # 0 beyond a row's length.
+        known, own = count.clamp_min(0), lengths.view(-1, 1)
+        # In double precision: a long chunk must not differ from short ones.
+        total = mean.double() * known
+        steps = known.unsqueeze(1) + torch.arange(1, x.shape[1] + 1, device=x.device).view(1, -1, 1)
+        means = (total.unsqueeze(1) + y.double().cumsum(1)) / steps
+        means = torch.where(there(lengths, x.shape[1]), means, 0.0).to(y.dtype)
+        last = ((total + y.double().sum(1)) / (known + own).clamp_min(1)).to(mean.dtype)
+        after = (torch.where(own > 0, last, mean), torch.where(own > 0, known + own, count))
+        return F.dropout(means, self.dropout, self.training), (inner, *after)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return (*self.core.state_names, "mean", "steps")
+
+    def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
+        return self.core.gates(x, state[0])
+
+
+@onnx_form(AveragedCore)
+def _averaged_graph(graph: Graph, core: AveragedCore, x: str, state: tuple) -> tuple[str, tuple]:
+    inner, mean, count = state
+    y, inner = onnx_form.of(core.core)(graph, core.core, x, inner)
+    after = graph.op("Add", count, np.float32(1))
+    mean = graph.op("Div", graph.total(graph.op("Mul", mean, count), y), after)
+    return mean, (inner, mean, after)
+
+
+@dataclass(frozen=True)
 class Stack(CoreSpec):
     """A deep core: each layer with its own weights, on what the one below gives out."""
 

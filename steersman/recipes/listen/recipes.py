@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...data.batches import Windows
 from ...data.records import Record
 from ...data.splits import Split
-from ...nn.cores import GRU
+from ...nn.cores import GRU, Averaged
 from ...nn.heads import Classification
 from ...nn.sounds import Spectrogram
 from ...sources.synthetic import Vowels
@@ -30,11 +30,11 @@ def listen(records: Sequence[Record] = ()) -> Listen:
         classes=names,
         task=Listening(),
         encoder=Spectrogram(warp=0.15, masks=1),
-        core=GRU(96),
+        core=Averaged(GRU(96), dropout=0.3),
         head=Classification(classes=max(2, len(names)), names=names or ("", " ")),
         flavour="many-to-one",
         batches=Windows(batch_size=32),
         augment=(Voices(),),
         split=Split(validation=0.2, test=0.2),
-        training=Training(steps=800, learning_rate=3e-3, weight_decay=0.05, validate_every=50, precision="float32"),
+        training=Training(steps=1200, learning_rate=8e-3, weight_decay=0.05, validate_every=100, precision="float32"),
     )

@@ -15,13 +15,13 @@ class Voices(Augment):
     Faster by resampling is higher, too, as with a tape (Ko et al. 2015).
     """
 
-    speed: float = 0.15
+    speed: float = 0.2
     """Largest share by which it is faster or slower."""
-    gain_db: float = 6.0
+    gain_db: float = 15.0
     """Most by which it is louder or softer."""
-    noise_db: tuple[float, float] = (10.0, 40.0)
+    noise_db: tuple[float, float] = (5.0, 35.0)
     """Least and most by which the sound stands above white noise."""
-    shift: int = 10
+    shift: int = 6
     """Most steps of silence before and after."""
 
     BOUNDS = {"speed": (0, 0.9), "gain_db": (0, 60), "shift": (0, inf)}
