@@ -165,7 +165,7 @@ class Audible:
     def html(self) -> str:
         shown = "".join(
             f"<figure>{image(heat(energies.T[::-1]), caption)}"
-            f'<audio controls preload="none" src="{wav(sound, self.rate_hz)}"></audio>'
+            f'<audio controls preload="metadata" src="{wav(sound, self.rate_hz)}"></audio>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
             for sound, energies, caption in zip(self.sounds, self.energies, self.captions, strict=True)
         )

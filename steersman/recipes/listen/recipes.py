@@ -36,5 +36,5 @@ def listen(records: Sequence[Record] = ()) -> Listen:
         batches=Windows(batch_size=32),
         augment=(Voices(),),
         split=Split(validation=0.2, test=0.2),
-        training=Training(steps=1200, learning_rate=8e-3, weight_decay=0.05, validate_every=100, precision="float32"),
+        training=Training(steps=700, learning_rate=8e-3, weight_decay=0.05, validate_every=100, precision="float32"),
     )
