@@ -33,6 +33,8 @@ MARKS = {
     ".tiff": (b"II*\0", b"MM\0*"),
 }
 """What files of pictures begin with, by their suffix."""
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".mka", ".webm")
+"""Suffixes of the files of a folder that are sounds."""
 
 
 def shown(path: Path, log: Path | None = None) -> tuple[int, int] | None:

@@ -19,14 +19,10 @@ from ..errors import UserError
 from ..json_types import JsonObject
 from ..progress import Watch, silent
 from . import tables
-from .safety import head, own, within
+from .safety import SOUNDS, head, own, within
 from .source import SourceSpec
 
 LAYOUT = "a folder of sounds (*.wav, *.flac, *.ogg, *.mp3), one a class perhaps, or a table of file and label"
-SUFFIXES = (
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".mka", ".webm",
-)  # fmt: skip
-"""Endings of the files of a folder that are sounds."""
 TABLES = (".csv", ".tsv", ".parquet")
 FILE_COLUMNS = ("file", "file_name", "filename", "path", "audio", "sound", "wav")
 """Columns of a table that name the files, the first that it has."""
@@ -76,7 +72,7 @@ def read(path: Path, pattern: str = "", watch: Watch = silent) -> list[Record]:
     if path.is_file() and path.suffix.lower() in TABLES:
         return list(_listed(path))
     fits = _compiled(pattern)
-    files = [path] if path.is_file() else [f for f in within(path, DEPTH) if f.suffix.lower() in SUFFIXES]
+    files = [path] if path.is_file() else [f for f in within(path, DEPTH) if f.suffix.lower() in SOUNDS]
     if not files:
         raise UserError(f"{path} holds no sound; give {LAYOUT}")
     base = path if path.is_dir() else path.parent
@@ -112,7 +108,7 @@ def decoded(path: Path, rate_hz: int) -> np.ndarray:
     path = own(path)
     demuxer = _demuxer(head(path, 12))
     if demuxer is None:
-        raise UserError(f"{path} is no sound of a known format ({', '.join(SUFFIXES)}); convert it or leave it out")
+        raise UserError(f"{path} is no sound of a known format ({', '.join(SOUNDS)}); convert it or leave it out")
     try:
         found, rate = _mono(path, demuxer)
         found = found if rate == rate_hz or not len(found) else _resampled(found, rate, rate_hz)

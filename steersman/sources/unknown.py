@@ -5,14 +5,14 @@ from pathlib import Path
 
 from . import tables
 from .csv_tables import header
-from .safety import MARKS, entries, head, within
+from .safety import MARKS, SOUNDS, entries, head, within
 from .text import is_table
 
 HEAD = 2**16
 LOOKED_AT = 20
 """Files of a folder that are looked at."""
-PICTURES_BELOW = 2
-"""Levels of folders in which pictures are looked for."""
+BELOW = 2
+"""Levels of folders in which pictures and sounds are looked for."""
 UNPACK = "unpack it and give the folder that comes out"
 MAGIC = {
     b"SQLite format 3\0": ("an SQLite database", "if it is a bag of ROS 2, give the folder with its metadata.yaml"),
@@ -40,6 +40,8 @@ def _file(path: Path) -> str:
     start = head(path, HEAD)
     if path.suffix.lower() in MARKS:
         return "it seems to be a picture; give the folder of its drive, with a table that names it"
+    if path.suffix.lower() in SOUNDS:
+        return f"it seems to be a sound; {FOR_SOUNDS.format(path.parent)}"
     if tables.detect(path) and path.suffix.lower() not in (".csv", ".tsv"):
         return f"it seems to be a table; {FOR_TABLES.format(path)}"
     for mark, (what, do) in MAGIC.items():
@@ -56,6 +58,7 @@ def _file(path: Path) -> str:
     return ""
 
 
+FOR_SOUNDS = "steersman train listen --data {0} tells sounds apart, a class a folder or by their names"
 FOR_TABLES = (
     "steersman train forecast --data {0} learns what comes next in it, train classify and train label a class, "
     "train classify-text that of a text a row"
@@ -71,10 +74,12 @@ def _folder(path: Path) -> str:
     if found := [file for file in entries(path) if file.suffix.lower() in (".csv", ".tsv")]:
         columns = ", ".join(header(found[0]))[:200]
         return f"{found[0]} is a table ({columns}) {NO_DRIVE.format(path)}"
-    if picture := next((file for file in within(path, PICTURES_BELOW) if file.suffix.lower() in MARKS), None):
+    if picture := next((file for file in within(path, BELOW) if file.suffix.lower() in MARKS), None):
         return (
             f"it holds pictures ({picture.relative_to(path)}, ...) but nothing known that says the wheel at each; "
             "put a CSV beside them with the columns image,steering,time_s"
         )
+    if sound := next((file for file in within(path, BELOW) if file.suffix.lower() in SOUNDS), None):
+        return f"it holds sounds ({sound.relative_to(path)}, ...); {FOR_SOUNDS.format(path)}"
     files = [file for file in entries(path) if file.is_file()]
     return next((f"{file.name}: {said}" for file in files[:LOOKED_AT] if (said := _file(file))), "")

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from steersman import sources
 from steersman.errors import UserError
 from steersman.sources import sound
 from steersman.sources.sound import Sounds, decoded, read, samples
@@ -150,6 +151,13 @@ def test_a_table_tells_file_and_label(tmp_path):
     table.write_text("name,label\na.wav,3\n")
     with pytest.raises(UserError, match="no column that names files"):
         read(table)
+
+
+def test_sounds_given_as_a_log_are_known_for_what_they_are(tmp_path):
+    file = write_wav(tmp_path / "yes" / "a.wav")
+    for path in (tmp_path, file):
+        with pytest.raises(UserError, match=r"sound.*steersman train listen --data"):
+            sources.read(path)
 
 
 def test_what_holds_no_sound_is_refused(tmp_path):
