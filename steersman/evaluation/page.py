@@ -155,21 +155,19 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Audible:
-    """Sounds (sample), from -1 to 1, that can be played, each with its energies (time band) as a picture."""
+    """A sound (sample), from -1 to 1, that can be played, under its energies (time band) as a picture."""
 
-    sounds: Sequence[np.ndarray]
+    sound: np.ndarray
     rate_hz: int
-    energies: Sequence[np.ndarray]
-    captions: Sequence[str]
+    energies: np.ndarray
+    caption: str
 
     def html(self) -> str:
-        shown = "".join(
-            f"<figure>{image(heat(energies.T[::-1]), caption)}"
-            f'<audio controls preload="metadata" src="{wav(sound, self.rate_hz)}"></audio>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for sound, energies, caption in zip(self.sounds, self.energies, self.captions, strict=True)
+        return (
+            f'<figure class="audible">{image(heat(self.energies.T[::-1]), self.caption)}'
+            f'<audio controls preload="metadata" src="{wav(self.sound, self.rate_hz)}"></audio>'
+            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
         )
-        return f'<div class="pictures audible">{shown}</div>'
 
 
 @dataclass(frozen=True)
@@ -353,7 +351,7 @@ img.small { width: 100%; image-rendering: pixelated; }
 .pictures { display: grid; gap: 1.2rem 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(10rem, 44%), 1fr)); }
 .pictures figcaption { margin-top: 0.4rem; font-size: 0.8125rem; }
-.audible { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)); }
+.audible { max-width: 22rem; }
 .audible img { height: 7rem; object-fit: fill; }
 .audible audio { width: 100%; height: 2.2rem; margin-top: 0.4rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }

@@ -1,7 +1,7 @@
 """Task of sounds told apart: beside what needs no network, with examples that can be heard."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 
 from ...data.records import Record
-from ...evaluation.outcome import Scored, Told
-from ...evaluation.page import Audible, Section, Table
+from ...evaluation.outcome import Told
+from ...evaluation.page import Audible, Block, Section, Table
 from ...evaluation.sections import percent
 from ...evaluation.tasks import Classify
 from ...progress import Watch, silent
 from ...training.material import Material
 from ...training.run import Run
+from ...training.task import Scores
 from .sounds import Listen
 
 LOGISTIC = "logistic regression on band means"
-SHOWN = 6
-"""Sounds of a kind that the page shows."""
 SHOWN_S = 3.0
 """Seconds of a sound at most that the page holds."""
 
@@ -29,44 +28,29 @@ SHOWN_S = 3.0
 class Listening(Classify):
     """Sounds are told apart, once a record."""
 
-    def evaluate(self, run: Run, material: Material, beside: Sequence[Run], watch: Watch = silent) -> Scored:
-        scored = super().evaluate(run, material, beside, watch)
-        recipe: Any = run.recipe
-        listen: Listen = recipe
-        truths = np.array([listen.number(record) for record in material.test])
-        if material.known and (likely := logistic(listen, material.known["train"], material.test)) is not None:
-            scored.scores["baselines"][LOGISTIC] = {
-                "accuracy": float((likely.argmax(1) == truths).mean()),
-                "nats": float(-np.log(likely[np.arange(len(truths)), truths].clip(1e-12)).mean()),
-            }
-        return replace(scored, tell=lambda: self._heard(scored, run, listen, material.test, truths))
+    def rivals(self, run: Run, material: Material, watch: Watch = silent) -> dict[str, np.ndarray]:
+        found = material.known and logistic(_listen(run), material.known["train"], material.test)
+        return {} if found is None else {LOGISTIC: found}
 
-    def _heard(self, scored: Scored, run: Run, recipe: Listen, records: Sequence[Record], truths: np.ndarray) -> Told:
-        summary, facts, (confusion, *sections) = scored.told()
-        if rival := scored.scores["baselines"].get(LOGISTIC):
+    def shown(self, run: Run, record: Record, caption: str) -> Block | None:
+        """A sound to be played, over the energies of its bands."""
+        recipe = _listen(run)
+        sound, rate_hz, (low_hz, high_hz) = recipe.samples(record), recipe.source.rate_hz, recipe.spectrogram.hz
+        caption += f" {len(sound) / rate_hz:.2f} s to the right, {low_hz:.0f} to {high_hz:.0f} Hz upwards."
+        return Audible(sound[: int(SHOWN_S * rate_hz)], rate_hz, log_energies(recipe, record), caption)
+
+    def _told(self, scores: Scores, run: Run, records: Sequence[Record], said: np.ndarray, labels: np.ndarray) -> Told:
+        summary, facts, sections = super()._told(scores, run, records, said, labels)
+        if rival := scores["baselines"].get(LOGISTIC):
             says = f"A {LOGISTIC} names {percent(rival['accuracy'])} rightly"
-            better = rival["accuracy"] > scored.scores["accuracy"]
+            better = rival["accuracy"] > scores["accuracy"]
             summary = f"{says}, more than this model does. {summary}" if better else f"{summary} {says}."
-        model = run.model()
-        likely = model.head.probabilities(torch.cat(model.answers(recipe.examples(model, records)))).numpy()
-        right = likely.argmax(1) == truths
-        sure = np.argsort(-likely.max(1), kind="stable")
-        one_each = [next(i for i in sure if right[i] and truths[i] == c) for c in np.unique(truths[right])]
-        kinds = (
-            ("Wrong", "Those of which it was surest.", [i for i in sure if not right[i]]),
-            ("Right", "Of each class the one of which it was surest.", one_each),
-        )
-        heard = [
-            Section(
-                title,
-                f"{text} A picture shows a sound's energy, from left to right as time goes on, low frequencies at the "
-                "bottom.",
-                [audible(recipe, [records[i] for i in chosen[:SHOWN]], likely[chosen[:SHOWN]], recipe.classes)],
-            )
-            for title, text, chosen in kinds
-            if chosen
-        ]
-        return summary, facts, [confusion, *heard, *_speakers(recipe, records, right), *sections]
+        return summary, facts, [*sections, *_speakers(_listen(run), records, said.argmax(1) == labels)]
+
+
+def _listen(run: Run) -> Listen:
+    recipe: Any = run.recipe
+    return recipe
 
 
 def logistic(recipe: Listen, known: Sequence[Record], test: Sequence[Record]) -> np.ndarray | None:
@@ -99,18 +83,6 @@ def log_energies(recipe: Listen, record: Record) -> np.ndarray:
     steps: Tensor = torch.from_numpy(np.asarray(recipe.seen(record, answers=False)[recipe.inputs].values))
     with torch.no_grad():
         return encoder.log_energies(steps.unsqueeze(0), encoder.initial(1)[0])[0][0].numpy()
-
-
-def audible(recipe: Listen, records: Sequence[Record], likely: np.ndarray, names: Sequence[str]) -> Audible:
-    """Sounds of records, what was said of each and what it is."""
-    rate_hz, (low_hz, high_hz) = recipe.source.rate_hz, recipe.spectrogram.hz
-    sounds = [recipe.samples(record)[: int(SHOWN_S * rate_hz)] for record in records]
-    captions = [
-        f"{record.name}: said {names[row.argmax()]} ({percent(row.max())}), is {names[recipe.number(record)]}; "
-        f"{len(sound) / rate_hz:.2f} s, {low_hz:.0f} to {high_hz:.0f} Hz"
-        for record, row, sound in zip(records, likely, sounds, strict=True)
-    ]
-    return Audible(sounds, rate_hz, [log_energies(recipe, record) for record in records], captions)
 
 
 def _speakers(recipe: Listen, records: Sequence[Record], right: np.ndarray) -> list[Section]:
