@@ -44,7 +44,8 @@ class OrderBooks(SourceSpec):
 
     def _record(self, number: int) -> Record:
         rng = np.random.default_rng((self.seed, number))
-        trend = np.cumprod(np.where(rng.random(self.events) < 0.03, -1, 1)) * rng.choice([-1, 1])
+        begins = rng.random(self.events) < 0.01
+        trend = rng.integers(-1, 2, self.events)[np.maximum.accumulate(np.where(begins, np.arange(self.events), 0))]
         middle = 100 + np.concatenate(([0.0], np.cumsum(0.01 * trend)[:-1]))
         size = rng.uniform(50, 150, self.events)
         columns = {
