@@ -30,15 +30,17 @@ class GlucoseForecasts(Forecasts):
         step_min = float(np.median(np.diff(_minutes(truth, 0))))
         steps = {minutes: round(minutes / step_min) for minutes in AHEAD_MIN}
         steps = {minutes: step for minutes, step in steps.items() if 1 <= step <= truth.recipe.horizon}
-        rows = {name: {str(m): _ahead(truth, said, step) for m, step in steps.items()} for name, said in says.items()}
+        rows = {
+            name: {str(m): ahead_scores(truth, said, step) for m, step in steps.items()} for name, said in says.items()
+        }
         found: JsonObject = {"minutes": rows, "alarms": {}}
         known = material.known
         if known and known["validation"]:
             before, earlier = compared(run, Material(run, known["validation"], "validation", known), (), watch)
             for name in says:
                 if name in earlier:
-                    threshold = threshold_for(_lowest(before, earlier[name]))
-                    found["alarms"][name] = vars(alarms(_lowest(truth, says[name]), threshold))
+                    threshold = threshold_for(lowest(before, earlier[name]))
+                    found["alarms"][name] = vars(alarms(lowest(truth, says[name]), threshold))
         return found
 
     def more_sections(self, scores: Scores) -> list[Section]:
@@ -79,7 +81,7 @@ def _minutes(truth: Truth, record: int) -> np.ndarray:
     return next(iter(truth.records[record].streams.values())).time_s / 60
 
 
-def _ahead(truth: Truth, said: Forecasted, step: int) -> JsonObject:
+def ahead_scores(truth: Truth, said: Forecasted, step: int) -> JsonObject:
     """Scores of one step ahead of the first target."""
     came, point, *bounds = (
         truth.scored(values)[:, 0, step - 1] for values in (truth.values, said.point, *zip(*said.bounds, strict=True))
@@ -92,7 +94,7 @@ def _ahead(truth: Truth, said: Forecasted, step: int) -> JsonObject:
     }
 
 
-def _lowest(truth: Truth, said: Forecasted) -> Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def lowest(truth: Truth, said: Forecasted) -> Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each record the moments (minutes) that are scored, glucose then, and the lowest value forecast."""
     name, found = truth.recipe.target[0], []
     for place, (record, counts) in enumerate(zip(truth.records, truth.counts, strict=True)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import numpy as np
 
@@ -41,11 +41,8 @@ class Forecasted:
 
     def of(self, places: Sequence[int]) -> "Forecasted":
         """The same of some of the records."""
-
-        def some(part: list[Any]) -> list[Any]:
-            return [part[i] for i in places] if part else []
-
-        return Forecasted(some(self.point), some(self.bounds), some(self.crps), some(self.counts))
+        parts = (self.point, self.bounds, self.crps, self.counts)
+        return Forecasted(*([part[i] for i in places] if part else [] for part in parts))
 
 
 Points = Callable[[Record], np.ndarray]
@@ -53,7 +50,7 @@ Points = Callable[[Record], np.ndarray]
 
 
 def rivals(
-    recipe: Forecast, known: Parts | None, test: Sequence[Record], season: int, trees: bool = True
+    recipe: Forecast, known: Parts | None, test: Sequence[Record], season: int, rows: int = ROWS
 ) -> dict[str, Forecasted]:
     """What each rival says of the test records; without `known` parts to learn from, only those that learn nothing.
 
@@ -66,8 +63,8 @@ def rivals(
     if known and known["validation"]:
         lagged = Lagged(recipe, season, known["train"], known["validation"])
         said["ridge on lags"] = lagged.ridge()
-        if trees and has_trees():
-            said["boosting on lags"] = lagged.boosting()
+        if has_trees():
+            said["boosting on lags"] = lagged.boosting(rows)
     return {name: _sure(recipe, points, known["validation"] if known else (), test) for name, points in said.items()}
 
 
@@ -158,7 +155,7 @@ class Lagged:
 
         return say
 
-    def boosting(self, rows: int = ROWS) -> Points:
+    def boosting(self, rows: int) -> Points:
         """Boosted trees (scikit-learn's), a model a target, that are told how far ahead to look."""
         try:
             from sklearn.ensemble import HistGradientBoostingRegressor
@@ -169,18 +166,16 @@ class Lagged:
             (_stacked(shared, own), y) for shared, own, y in (self._rows(part, each) for part in self.parts)
         )
         models = []
-        options: dict[str, Any] = {"early_stopping": False, "random_state": 0}
         for target in range(y.shape[1]):
-            model = HistGradientBoostingRegressor(max_iter=TREES, **options)
+            model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=False, random_state=0)
             model.fit(x, y[:, target].ravel())
             truth = held_y[:, target].ravel()
             errors = [float(np.square(said - truth).mean()) for said in model.staged_predict(held_x)]
-            model = HistGradientBoostingRegressor(max_iter=int(np.argmin(errors)) + 1, **options)
-            models.append(model.fit(x, y[:, target].ravel()))
+            models.append((model, int(np.argmin(errors))))
 
         def say(record: Record) -> np.ndarray:
             now, rows = _now(self.recipe, record), _stacked(*self.features(record))
-            said = [model.predict(rows).reshape(len(now), -1) for model in models]
+            said = [next(islice(m.staged_predict(rows), n, None)).reshape(len(now), -1) for m, n in models]
             return np.stack(said, 1) + now[:, :, None]
 
         return say
