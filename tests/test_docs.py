@@ -32,6 +32,10 @@ SHORT = {
     "train forecast": "--training.steps 4",
     "train listen": "--training.steps 4",
     "train diagnose": "--training.steps 4",
+    "train glucose": "--training.steps 4 --source.days 3 --core.hidden 8",
+    "train market": "--training.steps 4 --core.hidden 8",
+    "train ticks": "--training.steps 4 --core.hidden 8",
+    "backtest": "",
     "predict": "",
     "train chars": "--training.steps 4 --core.hidden 16",
     "sample": "--length 20",
@@ -160,12 +164,24 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 
-def test_commands_and_code_on_tables_run(place):
+def sensors(place: Path) -> None:
     hours = (f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{i % 7},{40 + i % 24},{i % 5 == 0}" for i in range(400))
     (place / "sensors.csv").write_text("\n".join(["time,temperature_c,load_kw,holiday", *hours]) + "\n")
+
+
+def test_commands_and_code_on_tables_run(place):
+    sensors(place)
     for line in commands("docs/tables.md"):
         run(line, place)
     for code in blocks("docs/tables.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+
+
+def test_commands_and_code_on_forecasting_run(place):
+    sensors(place)
+    for line in commands("docs/forecasting.md"):
+        run(line, place)
+    for code in blocks("docs/forecasting.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
 
 

@@ -330,6 +330,25 @@ def test_rows_answered_one_by_one_are_those_of_the_whole_table(tmp_path, head):
     assert answered(run, tmp_path / "comma.csv") == found
 
 
+def test_of_a_target_that_drifts_away_changes_are_seen_whole_and_row_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    level = (np.arange(120) + rng.normal(0, 0.3, 120)).round(3)
+    cells = [f"{v}" if i % 7 else "" for i, v in enumerate(level)]
+    path = written(tmp_path / "t.csv", {"a": rng.normal(size=120).round(3), "v": cells})
+    run = fit("f", quick(replace(forecast([1]), target=("v",), horizon=2), 2), tmp_path / "run", [str(path)])
+    assert run.recipe.drifting == ("v",)
+    record = read_records(run.recipe, [str(path)])[0]
+    seen = np.asarray(run.recipe.seen(record)["values"].values)[:, 1]
+    last = last_known(np.asarray(record["v"].values))
+    np.testing.assert_allclose(seen[8:14], (level - np.append(np.nan, last[:-1]))[8:14], rtol=1e-4)
+    assert np.isnan(seen[14])
+    found, out = predict(run, [str(path)]), io.StringIO()
+    with path.open() as lines:
+        follow(lines, run.recipe.row_by_row(run.model()), out)
+    rows = [json.loads(line)["v +2"] for line in out.getvalue().splitlines()]
+    np.testing.assert_allclose(rows[1:], found["v +2"][1:], rtol=2e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -51,6 +51,7 @@ class Following:
         """Seconds of one unit of the clock; 0: not known yet."""
         self.known = dict.fromkeys(recipe.changing, np.nan)
         """Last known value of each target of which changes are learned."""
+        self.drifting = recipe.drifting_places
         self.number = 0
         self.answer = self._answer()
 
@@ -59,6 +60,9 @@ class Following:
         self.number += 1
         time_s = self._time(row)
         frame = {name: self._numbers(row, columns) for name, columns in self.streams.items()}
+        for place, name in self.drifting:
+            level, before = self._number(row, name), self.known[name]
+            frame[VALUES][place] = level * 0 if before != before else level - before
         for name in self.known:
             value = self._number(row, name)
             if value == value:

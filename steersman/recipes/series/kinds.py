@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...nn.heads import Classification, Regression, tells_distribution
 from ...nn.model import Model
 from ...training.recipe import INTERVAL, Parts
-from .series import FOLDER, MOST_NAMES, Series, shifted, word
+from .series import FOLDER, MOST_NAMES, VALUES, Series, shifted, word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,9 @@ class Forecast(Series):
     """Steps ahead, each of which is forecast."""
     change: bool = True
     """Whether what is learned is the change from the last value that is known: levels that drift stay in range."""
+    drifting: tuple[str, ...] = ()
+    """Targets that drift away, of which changes are seen in place of levels; learned, with --change: those of which
+    over a tenth of the validation part lies beyond what the training part holds."""
 
     BOUNDS = {**Series.BOUNDS, "horizon": (1, inf)}
 
@@ -59,7 +62,22 @@ class Forecast(Series):
                     raise UserError(f"target {name!r} is blank in the whole {part} part; give data that holds it")
                 if part == "train" and known.min() == known.max():
                     raise UserError(f"target {name!r} is {known[0]:g} throughout: there is nothing to learn")
-        return replace(self, target=target, head=replace(self.head, targets=target))
+        drifting = tuple(name for name in target if self.change and _drifts(name, parts))
+        return replace(self, target=target, drifting=drifting, head=replace(self.head, targets=target))
+
+    def seen(self, record: Record, answers: bool = True) -> Record:
+        arranged = super().seen(record, answers)
+        values = np.asarray(arranged[VALUES].values)
+        for place, name in self.drifting_places:
+            level = np.asarray(record[name].values, np.float64)
+            before = np.append(np.nan, last_known(level)[:-1])
+            values[:, place] = np.where(np.isnan(before), level * 0, level - before)
+        return arranged
+
+    @property
+    def drifting_places(self) -> list[tuple[int, str]]:
+        own = [column for column in self.columns if column not in self.static]
+        return [(own.index(name), name) for name in self.drifting if name in own]
 
     def answer_streams(self, record: Record) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The next steps of each target, less its last known value where changes are learned."""
@@ -111,6 +129,18 @@ class Forecast(Series):
         """The last known value of a target at every step (step); zeros where changes are not learned."""
         values = np.asarray(record[name].values, np.float64)
         return last_known(values) if self.change else np.zeros(len(values))
+
+
+def _drifts(name: str, parts: Parts) -> bool:
+    """Whether over a tenth of the validation part lies beyond what the training part holds."""
+    known = np.concatenate([np.asarray(record[name].values) for record in parts["train"]])
+    later = np.zeros(0)
+    for record in parts.get("validation", ()):
+        counts = np.asarray(record[WEIGHT].values) > 0 if WEIGHT in record.streams else slice(None)
+        later = np.append(later, np.asarray(record[name].values)[counts])
+    later = later[~np.isnan(later)]
+    beyond = (later < np.nanmin(known)) | (later > np.nanmax(known))
+    return bool(len(later)) and bool(beyond.mean() > 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)

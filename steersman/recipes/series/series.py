@@ -252,6 +252,11 @@ class Series(StepRecipe):
         """Targets of which changes from the last known value are learned."""
         return ()
 
+    @property
+    def drifting_places(self) -> list[tuple[int, str]]:
+        """Places in what is seen at a step, and names, of targets of which changes are seen."""
+        return []
+
     def bounds(self, model: Model) -> tuple[float, ...]:
         """Levels of probability that are told beside each estimate."""
         return INTERVAL if tells_distribution(model.head) else ()
