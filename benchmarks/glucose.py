@@ -22,7 +22,7 @@ from steersman.recipes.series.rivals import rivals
 from steersman.recipes.series.task import Truth, forecasts
 from steersman.training.material import Material
 
-ROWS = 60_000
+ROWS = 40_000
 """Rows that boosting learns from, twelve a reading."""
 AHEAD = {"30 minutes": 6, "60 minutes": 12}
 

@@ -42,7 +42,7 @@ def ticks(records: Sequence[Record] = ()) -> Book:
         source=OrderBooks(),
         task=Ticks(),
         core=GRU(32),
-        training=replace(label().training, steps=800),
+        training=replace(label().training, steps=400),
     )
 
 

@@ -163,10 +163,10 @@ def rivals(
     every = max(1, -(-len(y) // ROWS))
     x = np.concatenate([lagged(recipe, r)[p] for r, p in zip(known, places, strict=True)])[::every]
     shown = np.concatenate([lagged(recipe, r)[a] for r, a in zip(test, at, strict=True)])
-    options: dict[str, Any] = {"early_stopping": False, "random_state": 0}
+    trees: dict[str, Any] = {"max_iter": 60, "early_stopping": False, "random_state": 0}
     models = {
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
-        "boosting": HistGradientBoostingClassifier(max_iter=60, **options),
+        "boosting": HistGradientBoostingClassifier(**trees),
     }
     return found | {name: model.fit(x, y[::every]).predict(shown) for name, model in models.items()}
 

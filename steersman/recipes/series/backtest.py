@@ -196,7 +196,8 @@ def verdict(scores: Scores) -> str:
     off = f"{figure(abs(apart['mean']))} ± {figure(apart['interval'])}"
     if abs(apart["mean"]) <= apart["interval"]:
         return f"It and {best} can't be told apart: its RMSE is {off} {'lower' if apart['mean'] > 0 else 'higher'}."
-    return f"It is better than {best}, by {off} RMSE." if apart["mean"] > 0 else f"{best} is better, by {off} RMSE."
+    whose = f"It is better than {best}" if apart["mean"] > 0 else f"{best[0].upper()}{best[1:]} is better"
+    return f"{whose}, by {off} RMSE."
 
 
 def score_table(scores: Scores) -> Printed:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ...training.recipe import INTERVAL, Parts
 from .kinds import Forecast
 from .series import shifted
 
+T = TypeVar("T")
 LAGS = 24
 """Values before the last one that ridge regression and boosting see of each target."""
 ROWS = 20_000
@@ -41,8 +43,11 @@ class Forecasted:
 
     def of(self, places: Sequence[int]) -> "Forecasted":
         """The same of some of the records."""
-        parts = (self.point, self.bounds, self.crps, self.counts)
-        return Forecasted(*([part[i] for i in places] if part else [] for part in parts))
+
+        def picked(part: list[T]) -> list[T]:
+            return [part[i] for i in places] if part else []
+
+        return Forecasted(picked(self.point), picked(self.bounds), picked(self.crps), picked(self.counts))
 
 
 Points = Callable[[Record], np.ndarray]
@@ -167,7 +172,8 @@ class Lagged:
         )
         models = []
         for target in range(y.shape[1]):
-            model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=False, random_state=0)
+            options: dict[str, Any] = {"max_iter": TREES, "early_stopping": False, "random_state": 0}
+            model = HistGradientBoostingRegressor(**options)
             model.fit(x, y[:, target].ravel())
             truth = held_y[:, target].ravel()
             errors = [float(np.square(said - truth).mean()) for said in model.staged_predict(held_x)]
