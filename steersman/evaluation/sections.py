@@ -120,9 +120,7 @@ def classification_summary(scores: JsonMapping) -> str:
 def classification_facts(scores: JsonMapping) -> list[Fact]:
     """The figures at the top."""
     majority = scores["baselines"]["majority"]
-    several = len(scores["names"]) > 2
     return [
-        Fact("AUROC", figure(scores["auroc"]), "mean of each class against the rest" if several else "guessing: 0.5"),
         Fact(
             "Accuracy",
             percent(scores["accuracy"]),

@@ -43,7 +43,7 @@ from .calibration import (
 from .examples import EXAMPLES, inputs_block, telling_examples
 from .metrics import by_size, classification_scores, quantile_edges, regression_scores
 from .outcome import Scored, Told, contract, run_name, scores_beside, task_beside
-from .page import Block, Pictures, Section
+from .page import Block, Fact, Pictures, Section, figure
 from .plots import Trace
 from .ranking import macro_auroc, ranking_curves, two_class_scores
 from .ridge import ridge
@@ -245,7 +245,9 @@ class Classify(TaskSpec):
                 blocks.append(self.shown(run, records[place], caption))
             if drawn := [block for block in blocks if block]:
                 sections.append(Section("Examples", EXAMPLES, drawn))
-        return classification_summary(scores), classification_facts(scores), sections
+        note = "guessing: 0.5" if len(scores["names"]) == 2 else "mean of each class against the rest"
+        facts = [Fact("AUROC", figure(scores["auroc"]), note), *classification_facts(scores)]
+        return classification_summary(scores), facts, sections
 
 
 def _ranked(said: np.ndarray, labels: np.ndarray, positive: int | None) -> Scores:

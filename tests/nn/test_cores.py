@@ -63,7 +63,7 @@ CAUSAL = [
     Zoneout(MGU(5)),
     Zoneout(CfC(4, backbone=5)),
     Pooled(GRU(5)),
-    Pooled(Stack((LSTM(3), MinGRU(4)))),
+    Pooled(Stack((LSTM(3), MinGRU(4))), inputs=True),
     Averaged(LSTM(5)),
     Stack((LSTM(5), GRU(4), Memoryless(), RNN(3)), dropout=0.5),
     Stack((LSTM(5), GRU(5), LRU(5)), dropout=0.5, locked=True, residual=True),

@@ -152,39 +152,42 @@ class Pooled(CoreSpec):
 
     core: CoreSpec = GRU()
     """Core that is pooled."""
+    inputs: bool = False
+    """Whether its input is pooled, too."""
 
     def build(self, features: int) -> "PooledCore":
         return PooledCore(self, features)
 
 
 class PooledCore(Core):
-    skips_padding = True  # Its core sees to it.
+    LOWEST = -6e4
+    """Maximum of what was not said yet: below all that is, and finite in half precision."""
 
     def __init__(self, spec: Pooled, features: int):
         super().__init__()
         self.core = spec.core.build(features)
         if not self.core.causal:
             raise UserError(f"Pooled: {type(spec.core).__name__} is not causal; what was said so far would change")
-        self.features, self.size = features, 3 * self.core.size
+        self.inputs, self.features = spec.inputs, features
+        self.pooled = self.core.size + features * spec.inputs
+        self.size = 3 * self.pooled
 
     def initial(self, batch: int) -> State:
         """The core's state; the sum and the maximum of what it said, and at how many steps."""
-        zeros = next(self.parameters()).new_zeros(batch, self.core.size)
-        return (self.core.initial(batch), zeros, zeros.clone(), zeros.new_zeros(batch, 1))
+        zeros = next(self.parameters()).new_zeros(batch, self.pooled)
+        return (self.core.initial(batch), zeros, zeros + self.LOWEST, zeros.new_zeros(batch, 1))
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         inner, total, peak, steps = state
         y, inner = self.core(x, inner, lengths)
-        time = x.shape[1]
+        y, time = torch.cat((y, x), -1) if self.inputs else y, x.shape[1]
         sums = total.unsqueeze(1) + y.cumsum(1)
         counts = steps.unsqueeze(1) + torch.arange(1, time + 1, device=y.device).view(1, -1, 1)
-        lowest = torch.finfo(y.dtype).min
-        begun = torch.where(steps > 0, peak, lowest).to(y.dtype).unsqueeze(1)
-        peaks = torch.cat((begun, y), 1).cummax(1).values[:, 1:]
-        pooled = torch.cat((y, sums / counts, peaks), -1)
-        rows, last = torch.arange(len(y), device=y.device), (lengths - 1).clamp_min(0)
-        read = (lengths > 0).unsqueeze(1)
-        after = (torch.where(read, values[rows, last], old) for values, old in ((sums, total), (peaks, peak)))
+        peaks = torch.cat((peak.to(y.dtype).unsqueeze(1), y), 1).cummax(1).values[:, 1:]
+        pooled = torch.cat((y, sums / counts.clamp_min(1), peaks), -1)
+        rows = torch.arange(len(y), device=y.device)
+        before = ((total, sums), (peak, peaks))
+        after = (torch.cat((old.unsqueeze(1), values), 1)[rows, lengths] for old, values in before)
         state = (inner, *after, steps + lengths.unsqueeze(1))
         return torch.where(there(lengths, time), pooled, 0.0), state
 

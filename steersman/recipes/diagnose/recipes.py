@@ -39,13 +39,19 @@ def diagnose(records: Sequence[Record] = ()) -> Labelled:
         every_s=3600.0,
         task=Diagnosis(DIED if OUTCOME in there else ""),
         encoder=Observed("last"),
-        core=Pooled(GRU(64)),
+        core=Pooled(GRU(32), inputs=True),
         head=Classification(dropout=0.4),
         flavour="many-to-one",
         batches=Windows(batch_size=64),
-        augment=(Unmeasured(0.1),),
+        augment=(Unmeasured(0.2),),
         split=Split(validation=0.1, test=0.2),
         training=Training(
-            steps=900, learning_rate=2e-3, warmup=100, ema_decay=0.99, validate_every=50, precision="float32"
+            steps=400,
+            learning_rate=3e-3,
+            weight_decay=0.05,
+            warmup=50,
+            ema_decay=0.99,
+            validate_every=50,
+            precision="float32",
         ),
     )
