@@ -17,6 +17,11 @@ NAMED: Schema = {"type": "object", "additionalProperties": NUMBER}
 """Numbers by name."""
 WORDS: Schema = {"type": "object", "additionalProperties": {"type": ["number", "string"], "maxLength": 1000}}
 """What is said, by name: a number, or words."""
+CELLS: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": ["number", "string", "boolean", "null"], "maxLength": 1000},
+}
+"""A row of a table by its columns, or what is said of it: estimates with bounds, a class and the chances of all."""
 FACTS: Schema = {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean"], "maxLength": 1000}}
 """Facts of a world by name, which ends in the unit where there is one: speed_mps."""
 PICTURE: Schema = {"type": "string", "format": "binary"}
@@ -65,6 +70,7 @@ def typed(kinds: Mapping[str, Schema]) -> dict[str, Schema]:
 FAULT = record(error=TEXT, do=TEXT)
 GOODBYE = record(why=TEXT)
 PREDICTION = record(n=COUNT, prediction=NAMED, latency_ms=NUMBER, dropped=COUNT)
+ROW = record(n=COUNT, said=CELLS, latency_ms=NUMBER, dropped=COUNT)
 PROTOCOL = 2
 """Version of the page's socket. The first named a car's controls and facts; what it had is still sent and taken."""
 FIRST: JsonObject = {"speed_mps": None, "score": None, "lap": False}
@@ -139,11 +145,13 @@ FROM_STAGE = typed(
 TO_STEP = {
     "reset": typed({"reset": record()})["reset"],
     "step": record(x={"type": ["number", "string", "array"]}),
+    "row": record(row=CELLS),
 }
-"""What a program may send to `/api/step`, beside pictures as binary messages."""
+"""What a program may send to `/api/step`, beside pictures as binary messages; rows to a model of tables."""
 BEGUN = typed({"reset": record(n=COUNT, dropped=COUNT)})["reset"]
 FROM_STEP = {
     "prediction": PREDICTION,
+    "row": ROW,
     "reset": BEGUN,
     "error": record(n=COUNT, error=TEXT, do=TEXT),
     "goodbye": typed({"goodbye": GOODBYE})["goodbye"],
@@ -173,7 +181,7 @@ ABOUT = record(
     run=TEXT,
     recipe=TEXT,
     panels=listed(TEXT),
-    takes={"type": "string", "enum": ["picture", "token", "numbers", "text"]},
+    takes={"type": "string", "enum": ["picture", "token", "numbers", "text", "row"]},
     shape=listed(COUNT),
     targets=listed(TEXT),
     units={"type": "object", "additionalProperties": TEXT},
@@ -230,8 +238,8 @@ def _is_a(value: object, kind: str) -> bool:
 
 def stepped(message: JsonObject) -> JsonObject:
     """A JSON message of a program. Refused where it is none that the table has."""
-    if wrong := check(message, TO_STEP["reset" if "type" in message else "step"]):
-        raise Refused(wrong, 'send {"x": ...} or {"type": "reset"}, as /api/asyncapi.json says')
+    if wrong := check(message, TO_STEP["reset" if "type" in message else "row" if "row" in message else "step"]):
+        raise Refused(wrong, 'send {"x": ...}, {"row": {...}} or {"type": "reset"}, as /api/asyncapi.json says')
     return message
 
 
@@ -280,7 +288,7 @@ class Operation:
 A_STEP = {"image/jpeg": PICTURE, "image/png": PICTURE, "application/json": {"oneOf": list(TO_STEP.values())}}
 A_TEXT = {"application/json": TO_SAY}
 SESSION = record(session=TEXT)
-STEPPED = {"oneOf": [PREDICTION, BEGUN]}
+STEPPED = {"oneOf": [PREDICTION, BEGUN, ROW]}
 OPERATIONS = (
     Operation("GET", "/", "page", "The page. With ?token=T: keeps the token as a cookie and goes on to /", "text/html"),
     Operation("GET", "/static/{name}", "static", "A file of the page", "application/octet-stream"),

@@ -92,7 +92,7 @@ class Live:
 
     def __init__(self, stage: Audience, guard: Guard, limits: Limits | None = None):
         self.stage, self.guard, self.limits = stage, guard, limits or Limits()
-        self.sessions = Sessions(stage.stepping(), self.limits, num_cores(), stage.no_step)
+        self.sessions = Sessions(stage.stepping(), self.limits, num_cores(), stage.no_step, stage.rows)
         self.words = Words(stage.speaker, self.limits) if stage.speaker else None
         self._inboxes: set[Inbox] = set()
         self._pages, self._ending = 0, None

@@ -5,15 +5,18 @@ import json
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import isfinite
 
 import numpy as np
 
+from ..errors import UserError
 from ..export.session import Stepping
 from ..json_types import JsonObject
 from ..nn.model import Model
+from ..training.recipe import RowByRow
 from .api import stepped
 from .limits import Bucket, Limits, Refused, finite
 from .pictures import decode, fitted
@@ -27,12 +30,18 @@ REMEMBERED = 1000
 class Session:
     """One sequence; its steps are made one after another, each in a thread of the pool."""
 
-    def __init__(self, number: str, stepping: Stepping, limits: Limits, pool: ThreadPoolExecutor):
-        self.id, self._sequence, self._limits, self._pool = number, stepping.session(), limits, pool
-        self._model = stepping.model
-        self.takes = takes_of(self._model)
+    takes: str
+
+    def __init__(self, number: str, limits: Limits, pool: ThreadPoolExecutor):
+        self.id, self._limits, self._pool = number, limits, pool
         self.bucket, self.used, self.answered = Bucket(limits.rate_hz), time.monotonic(), 0
         self.busy = asyncio.Lock()
+
+    def _reset(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no sequence")
+
+    def _step(self, data: bytes | str) -> JsonObject:
+        raise NotImplementedError(f"{type(self).__name__} has no step")
 
     async def step(self, data: bytes | str) -> JsonObject:
         """The prediction for a picture or a JSON step, and how long the model took; or that it begins anew, if told."""
@@ -43,7 +52,24 @@ class Session:
     async def reset(self) -> None:
         async with self.busy:
             self.used = time.monotonic()
-            self._sequence.reset()
+            self._reset()
+
+    def _begun(self) -> JsonObject:
+        self._reset()
+        self.answered += 1
+        return {"type": "reset"}
+
+
+class StepSession(Session):
+    """Raw steps: pictures, characters or numbers."""
+
+    def __init__(self, number: str, stepping: Stepping, limits: Limits, pool: ThreadPoolExecutor):
+        super().__init__(number, limits, pool)
+        self._sequence, self._model = stepping.session(), stepping.model
+        self.takes = takes_of(self._model)
+
+    def _reset(self) -> None:
+        self._sequence.reset()
 
     def _step(self, data: bytes | str) -> JsonObject:
         shape = self._model.encoder.raw
@@ -52,9 +78,9 @@ class Session:
         else:
             message = stepped(parsed(data, MOST_BYTES * (int(np.prod(shape)) if len(shape) < 3 else 1)))
             if "type" in message:
-                self._sequence.reset()
-                self.answered += 1
-                return {"type": "reset"}
+                return self._begun()
+            if "row" in message:
+                raise Refused("this model takes no rows of a table", 'send {"x": ...}')
             raw = numbers(message, self._model)
         began = time.perf_counter()
         prediction = self._sequence.step(raw)
@@ -62,6 +88,35 @@ class Session:
         self.answered += 1
         finite(prediction)
         return {"prediction": prediction, "latency_ms": round(latency_ms, 3)}
+
+
+class RowSession(Session):
+    """Rows of a table, each answered as `predict` does."""
+
+    takes = "row"
+
+    def __init__(self, number: str, rows: Callable[[], RowByRow], limits: Limits, pool: ThreadPoolExecutor):
+        super().__init__(number, limits, pool)
+        self._rows, self._answer = rows, rows()
+
+    def _reset(self) -> None:
+        self._answer = self._rows()
+
+    def _step(self, data: bytes | str) -> JsonObject:
+        message = stepped(parsed(data, MOST_BYTES * (1 + len(self._answer.columns))))
+        if "type" in message:
+            return self._begun()
+        if "row" not in message:
+            raise Refused("this model takes rows of a table", 'send {"row": {column: value}}')
+        began = time.perf_counter()
+        try:
+            said = self._answer(message["row"])
+        except UserError as error:
+            raise Refused(str(error), "mend the row") from error
+        latency_ms = 1e3 * (time.perf_counter() - began)
+        self.answered += 1
+        shown = {name: None if isinstance(v, float) and not isfinite(v) else v for name, v in said.items()}
+        return {"said": shown, "latency_ms": round(latency_ms, 3)}
 
 
 def takes_of(model: Model) -> str:
@@ -116,9 +171,16 @@ def numbers(message: JsonObject, model: Model) -> np.ndarray:
 class Sessions:
     """The open sessions: as many as the limit allows; one that nobody used for long is dropped, and it is known why."""
 
-    def __init__(self, stepping: Stepping | None, limits: Limits, threads: int, no_step: str = ""):
-        """No session can be opened without a stepping, and `no_step` says why."""
-        self._stepping, self._limits, self._no_step = stepping, limits, no_step
+    def __init__(
+        self,
+        stepping: Stepping | None,
+        limits: Limits,
+        threads: int,
+        no_step: str = "",
+        rows: Callable[[], RowByRow] | None = None,
+    ):
+        """Without a stepping a session takes rows; without these none can be opened, and `no_step` says why."""
+        self._stepping, self._limits, self._no_step, self._rows = stepping, limits, no_step, rows
         self._pool = ThreadPoolExecutor(threads, "step")
         self._open: dict[str, Session] = {}
         self._connected: set[Session] = set()
@@ -128,12 +190,16 @@ class Sessions:
         return len(self._open) + len(self._connected)
 
     def _new(self) -> Session:
-        if self._stepping is None:
+        if self._stepping is None and self._rows is None:
             raise Refused(f"this model can't be run live a step at a time: {self._no_step}", "ask /api/say", 409)
         if len(self) >= self._limits.sessions:
             do = "end one, or start the server with a higher --limits.sessions"
             raise Refused(f"{self._limits.sessions} sessions are open already", do, 503)
-        return Session(secrets.token_urlsafe(12), self._stepping, self._limits, self._pool)
+        number = secrets.token_urlsafe(12)
+        if self._stepping is not None:
+            return StepSession(number, self._stepping, self._limits, self._pool)
+        assert self._rows is not None
+        return RowSession(number, self._rows, self._limits, self._pool)
 
     def open(self) -> Session:
         """One that lasts until it is ended or idle."""

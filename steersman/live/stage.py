@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..export.session import Stepping
 from ..json_types import JsonObject
 from ..nn.model import Model
 from ..progress import Watch, silent
+from ..training.recipe import RowByRow
 from ..training.run import Run
 from ..training.task import Speaker, TaskSpec, task_of
 from ..worlds.world import World
@@ -324,6 +326,8 @@ def staged(
     model, speaker = run.model(), speaker_of(run)
     if model.no_step:
         return spoken(run, source, model.no_step, speaker)
+    if (rows := rows_of(run, model)) is not None:
+        return spoken(run, source, "it takes rows of a table", speaker, rows)
     with _stepped_live(run):
         check_steps(model)
     if len(model.encoder.raw) == 3 and model.encoder.raw[-1] != 3:
@@ -346,13 +350,30 @@ def _stepped_live(run: Run) -> Iterator[None]:
         ) from error
 
 
-def spoken(run: Run, source: Source, no_step: str, speaker: Speaker | None) -> Audience:
-    """Who sees what a model says about texts of theirs. UserError where a run has no step and says nothing either."""
-    if speaker is None:
+def rows_of(run: Run, model: Model) -> Callable[[], RowByRow] | None:
+    """What answers rows of a table with several inputs by name; None for what is stepped otherwise."""
+    if not model.inputs:
+        return None
+    try:
+        run.steps.row_by_row(model)
+    except UserError:
+        return None
+    return partial(run.steps.row_by_row, model)
+
+
+def spoken(
+    run: Run,
+    source: Source,
+    no_step: str,
+    speaker: Speaker | None,
+    rows: Callable[[], RowByRow] | None = None,
+) -> Audience:
+    """Who sees what a model says about texts, or rows, of theirs. UserError where it has no step and says nothing."""
+    if speaker is None and rows is None:
         raise UserError(f"{run.folder} can't be shown live step by step: {no_step}")
     if source.data or source.video or source.webcam:
         raise UserError(
             f"{run.folder} can't be shown live step by step: {no_step}; leave out --data, --video and --webcam, and "
-            "write texts in the page's box"
+            + ("send rows to /api/step" if rows else "write texts in the page's box")
         )
-    return Audience(run.folder.name, run.name, Texts(), speaker, no_step)
+    return Audience(run.folder.name, run.name, Texts(), speaker, no_step, rows)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..export.session import Stepping
 from ..json_types import JsonObject
+from ..training.recipe import RowByRow
 from ..training.task import Speaker
 from .api import PROTOCOL
 from .limits import Refused
@@ -67,11 +68,20 @@ class Viewer:
 class Audience:
     """The pages of a run, and what all of them are told; by itself nothing is shown to them step by step.
 
-    `no_step` says why, `speaker` what it says about whole texts, where it does.
+    `no_step` says why, `speaker` what it says about whole texts, `rows` what answers rows of a table, where it does.
     """
 
-    def __init__(self, run: str, recipe: str, show: Show, speaker: Speaker | None = None, no_step: str = ""):
+    def __init__(
+        self,
+        run: str,
+        recipe: str,
+        show: Show,
+        speaker: Speaker | None = None,
+        no_step: str = "",
+        rows: Callable[[], RowByRow] | None = None,
+    ):
         self.run, self.recipe, self.show, self.speaker, self.no_step = run, recipe, show, speaker, no_step
+        self.rows = rows
         self.past: Callable[[], Sequence[JsonObject]] = list
         """Events that a page which comes later is told first."""
         self._viewers: set[Viewer] = set()
@@ -144,7 +154,7 @@ class Audience:
 
     def about(self) -> JsonObject:
         """What a program has to know: what is taken, what is said, how often."""
-        takes = {"takes": "text", "shape": [], "targets": [], "units": {}}
+        takes = {"takes": "row" if self.rows else "text", "shape": [], "targets": [], "units": {}}
         return takes | {"panels": list(self.panels), "rate_hz": round(self.show.rate_hz, 3)}
 
 
