@@ -30,6 +30,7 @@ SHORT = {
     "doctor": "",
     "train echo": "--training.steps 4",
     "train forecast": "--training.steps 4",
+    "train classify-text": "--training.steps 4",
     "train listen": "--training.steps 4",
     "train diagnose": "--training.steps 4",
     "train glucose": "--training.steps 4 --source.days 3 --core.hidden 8",
@@ -103,11 +104,11 @@ def run(line: str, folder: Path) -> None:
             assert address.startswith("http://127.0.0.1:")
         return
     # In this process: PyTorch is imported once. That the command itself starts, other tests see to.
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("default")  # As a command has it.
         patch.chdir(folder)
         patch.setenv("BROWSER", "true")  # `--watch` opens a page.
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((given or "").encode())))
-        patch.setattr(warnings, "showwarning", warnings.showwarning)
         main([*words[1:], *short])
 
 
@@ -167,6 +168,9 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
 def sensors(place: Path) -> None:
     hours = (f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{i % 7},{40 + i % 24},{i % 5 == 0}" for i in range(400))
     (place / "sensors.csv").write_text("\n".join(["time,temperature_c,load_kw,holiday", *hours]) + "\n")
+    moods = ('{"text": "it was %s", "sentiment": "%s"}' % (word, word) for word in ("good", "bad") * 20)
+    (place / "reviews.jsonl").write_text("\n".join(moods) + "\n")
+    (place / "new.jsonl").write_text('{"text": "so good"}\n')
 
 
 def test_commands_and_code_on_tables_run(place):

@@ -152,7 +152,7 @@ class Record:
 
     def _repr_html_(self) -> str:
         """Its streams and their clocks, for a notebook."""
-        rows = [("stream", "values", "from (s)", "to (s)")]
+        rows: list[tuple[str, ...]] = [("stream", "values", "from (s)", "to (s)")]
         for name, stream in self.streams.items():
             shape = " x ".join(map(str, stream.values.shape))
             ends = (f"{stream.time_s[i]:.10g}" for i in (0, -1)) if len(stream) else ("", "")

@@ -29,7 +29,7 @@ class Listening(Classify):
     """Sounds are told apart, once a record."""
 
     def rivals(self, run: Run, material: Material, watch: Watch = silent) -> dict[str, np.ndarray]:
-        found = material.known and logistic(_listen(run), material.known["train"], material.test)
+        found = logistic(_listen(run), material.known["train"], material.test) if material.known else None
         return {} if found is None else {LOGISTIC: found}
 
     def shown(self, run: Run, record: Record, caption: str) -> Block | None:
