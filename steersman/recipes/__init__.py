@@ -66,11 +66,11 @@ RECIPES: Registry[Make] = Registry(
         ),
         "glucose": (
             "glucose.recipes:glucose",
-            "Glucose up to an hour ahead, from a sensor's readings each five minutes.",
+            "Glucose up to an hour ahead, from a sensor's readings each five minutes, with the clinic's measures.",
         ),
         "market": (
             "market.recipes:market",
-            "Whether the next day's price is higher than today's, beside the costs of acting on it.",
+            "Whether the next day's price is higher than today's: most likely nobody can tell.",
         ),
         "ticks": (
             "market.recipes:ticks",
