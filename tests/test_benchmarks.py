@@ -17,6 +17,7 @@ from small import BENCHMARKS, benchmark
         "chars.py race --text nowhere",
         "choices.py --data nowhere",
         "frames.py --log nowhere",
+        "listen.py nowhere",
         "live.py same nowhere",
         "searching.py --run nowhere --data nowhere",
         "translate.py --data nowhere --test nowhere nowhere",
@@ -48,3 +49,18 @@ def test_a_camera_beside_the_car_sees_the_road_moved_and_leaves_the_world_as_it_
     left, right = (side_cameras.beside(world, metres) for metres in (2.0, -2.0))
     assert road(left) > road(picture) + 1 > road(right) + 2
     np.testing.assert_array_equal(side_cameras.beside(world, 0.0), picture)
+
+
+def test_warping_of_time_is_that_of_the_recursion():
+    listen, rng = benchmark("listen"), np.random.default_rng(0)
+    line, others = rng.normal(size=(6, 3)), [rng.normal(size=(n, 3)) for n in (4, 9)]
+    held = np.stack([np.pad(other, ((0, 9 - len(other)), (0, 0))) for other in others])
+    found = listen._warped(line, held, np.array([3, 8]))
+    for other, least in zip(others, found, strict=True):
+        best = np.full((len(line) + 1, len(other) + 1), np.inf)
+        best[0, 0] = 0
+        for i, a in enumerate(line):
+            for j, b in enumerate(other):
+                before = min(best[i, j], best[i, j + 1], best[i + 1, j])
+                best[i + 1, j + 1] = np.linalg.norm(a - b) + before
+        assert least == pytest.approx(best[-1, -1] / (len(line) + len(other)))
