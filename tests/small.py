@@ -17,7 +17,7 @@ from steersman.data.batches import Batches, Lanes, Ragged, Windows
 from steersman.data.examples import Example, raw_steps
 from steersman.data.inputs import Inputs
 from steersman.data.pairs import ByLength, padded
-from steersman.nn.cores import GRU, LSTM, RNN, Averaged, Bidirectional, Memoryless, Stack, Window
+from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Pooled, Stack, Window
 from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
 from steersman.nn.encoders import Joined
 from steersman.nn.pictures import Conv
@@ -158,7 +158,7 @@ def unaugmented(recipe: Recipe) -> Recipe:
 def small_core(core):
     if isinstance(core, Window):
         return replace(core, core=small_core(core.core), steps=4)
-    if isinstance(core, Averaged):
+    if isinstance(core, Pooled):
         return replace(core, core=small_core(core.core))
     return replace(core, hidden=16) if hasattr(core, "hidden") else core
 

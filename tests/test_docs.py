@@ -1,6 +1,7 @@
 """What README and docs/ tell a reader to type is typed here, in a folder of its own."""
 
 import io
+import json
 import re
 import shlex
 import signal
@@ -168,7 +169,7 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
 def sensors(place: Path) -> None:
     hours = (f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{i % 7},{40 + i % 24},{i % 5 == 0}" for i in range(400))
     (place / "sensors.csv").write_text("\n".join(["time,temperature_c,load_kw,holiday", *hours]) + "\n")
-    moods = ('{"text": "it was %s", "sentiment": "%s"}' % (word, word) for word in ("good", "bad") * 20)
+    moods = (json.dumps({"text": f"it was {word}", "sentiment": word}) for word in ("good", "bad") * 20)
     (place / "reviews.jsonl").write_text("\n".join(moods) + "\n")
     (place / "new.jsonl").write_text('{"text": "so good"}\n')
 

@@ -30,6 +30,7 @@ from steersman.nn.cores import (
     LSTMCore,
     MinGRU,
     MinLSTM,
+    Pooled,
     Stack,
     Zoneout,
 )
@@ -54,7 +55,7 @@ CORES = [
     RNN(5), RNN(5, "relu"), GRU(5), GRU(5, "before"), MGU(5), MinGRU(5), MinLSTM(5), LRU(6), LRU(6, out=3),
     LSTM(6), LSTM(6, peepholes=True), LSTM(6, projection=3), LSTM(6, layer_norm=True),
     LSTM(6, peepholes=True, layer_norm=True, projection=3), CfC(5, 9), CfC(5, 9, elapsed=True),
-    Zoneout(LSTM(5)), Zoneout(CfC(5, 9), (0.3,)),
+    Zoneout(LSTM(5)), Zoneout(CfC(5, 9), (0.3,)), Pooled(GRU(5), inputs=True), Pooled(LSTM(4), ("mean",)),
     Stack((LSTM(7), GRU(7), Zoneout(GRU(4)), LRU(4)), residual=True), Stack((MinLSTM(7), Stack((RNN(3), LSTM(3))))),
 ]  # fmt: skip
 PIXELS = [Picture(24, 31, 0.2, 0.1), Picture(41, 53), Picture(41, 20), Picture(60, 70), RoadTexture()]

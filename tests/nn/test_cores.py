@@ -21,7 +21,6 @@ from steersman.nn.cores import (
     LSTM,
     MGU,
     RNN,
-    Averaged,
     Bidirectional,
     CfC,
     GRUCore,
@@ -64,7 +63,7 @@ CAUSAL = [
     Zoneout(CfC(4, backbone=5)),
     Pooled(GRU(5)),
     Pooled(Stack((LSTM(3), MinGRU(4))), inputs=True),
-    Averaged(LSTM(5)),
+    Pooled(LSTM(5), ("mean",)),
     Stack((LSTM(5), GRU(4), Memoryless(), RNN(3)), dropout=0.5),
     Stack((LSTM(5), GRU(5), LRU(5)), dropout=0.5, locked=True, residual=True),
 ]

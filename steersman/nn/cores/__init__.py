@@ -1,8 +1,6 @@
 """Recurrent cores, a file a family."""
 
 from .composed import (
-    Averaged,
-    AveragedCore,
     Bidirectional,
     BidirectionalCore,
     Pooled,
@@ -39,8 +37,6 @@ __all__ = [
     "LSTM",
     "MGU",
     "RNN",
-    "Averaged",
-    "AveragedCore",
     "Bidirectional",
     "BidirectionalCore",
     "Cell",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -148,12 +148,18 @@ class WindowCore(Core):
 
 @dataclass(frozen=True)
 class Pooled(CoreSpec):
-    """A core whose output is what it says at a step, and beside it the mean and the maximum of all it said so far."""
+    """A core's output beside what it was so far: no single step decides what a sequence is of."""
 
     core: CoreSpec = GRU()
     """Core that is pooled."""
+    parts: tuple[Literal["last", "mean", "max"], ...] = ("last", "mean", "max")
+    """What is given out, side by side: the output of the step, the mean and the maximum of all up to it."""
     inputs: bool = False
-    """Whether its input is pooled, too."""
+    """Whether the core's input is pooled, too."""
+    dropout: float = 0.0
+    """Share of the values dropped while training."""
+
+    BOUNDS = {"dropout": (0, 1)}
 
     def build(self, features: int) -> "PooledCore":
         return PooledCore(self, features)
@@ -166,87 +172,53 @@ class PooledCore(Core):
     def __init__(self, spec: Pooled, features: int):
         super().__init__()
         self.core = spec.core.build(features)
+        if not spec.parts:
+            raise UserError("Pooled: parts is empty; name last, mean or max")
         if not self.core.causal:
             raise UserError(f"Pooled: {type(spec.core).__name__} is not causal; what was said so far would change")
-        self.inputs, self.features = spec.inputs, features
+        self.parts, self.inputs, self.dropout, self.features = spec.parts, spec.inputs, spec.dropout, features
         self.pooled = self.core.size + features * spec.inputs
-        self.size = 3 * self.pooled
+        self.size = len(spec.parts) * self.pooled
 
     def initial(self, batch: int) -> State:
-        """The core's state; the sum and the maximum of what it said, and at how many steps."""
+        """The core's state, the steps so far, the mean and the maximum over them."""
         zeros = next(self.parameters()).new_zeros(batch, self.pooled)
-        return (self.core.initial(batch), zeros, zeros + self.LOWEST, zeros.new_zeros(batch, 1))
+        return (self.core.initial(batch), zeros.new_zeros(batch, 1), zeros, zeros + self.LOWEST)
 
     def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        inner, total, peak, steps = state
-        y, inner = self.core(x, inner, lengths)
-        y, time = torch.cat((y, x), -1) if self.inputs else y, x.shape[1]
-        sums = total.unsqueeze(1) + y.cumsum(1)
-        counts = steps.unsqueeze(1) + torch.arange(1, time + 1, device=y.device).view(1, -1, 1)
-        peaks = torch.cat((peak.to(y.dtype).unsqueeze(1), y), 1).cummax(1).values[:, 1:]
-        pooled = torch.cat((y, sums / counts.clamp_min(1), peaks), -1)
-        rows = torch.arange(len(y), device=y.device)
-        before = ((total, sums), (peak, peaks))
-        after = (torch.cat((old.unsqueeze(1), values), 1)[rows, lengths] for old, values in before)
-        state = (inner, *after, steps + lengths.unsqueeze(1))
-        return torch.where(there(lengths, time), pooled, 0.0), state
-
-
-@dataclass(frozen=True)
-class Averaged(CoreSpec):
-    """The mean of all that a core has given out up to a step: no single step decides what a sequence is of."""
-
-    core: CoreSpec = LSTM()
-    dropout: float = 0.0
-    """Share of the mean's values dropped while training."""
-
-    BOUNDS = {"dropout": (0, 1)}
-
-    def build(self, features: int) -> "AveragedCore":
-        return AveragedCore(self.core.build(features), self.dropout)
-
-
-class AveragedCore(Core):
-    skips_padding = True  # Its core sees to it.
-
-    def __init__(self, core: Core, dropout: float = 0.0):
-        super().__init__()
-        self.core, self.dropout = core, dropout
-        self.features, self.size, self.causal = core.features, core.size, core.causal
-
-    def initial(self, batch: int) -> State:
-        """The core's state, the mean of what it gave out, and the steps that it is of."""
-        weight = next(self.parameters())
-        return (self.core.initial(batch), weight.new_zeros(batch, self.size), weight.new_zeros(batch, 1))
-
-    def run(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
-        inner, mean, count = state
+        inner, count, mean, peak = state
         y, inner = self.core(x, inner, lengths)  # 0 beyond a row's length.
-        known, own = count.clamp_min(0), lengths.view(-1, 1)
+        y, time, own = torch.cat((y, x), -1) if self.inputs else y, x.shape[1], lengths.view(-1, 1)
         # In double precision: a long chunk must not differ from short ones.
-        total = mean.double() * known
-        steps = known.unsqueeze(1) + torch.arange(1, x.shape[1] + 1, device=x.device).view(1, -1, 1)
-        means = (total.unsqueeze(1) + y.double().cumsum(1)) / steps
-        means = torch.where(there(lengths, x.shape[1]), means, 0.0).to(y.dtype)
-        last = ((total + y.double().sum(1)) / (known + own).clamp_min(1)).to(mean.dtype)
-        after = (torch.where(own > 0, last, mean), torch.where(own > 0, known + own, count))
-        return F.dropout(means, self.dropout, self.training), (inner, *after)
+        total = (mean.double() * count).unsqueeze(1) + y.double().cumsum(1)
+        steps = count.unsqueeze(1) + torch.arange(1, time + 1, device=y.device).view(1, -1, 1)
+        peaks = torch.cat((peak.to(y.dtype).unsqueeze(1), y), 1).cummax(1).values[:, 1:]
+        found = {"last": y, "mean": (total / steps).to(y.dtype), "max": peaks}
+        pooled = torch.where(there(lengths, time), torch.cat([found[part] for part in self.parts], -1), 0.0)
+        rows = torch.arange(len(y), device=y.device)
+        pairs = ((mean, found["mean"]), (peak, peaks))
+        after = (torch.cat((old.unsqueeze(1), values.to(old.dtype)), 1)[rows, lengths] for old, values in pairs)
+        return F.dropout(pooled, self.dropout, self.training), (inner, count + own, *after)
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        return (*self.core.state_names, "mean", "steps")
+        return (*self.core.state_names, "steps", "mean", "max")
 
     def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
         return self.core.gates(x, state[0])
 
 
-@onnx_form(AveragedCore)
-def _averaged_graph(graph: Graph, core: AveragedCore, x: str, state: tuple) -> tuple[str, tuple]:
-    inner, mean, count = state
+@onnx_form(PooledCore)
+def _pooled_graph(graph: Graph, core: PooledCore, x: str, state: tuple) -> tuple[str, tuple]:
+    inner, count, mean, peak = state
     y, inner = onnx_form.of(core.core)(graph, core.core, x, inner)
+    y = graph.op("Concat", y, x, axis=1) if core.inputs else y
     after = graph.op("Add", count, np.float32(1))
     mean = graph.op("Div", graph.total(graph.op("Mul", mean, count), y), after)
-    return mean, (inner, mean, after)
+    peak = graph.op("Max", peak, y)
+    found = {"last": y, "mean": mean, "max": peak}
+    shown = [found[part] for part in core.parts]
+    return graph.op("Concat", *shown, axis=1) if len(shown) > 1 else shown[0], (inner, after, mean, peak)
 
 
 @dataclass(frozen=True)

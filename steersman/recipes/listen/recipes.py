@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...data.batches import Windows
 from ...data.records import Record
 from ...data.splits import Split
-from ...nn.cores import GRU, Averaged
+from ...nn.cores import GRU, Pooled
 from ...nn.heads import Classification
 from ...nn.sounds import Spectrogram
 from ...sources.synthetic import Vowels
@@ -30,7 +30,7 @@ def listen(records: Sequence[Record] = ()) -> Listen:
         classes=names,
         task=Listening(),
         encoder=Spectrogram(warp=0.15, masks=1),
-        core=Averaged(GRU(96), dropout=0.3),
+        core=Pooled(GRU(96), ("mean",), dropout=0.3),
         head=Classification(classes=max(2, len(names)), names=names or ("", " ")),
         flavour="many-to-one",
         batches=Windows(batch_size=32),
