@@ -155,8 +155,8 @@ class Record:
         rows: list[tuple[str, ...]] = [("stream", "values", "from (s)", "to (s)")]
         for name, stream in self.streams.items():
             shape = " x ".join(map(str, stream.values.shape))
-            ends = (f"{stream.time_s[i]:.10g}" for i in (0, -1)) if len(stream) else ("", "")
-            rows.append((name, f"{shape} {stream.values.dtype}", *ends))
+            first, last = (f"{stream.time_s[i]:.10g}" if len(stream) else "" for i in (0, -1))
+            rows.append((name, f"{shape} {stream.values.dtype}", first, last))
         return f"<p><b>{escape(self.name)}</b></p>{html_table(rows)}"
 
 

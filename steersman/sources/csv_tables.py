@@ -22,6 +22,8 @@ from .safety import own, strays
 
 SAMPLE = 2**16
 """Bytes of a file from which its dialect is told."""
+PART = 2**20
+"""Bytes that are decoded at a time."""
 LONGEST_HEADER = 10_000
 LINES = 100
 """Lines of the sample that are looked at."""
@@ -400,6 +402,17 @@ class Clock:
         return (c if c > 99 else 2000 + c), month, day
 
 
+def _is_utf8(data: bytes) -> bool:
+    """Whether it is UTF-8; a part at a time, for its text may take several times its memory."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(data), PART):
+            decoder.decode(data[start : start + PART], start + PART >= len(data))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def dialect_of(path: Path, data: bytes) -> tuple[Dialect, list[str], int, str]:
     """Dialect, names of the columns, lines up to the end of the header, and encoding, by a file's first lines.
 
@@ -414,9 +427,5 @@ def dialect_of(path: Path, data: bytes) -> tuple[Dialect, list[str], int, str]:
     dialect = _dialect([line for _, line in lines[: LINES + 1]], delimiter, 0)
     names = _split(lines[0][1].removeprefix("#"), Dialect(dialect.delimiter, "."))
     if encoding is None:
-        try:
-            data.decode()
-            encoding = "utf-8"
-        except UnicodeDecodeError:
-            encoding = "cp1252"
+        encoding = "utf-8" if data.isascii() or _is_utf8(data) else "cp1252"
     return dialect, names, lines[0][0], encoding

@@ -178,9 +178,10 @@ def _csv(path: Path) -> Cases:
     )
     options = csv.ReadOptions(column_names=names, skip_rows=skipped, encoding=encoding, use_threads=True)
     try:
-        table = csv.read_csv(io.BytesIO(data), options, parse, convert)
+        table = csv.read_csv(pa.BufferReader(data), options, parse, convert)
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
+    del data  # Its numbers take as much again.
     if len(wrong) > table.num_rows / 20:
         raise UserError(f"{path}: {len(wrong)} rows can't be used, the first: {wrong[0]}")
     yield None, arrow_columns(path, table, dialect)

@@ -83,12 +83,13 @@ class Forecast(Series):
         """The next steps of each target, less its last known value where changes are learned."""
         streams, known = {}, np.ones(len(record), bool)
         for name in self.target:
-            values = np.asarray(record[name].values, np.float64)
-            later = np.stack([shifted(values, step) for step in range(1, self.horizon + 1)], 1)
-            if self.change:
-                later = later - self.base(record, name)[:, None]
-            known &= ~np.isnan(later).any(1)
-            streams[name] = np.nan_to_num(later).astype(np.float32)
+            values, base = np.asarray(record[name].values, np.float64), self.base(record, name)
+            # A step at a time: all of them in float64 would take three times the memory of what is kept.
+            streams[name] = later = np.empty((len(values), self.horizon), np.float32)
+            for step in range(self.horizon):
+                change = shifted(values, step + 1) - base
+                known &= ~np.isnan(change)
+                later[:, step] = np.nan_to_num(change)
         if not known.any():
             raise UserError(
                 f"record {record.name!r} has no step of which the next {self.horizon} are known; give a longer one, or "
