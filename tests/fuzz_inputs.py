@@ -218,7 +218,102 @@ def journal() -> Fuzzer:
     return one, (UserError,), [whole]
 
 
-KINDS = {f.__name__: f for f in (config, spec, vocabulary, texts, formula, live, guard, body, journal, planted)}
+def tables() -> Fuzzer:
+    """A table of each format, and what a recipe makes of its clock and columns."""
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    from steersman.recipes.series.recipes import forecast
+    from steersman.sources.tables import READERS, read
+
+    endings = sorted(READERS)
+    recipe = forecast([1])
+
+    def one(data: bytes) -> None:
+        place = ROOT / f"a{endings[data[0] % len(endings)]}" if data else ROOT / "a.csv"
+        place.write_bytes(data[1:])
+        for record in recipe.transform_records(read(place)):
+            for stream in record.streams.values():
+                assert len(stream.values) == len(stream.time_s)
+
+    def made(ending: str, content: bytes) -> bytes:
+        return bytes([endings.index(ending)]) + content
+
+    table = pa.table({"time": [0.0, 1.0, 2.0], "load": [1.0, None, 3.0], "kind": ["a", "b", ""]})
+    packed, arrow, npz = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    parquet.write_table(table, packed)
+    feather.write_feather(table, arrow)
+    np.savez(npz, x=np.arange(6.0).reshape(3, 2), time=np.arange(3.0))
+    seeds = [
+        made(".csv", b"time,load\n2024-01-01 00:00,1.5\n2024-01-01 01:00,\n"),
+        made(".csv", b"zeit;wert\n1;1,5\n2;-\n"),
+        made(".jsonl", b'{"time": 1, "load": 2.5}\n{"time": 2, "load": null}\n'),
+        made(".ts", b"@timeStamps false\n@classLabel true a b\n@data\n1,2,3:4,5,6:a\n"),
+        made(".arff", b"@relation r\n@attribute a numeric\n@attribute c {x,y}\n@data\n1.5,x\n"),
+        made(".parquet", packed.getvalue()),
+        made(".arrow", arrow.getvalue()),
+        made(".npz", npz.getvalue()),
+    ]
+    return one, (UserError,), seeds
+
+
+def sounds() -> Fuzzer:
+    import wave
+
+    from steersman.sources.sound import read, samples
+
+    place = ROOT / "sounds" / "yes"
+    place.mkdir(parents=True)
+    whole = io.BytesIO()
+    with wave.open(whole, "wb") as file:
+        file.setparams((2, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.arange(800, dtype="<i2").tobytes())
+
+    def one(data: bytes) -> None:
+        (place / "a.wav").write_bytes(data)
+        for record in read(place.parent):
+            assert np.isfinite(samples(record, 8000)).all()
+
+    return one, (UserError,), [whole.getvalue(), b"fLaC\0\0\0\x22", b"OggS\0\2", b"ID3\3\0"]
+
+
+def patients() -> Fuzzer:
+    from steersman.sources.physionet import read
+
+    place = ROOT / "set-a"
+    place.mkdir()
+    (place / "Outcomes-a.txt").write_text(
+        "RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death\n1,6,1,5,-1,0\n"
+    )
+
+    def one(data: bytes) -> None:
+        (place / "1.txt").write_bytes(data)
+        read(place)
+
+    text = b"Time,Parameter,Value\n00:00,RecordID,1\n00:00,Age,54\n00:00,Gender,0\n00:07,HR,73\n12:30,Urine,200\n"
+    return one, (UserError,), [text]
+
+
+def books() -> Fuzzer:
+    from steersman.sources.order_books import read
+
+    message, book, other = (ROOT / n for n in ("A_message_1.csv", "A_orderbook_1.csv", "Train_1.txt"))
+
+    def one(data: bytes) -> None:
+        first, _, second = data.partition(b"|")
+        for path, content in ((message, first), (book, second), (other, data)):
+            path.write_bytes(content)
+        for path in (message, other):
+            with contextlib.suppress(UserError):
+                read(path)
+
+    rows = b"34200.1,1,11,18,5853300,1\n34200.2,4,12,20,5853400,-1\n|5859400,200,5853300,18\n5859400,180,5853300,18\n"
+    return one, (UserError,), [rows, b"1 2 3\n4 5 6\n"]
+
+
+SOURCES = (tables, sounds, patients, books)
+OTHERS = (config, spec, vocabulary, texts, formula, live, guard, body, journal, planted)
+KINDS = {f.__name__: f for f in (*SOURCES, *OTHERS)}
 
 
 def main() -> None:

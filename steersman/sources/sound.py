@@ -129,7 +129,7 @@ def _mono(path: Path, demuxer: str) -> tuple[np.ndarray, int]:
         if not container.streams.audio:
             raise ValueError("it holds no sound")
         stream = container.streams.audio[0]
-        rate = stream.rate
+        rate = getattr(stream, "rate", 0)  # A stream whose codec FFmpeg does not know has none.
         if not RATES[0] <= rate <= RATES[1]:
             raise ValueError(f"its rate is {rate} Hz")
         floats = av.AudioResampler("fltp")

@@ -7,7 +7,7 @@ series and what is learned, says the recipe.
 
 import bz2
 import gzip
-import io
+import json
 import lzma
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,10 +82,13 @@ def read(path: Path, watch: Watch = silent) -> list[Record]:
         about = {"format": "table", "file": str(file)}
         if file != path:
             about["folder"] = file.parent.name
-        records += [
-            table_record(str(place) + (f"[{case}]" if case is not None else ""), columns, about)
-            for case, columns in reader(own(file, path if path.is_dir() else None))
-        ]
+        try:
+            records += [
+                table_record(str(place) + (f"[{case}]" if case is not None else ""), columns, about)
+                for case, columns in reader(own(file, path if path.is_dir() else None))
+            ]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file} holds text that is not in UTF-8 ({error}); write it anew in UTF-8") from error
     watch("reading tables", len(files), len(files))
     return records
 
@@ -256,6 +259,7 @@ def _parquet(path: Path) -> Cases:
 
     try:
         table = parquet.ParquetFile(path).read()
+        table.validate(full=True)  # What is damaged could point anywhere.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
     yield None, arrow_columns(path, table)
@@ -270,21 +274,31 @@ def _arrow(path: Path) -> Cases:
             table = feather.read_table(path, memory_map=False)
         except pa.ArrowInvalid:
             table = pa.ipc.open_stream(path.read_bytes()).read_all()
+        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
     yield None, arrow_columns(path, table)
 
 
 def _json_lines(path: Path) -> Cases:
-    """An object a line."""
+    """An object a line. Not by Arrow's reader, which damaged lines bring down with the whole process."""
     import pyarrow as pa
-    from pyarrow import json
 
-    data = _bytes(path)
-    longest = max(map(len, data.split(b"\n")), default=0)
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(_bytes(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number} is no JSON: {_line(error)}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number} is no JSON object with a value for each column")
+        rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
     try:
-        table = json.read_json(io.BytesIO(data), json.ReadOptions(block_size=max(2**20, 2 * longest)))
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} can't be read: {_line(error)}") from error
     yield None, arrow_columns(path, table)
 

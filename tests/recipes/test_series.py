@@ -72,6 +72,23 @@ def test_a_table_is_the_same_in_any_dialect(tmp_path, text):
     assert record["word"].values.tolist() == ["on", "off", "on"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"a": 1}\n{"\xdcb": 2}\n', "line 2 is no JSON"),
+        (b'{"a": 1}\n[1]\n', "line 2 is no JSON object"),
+        (b'{"a": 1}\n{"a": "x"}\n', "can't be read"),
+        (b'{"a": [1]}\n', "column 'a' holds list"),
+        (b"[" * 5000, "line 1 is no JSON"),
+        (b"\n", "has no column"),
+    ],
+)
+def test_a_bad_line_of_json_is_refused_in_a_sentence(tmp_path, text, said):
+    (tmp_path / "t.jsonl").write_bytes(text)
+    with pytest.raises(UserError, match=said):
+        read(tmp_path / "t.jsonl")
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".feather", ".npz", ".csv.gz", ".csv.xz", ".csv.zst"])
 def test_a_table_is_the_same_in_any_format(tmp_path, ending):
     import gzip

@@ -85,6 +85,7 @@ def test_what_is_no_sound_is_refused_by_name(tmp_path, monkeypatch):
         ("list.wav", b"#EXTM3U\n/etc/passwd\n", "no sound of a known format"),
         ("head.wav", whole[:30], "can't be decoded"),
         ("flac.flac", b"fLaC" + bytes(60), "can't be decoded"),
+        ("codec.wav", whole[:20] + b"\x5e\x01" + whole[22:], "can't be decoded"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name} .*{said}.*leave it out"):
