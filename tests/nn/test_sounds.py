@@ -34,7 +34,7 @@ def log_mel(x: np.ndarray, spec: Spectrogram) -> np.ndarray:
     return np.array(rows)
 
 
-@pytest.mark.parametrize("spec", [Spectrogram(), Spectrogram(bands=20, low_hz=200, high_hz=3500, window_ms=25)])
+@pytest.mark.parametrize("spec", [Spectrogram(10), Spectrogram(10, bands=20, low_hz=200, high_hz=3500, window_ms=25)])
 def test_energies_are_those_of_the_formula(spec):
     encoder, x = spec.build((STEP,)), sound()
     found, _ = encoder.log_energies(steps(x), encoder.initial(1)[0])
@@ -42,7 +42,7 @@ def test_energies_are_those_of_the_formula(spec):
 
 
 def test_a_sine_lies_in_its_band_at_a_quarter():
-    encoder = Spectrogram(bands=20).build((STEP,))
+    encoder = Spectrogram(10, bands=20).build((STEP,))
     x = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)
     found, _ = encoder.log_energies(steps(x), encoder.initial(1)[0])
     filters = mel_filters(256, RATE, 20, 100, 4000)
@@ -51,7 +51,7 @@ def test_a_sine_lies_in_its_band_at_a_quarter():
 
 
 def test_the_mean_of_the_recording_so_far_is_taken_away():
-    spec, x = Spectrogram(settle_s=0.2), sound()
+    spec, x = Spectrogram(10, settle_s=0.2), sound()
     encoder = spec.build((STEP,))
     encoder.fit(steps(sound(1, 5))[0].numpy())
     bands = log_mel(x, spec)
@@ -62,7 +62,7 @@ def test_the_mean_of_the_recording_so_far_is_taken_away():
 
 
 def test_chunks_of_sound_are_the_whole_up_to_rounding():
-    encoder = Spectrogram().build((STEP,))
+    encoder = Spectrogram(10).build((STEP,))
     encoder.fit(steps(sound(1, 5))[0].numpy())
     x = steps(sound(2))
     whole, last = encoder(x, encoder.initial(1))
@@ -76,8 +76,8 @@ def test_chunks_of_sound_are_the_whole_up_to_rounding():
 
 
 def test_what_training_changes_is_left_alone_otherwise():
-    spec, x = Spectrogram(warp=0.2, masks=2, mask_bands=6, mask_steps=6), steps(sound())
-    encoder, plain = spec.build((STEP,)), Spectrogram().build((STEP,))
+    spec, x = Spectrogram(10, warp=0.2, masks=2, mask_bands=6, mask_steps=6), steps(sound())
+    encoder, plain = spec.build((STEP,)), Spectrogram(10).build((STEP,))
     torch.manual_seed(0)
     changed = encoder.train()(x, encoder.initial(1))[0]
     torch.testing.assert_close(encoder.eval()(x, encoder.initial(1))[0], plain(x, plain.initial(1))[0])
@@ -85,7 +85,7 @@ def test_what_training_changes_is_left_alone_otherwise():
     assert 0 < hidden.all(0).sum() <= 12
     assert 0 < hidden.all(1).sum() <= 12
     # A sine that is stretched lies where a higher one would.
-    encoder = Spectrogram(bands=20, warp=0.2).build((STEP,)).train()
+    encoder = Spectrogram(10, bands=20, warp=0.2).build((STEP,)).train()
     tone = steps(np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32))
     peaks = {int(encoder.log_energies(tone, encoder.initial(1)[0])[0][0, -1].argmax()) for _ in range(20)}
     assert len(peaks) > 1
@@ -101,7 +101,7 @@ def test_mu_law_is_that_of_the_formula():
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(mu_law(from_mu_law(every)), every)
     assert np.abs(from_mu_law(mu_law(torch.from_numpy(inside))).numpy() - inside).max() < 0.025
-    encoder = MuLaw().build((STEP,))
+    encoder = MuLaw(10).build((STEP,))
     encoder.fit(steps(sound())[0].numpy())
     found, _ = encoder(steps(sound()), ())
     assert (float(found.mean()), float(found.std())) == pytest.approx((0, 1), abs=1e-3)
@@ -110,10 +110,10 @@ def test_mu_law_is_that_of_the_formula():
 @pytest.mark.parametrize(
     ("spec", "raw", "said"),
     [
-        (Spectrogram(high_hz=5000), (STEP,), "up to 4000"),
-        (Spectrogram(bands=200), (STEP,), "lower --encoder.bands"),
-        (Spectrogram(), (8, 8), "stretch of samples"),
-        (MuLaw(), (8, 8), "stretch of samples"),
+        (Spectrogram(10, high_hz=5000), (STEP,), "up to 4000"),
+        (Spectrogram(10, bands=200), (STEP,), "lower --encoder.bands"),
+        (Spectrogram(10), (8, 8), "stretch of samples"),
+        (MuLaw(10), (8, 8), "stretch of samples"),
     ],
 )
 def test_what_does_not_fit_is_refused(spec, raw, said):
@@ -122,6 +122,6 @@ def test_what_does_not_fit_is_refused(spec, raw, said):
 
 
 def test_a_step_is_a_whole_number_of_samples():
-    assert Spectrogram().samples(16_000) == 160
+    assert Spectrogram(10).samples(16_000) == 160
     with pytest.raises(UserError, match=r"110\.25 samples"):
-        Spectrogram().samples(11_025)
+        Spectrogram(10).samples(11_025)
