@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-import av.error
 import numpy as np
 
 from ..data.records import Record, Stream
@@ -109,10 +107,12 @@ def decoded(path: Path, rate_hz: int) -> np.ndarray:
     demuxer = _demuxer(head(path, 12))
     if demuxer is None:
         raise UserError(f"{path} is no sound of a known format ({', '.join(SOUNDS)}); convert it or leave it out")
+    from av.error import FFmpegError
+
     try:
         found, rate = _mono(path, demuxer)
         found = found if rate == rate_hz or not len(found) else _resampled(found, rate, rate_hz)
-    except (av.error.FFmpegError, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except (FFmpegError, ValueError, IndexError, OverflowError, MemoryError) as error:
         what = getattr(error, "strerror", None) or error
         raise UserError(f"{path} can't be decoded ({what}); copy it anew or leave it out") from error
     if not len(found):
@@ -124,6 +124,8 @@ def decoded(path: Path, rate_hz: int) -> np.ndarray:
 
 def _mono(path: Path, demuxer: str) -> tuple[np.ndarray, int]:
     """The mean of all channels, and its rate in Hz."""
+    import av
+
     parts, total = [np.zeros(0, np.float32)], 0
     with av.open(f"file:{path}", format=demuxer) as container:
         if not container.streams.audio:
@@ -143,6 +145,8 @@ def _mono(path: Path, demuxer: str) -> tuple[np.ndarray, int]:
 
 
 def _resampled(values: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    import av
+
     frame: Any = av.AudioFrame.from_ndarray(values[None], format="fltp", layout="mono")
     frame.sample_rate = rate
     change = av.AudioResampler("fltp", "mono", wanted)

@@ -190,6 +190,7 @@ def test_rows_are_parted_into_series_each_with_its_own_clock():
             "'a' is to be learned; it can't be known",
         ),
         (classify([1]), {"a": [1.0, 2, 3]}, "which column holds the class"),
+        (replace(forecast(), target=()), {"time": [1.0, 2, 3]}, "has no column beside 'time'"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_in_a_sentence(recipe, columns, said):

@@ -122,6 +122,8 @@ class Series(StepRecipe):
         else:
             seconds, told = clock_seconds(record.name, clock, columns[clock])
         kept = {name: values for name, values in columns.items() if name not in (clock, self.series)}
+        if not kept:
+            raise UserError(f"{record.name} has no column beside {clock or self.series!r}; give one to learn")
         for name, values in kept.items():
             if values.dtype.kind == "f" and name not in self.leave_out and (wrong := np.isinf(values)).any():
                 raise UserError(
