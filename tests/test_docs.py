@@ -95,8 +95,13 @@ def run(line: str, folder: Path) -> None:
         targets = (ROOT / "Makefile").read_text()
         assert words[0] != "make" or f"\n{words[1]}:" in targets, line
         return
+    given = None
+    if words[0] == "echo":
+        given, _, *words = words[1:]
+    elif words[-2] == "<":
+        *words, _, file = words
+        given = (folder / file).read_text()
     assert words[0] == "steersman", line
-    words, given = (words[:-2], (folder / words[-1]).read_text()) if words[-2] == "<" else (words, None)
     key = next((k for k in SHORT if " ".join(words[1:]).startswith(k)), None)
     assert key is not None, f"{line}: say in SHORT how to run it quickly"
     short = shlex.split(SHORT[key])
