@@ -1,7 +1,7 @@
 """Records as a model sees them: prepared inputs and targets on one clock."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -62,6 +62,23 @@ class Example:
     def contents(self) -> list[np.ndarray]:
         """All that is learned from it."""
         return [*(self.x.arrays() if isinstance(self.x, Inputs) else [self.x]), self.y]
+
+
+def counted(examples: Sequence[Example], said: Sequence[Any]) -> tuple[list[Example], list[Any]]:
+    """Examples, and what was said at each of their steps, without the steps that count nothing.
+
+    They are read for their context alone, or their answer is not known. UserError where none of a record is left.
+    """
+    found, left = [], []
+    for example, values in zip(examples, said, strict=True):
+        if example.weight is not None and example.y.ndim == 2 and not (counts := example.weight > 0).all():
+            if not counts.any():
+                raise UserError(f"{example.name} has no step whose answer is known: it can't be scored; leave it out")
+            parts = {"x": example.x[counts], "y": example.y[counts], "time_s": example.time_s[counts], "weight": None}
+            example, values = replace(example, **parts), values[counts]
+        found.append(example)
+        left.append(values)
+    return found, left
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ..data.examples import counted
 from ..json_types import JsonMapping
 from ..nn.heads import MultiLabel, tells_labels
 from ..nn.model import Model
@@ -34,9 +35,10 @@ class ClassifyMultiLabel(TaskSpec):
         head = model.head
         assert tells_labels(head)
         examples = run.recipe.examples(model, material.test, watch)
+        examples, answers = counted(examples, model.answers(examples))
         labels = np.concatenate([np.atleast_2d(e.y) for e in examples])
         with torch.no_grad():
-            said = head.probabilities(torch.cat(model.answers(examples)).double()).numpy()
+            said = head.probabilities(torch.cat(answers).double()).numpy()
         scores = multi_label_scores(said, labels, head.counts.numpy(), head.names())
         scores["baselines"] |= scores_beside(self, self.columns, beside, material)
         scores = contract(self, scores | {"data": material.name}, self.columns)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import did_you_mean
-from ..data.examples import Example
+from ..data.examples import Example, counted
 from ..data.records import Record, Stream
 from ..errors import UserError
 from ..nn.heads import (
@@ -86,7 +86,7 @@ class Estimate(TaskSpec):
         model: Model = run.model()
         examples = run.recipe.examples(model, material.test, watch)
         target, size = model.head.streams[0], (model.head.sizes or (1,))[0]
-        raws = model.answers(examples)
+        examples, raws = counted(examples, model.answers(examples))
         predictions = _series(model.points(raws), size)
         truths = _series([np.atleast_2d(e.y) for e in examples], size)
         for other in beside:
@@ -185,8 +185,9 @@ class Classify(TaskSpec):
         head = model.head
         assert tells_classes(head)
         examples = run.recipe.examples(model, material.test, watch)
+        examples, answers = counted(examples, model.answers(examples))
         labels = head.labels(np.concatenate([e.y.reshape(-1) for e in examples]))
-        raws = torch.cat(model.answers(examples))
+        raws = torch.cat(answers)
         scores = classification_scores(raws.numpy(), labels, head.counts.numpy(), head.names())
         with torch.no_grad():
             said = head.probabilities(raws.double()).numpy()
@@ -337,7 +338,8 @@ def _beside(run: Run, ours: Model, records: Sequence[Record]) -> list[np.ndarray
     theirs, target = (m.head.targets[: (m.head.sizes or (1,))[0]] for m in (model, ours))
     if theirs != target:
         raise UserError(f"{run.folder} predicts {', '.join(theirs)}, not {', '.join(target)}: it can't stand beside")
-    return _series(model.predict(run.recipe.examples(model, records)), len(target))
+    examples = run.recipe.examples(model, records)
+    return _series(model.points(counted(examples, model.answers(examples))[1]), len(target))
 
 
 def _ridge(
@@ -347,6 +349,7 @@ def _ridge(
     if model.flavour != "many-to-many" or material.known is None or not material.known["validation"]:
         return None
     train, held = (run.recipe.examples(model, material.known[part], watch) for part in ("train", "validation"))
+    train, held = (counted(part, [e.y for e in part])[0] for part in (train, held))
     found = [ridge(train, held, examples, number) for number in range((model.head.sizes or (1,))[0])]
     return [line for lines in zip(*found, strict=True) for line in lines]
 

@@ -414,6 +414,20 @@ def test_an_answer_at_every_step_may_be_words_or_numbers(tmp_path):
     assert numbers.adapt(divide(numbers, [str(tmp_path / "t.csv")])).classes == ()
 
 
+@pytest.mark.parametrize("answer", ["class", "number"])
+def test_only_steps_of_the_held_out_part_whose_answer_is_known_are_scored(tmp_path, answer):
+    """Not those before it, which are read for their context and were trained on."""
+    values = (np.arange(300) % 7 > 2).astype(float)
+    values[280:290] = np.nan
+    table = {"x": np.sin(np.arange(300.0)), "on": values}
+    options = {"label": "on", "answer": answer, "training": {"steps": 3, "validate_every": 3}, "context": 50}
+    run = sm.fit("label", table, folder=tmp_path / "run", say=lambda text: None, **options)
+    (record,) = run.records()["test"]
+    assert len(record) > 100
+    scores = run.evaluate()
+    assert scores["items" if answer == "class" else "steps"] == 60 - 10
+
+
 @pytest.mark.parametrize(
     ("column", "said"),
     [
