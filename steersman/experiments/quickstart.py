@@ -38,7 +38,7 @@ class Quickstart(Spec):
 
     folder: str = "runs/quickstart"
     """Folder of all results; one cut short is resumed."""
-    episodes: int = 60
+    episodes: int = 120
     """Drives to record."""
     steps: int = 3500
     """Training steps of each model."""

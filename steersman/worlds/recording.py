@@ -98,10 +98,11 @@ def record(
 def _as_begun(begun: JsonMapping, spec: WorldSpec, task: str, about: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Task and `about` in the words of a recording that was begun when its world had fewer options."""
     was = begun.get("about")
-    if isinstance(was, dict) and set(was.get("world", ())) < set(about["world"]):
+    world = was.get("world") if isinstance(was, dict) else None
+    if isinstance(world, dict) and set(world) < set(about["world"]):
         with suppress(UserError):
-            if from_json(was["world"]) == spec:
-                return str(begun.get("task")), about | {"world": was["world"]}
+            if from_json(world) == spec:
+                return str(begun.get("task")), about | {"world": world}
     return task, about
 
 

@@ -55,7 +55,7 @@ from steersman.live.limits import Bucket, Limits, Refused  # noqa: E402
 from steersman.live.panels import main_target, panels, usual  # noqa: E402
 from steersman.live.pictures import cut, decode, fitted, jpeg, png  # noqa: E402
 from steersman.live.serve import address, bound, check_protocols, running  # noqa: E402
-from steersman.live.sessions import Session, Sessions  # noqa: E402
+from steersman.live.sessions import Sessions, StepSession  # noqa: E402
 from steersman.live.shows import Logged, Source  # noqa: E402
 from steersman.live.stage import MOST_COMMANDS, Stage, spoken, staged  # noqa: E402
 from steersman.live.viewers import MOST_EVENTS, Audience, Moment, Texts, Viewer  # noqa: E402
@@ -202,7 +202,7 @@ def test_after_a_late_answer_a_client_is_closed(run, held_out, monkeypatch):
         with client(live) as steps:
             steps.step(picture)
             steps._timeout_s = 0.2
-            monkeypatch.setattr(Session, "_step", lambda self, data: time.sleep(0.5) or {"prediction": {}})
+            monkeypatch.setattr(StepSession, "_step", lambda self, data: time.sleep(0.5) or {"prediction": {}})
             with pytest.raises(UserError, match="said nothing"):
                 steps.step(picture)
             with pytest.raises(UserError, match="closed the session: it was over; open another"):
