@@ -89,6 +89,22 @@ def serving(words: list[str], folder: Path):
         assert process.wait(20) == 130
 
 
+@contextmanager
+def typed(folder: Path, given: str = ""):
+    """What is run here as a reader's own process would run it; PyTorch is imported once for all."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("default")
+        patch.chdir(folder)
+        patch.setenv("BROWSER", "true")  # `--watch` opens a page.
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+        yield
+
+
+def execute(code: str, folder: Path) -> None:
+    with typed(folder):
+        exec(compile(code, "a reader's", "exec"), {"__name__": "__main__"})
+
+
 def run(line: str, folder: Path) -> None:
     words = shlex.split(line)
     if words[0] in ("make", "git", "cd", "."):
@@ -109,12 +125,8 @@ def run(line: str, folder: Path) -> None:
         with serving(words[1:], folder) as address:
             assert address.startswith("http://127.0.0.1:")
         return
-    # In this process: PyTorch is imported once. That the command itself starts, other tests see to.
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("default")  # As a command has it.
-        patch.chdir(folder)
-        patch.setenv("BROWSER", "true")  # `--watch` opens a page.
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((given or "").encode())))
+    # That the command itself starts, other tests see to.
+    with typed(folder, given or ""):
         main([*words[1:], *short])
 
 
@@ -122,7 +134,7 @@ def test_commands_and_code_of_the_readme_run(place, shared_or_own):
     for line in commands("README.md"):
         run(shared_or_own(line), place)
     for code in blocks("README.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def test_the_recipe_of_the_documentation_trains(place):
@@ -132,7 +144,7 @@ def test_the_recipe_of_the_documentation_trains(place):
         if "--core.hidden" not in line:
             run(line, place)
     for code in rest:
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)  # It makes kinds of its own.
 
 
 def test_make_installs_what_the_readme_shows_and_says_what_comes_next():
@@ -168,7 +180,7 @@ def test_commands_and_code_on_words_run(place, shared_or_own):
     for line in commands("docs/words.md"):
         run(shared_or_own(line), place)
     for code in blocks("docs/words.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def sensors(place: Path) -> None:
@@ -184,7 +196,7 @@ def test_commands_and_code_on_tables_run(place):
     for line in commands("docs/tables.md"):
         run(line, place)
     for code in blocks("docs/tables.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def test_commands_and_code_on_forecasting_run(place):
@@ -192,7 +204,7 @@ def test_commands_and_code_on_forecasting_run(place):
     for line in commands("docs/forecasting.md"):
         run(line, place)
     for code in blocks("docs/forecasting.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def test_commands_and_code_on_sound_run(place):
@@ -206,7 +218,7 @@ def test_commands_and_code_on_sound_run(place):
     for line in commands("docs/sound.md"):
         run(line, place)
     for code in blocks("docs/sound.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def test_commands_and_code_on_a_table_of_patients_run(place):
@@ -223,7 +235,7 @@ def test_commands_and_code_on_a_table_of_patients_run(place):
     for name, lines in (("signs", signs), ("outcomes", outcomes)):
         (place / f"{name}.csv").write_text("\n".join(lines) + "\n")
     for code in blocks("docs/diagnosis.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
     (place / "new.csv").write_text("\n".join(signs) + "\n")
     (place / "later.csv").write_text((place / "patients.csv").read_text())
     for line in commands("docs/diagnosis.md"):
@@ -235,7 +247,7 @@ def test_commands_and_code_on_worlds_run(place):
     for line in commands("docs/worlds.md"):
         run(line, place)
     for code in blocks("docs/worlds.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def test_commands_on_looking_at_a_log_run(place, shared_or_own):
@@ -252,7 +264,7 @@ def test_commands_and_code_on_export_run(place):
     for line in commands("docs/export.md"):
         run(line, place)
     for code in blocks("docs/export.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        execute(code, place)
 
 
 def test_commands_and_code_on_live_run(place):
@@ -263,7 +275,7 @@ def test_commands_and_code_on_live_run(place):
         for code in blocks("docs/live.md", "python"):
             own = code.replace("http://127.0.0.1:8765/?token=TOKEN", address)
             assert own != code
-            subprocess.run([sys.executable, "-c", own], cwd=place, check=True)
+            execute(own, place)
 
 
 def test_commands_on_the_doctor_run(place):
@@ -274,4 +286,4 @@ def test_commands_on_the_doctor_run(place):
 
 def test_code_on_cores_runs(place):
     for code in blocks("docs/cores.md", "python") + blocks("docs/heads.md", "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)
+        subprocess.run([sys.executable, "-c", code], cwd=place, check=True)  # It makes kinds of its own.
