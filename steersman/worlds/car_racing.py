@@ -21,7 +21,7 @@ class CarRacing(WorldSpec):
     """Draw new colours for road and grass in every episode."""
     blackouts: float = 0.0
     """Share of the time in which the picture is black, in spells of 10 to 25 steps."""
-    margin: float = 0.03
+    margin: float = 0.02
     """Share of the target speed that a model stays below; the expert, who sees the road itself, keeps to its own.
 
     A model is less exact than its teacher, and what it errs by takes it off the road where the tyres already hold all
@@ -31,6 +31,7 @@ class CarRacing(WorldSpec):
     """Steps of 1/50 s after which an episode ends."""
 
     BOUNDS = {"blackouts": (0, 0.9), "margin": (0, 0.5), "max_steps": (1, math.inf)}
+    models_only = ("margin",)
     called = "car-racing"
     needs = ("steer", "pace")
     labels = ("steer", "pace", "gas", "brake", "target_speed_mps", "speed_mps", "yaw_radps")
@@ -55,9 +56,8 @@ class CarRacing(WorldSpec):
     def name(self) -> str:
         colours = "-colours" * self.domain_randomize
         blackouts = f"-blackouts-{self.blackouts:g}" if self.blackouts else ""
-        margin = f"-margin-{self.margin:g}" if self.margin != CarRacing.margin else ""
         short = f"-{self.max_steps}-steps" if self.max_steps != CarRacing.max_steps else ""
-        return f"{self.called}{colours}{blackouts}{margin}{short}"
+        return f"{self.called}{colours}{blackouts}{short}"
 
     def scores(self, episodes: "Sequence[Episode]") -> JsonObject:
         places = [{"seed": e.seed, **place} for e in episodes for place in e.extras["off_road"]]

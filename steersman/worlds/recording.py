@@ -96,12 +96,18 @@ def record(
 
 
 def _as_begun(begun: JsonMapping, spec: WorldSpec, task: str, about: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Task and `about` in the words of a recording that was begun when its world had fewer options."""
+    """Task and `about` in the words of a recording that is the same in others.
+
+    It was begun when its world had fewer options, or the expert drives, to whom some of them are nothing.
+    """
     was = begun.get("about")
     world = was.get("world") if isinstance(was, dict) else None
-    if isinstance(world, dict) and set(world) < set(about["world"]):
+    if isinstance(world, dict) and world != about["world"]:
         with suppress(UserError):
-            if from_json(world) == spec:
+            found = from_json(world)
+            if about["driver"] == EXPERT and type(found) is type(spec):
+                found = replace(found, **{name: getattr(spec, name) for name in spec.models_only})
+            if found == spec:
                 return str(begun.get("task")), about | {"world": world}
     return task, about
 

@@ -70,6 +70,8 @@ class WorldSpec(Spec):
     labels: ClassVar[tuple[str, ...]]
     """What the expert says of every state; the names in `needs` are among them."""
     words: ClassVar[Words] = Words()
+    models_only: ClassVar[tuple[str, ...]] = ()
+    """Fields that change what is done of a model's prediction alone: an expert's drives are the same by any of them."""
     still_step: ClassVar[int] = 250
     """The step of a film that is also kept as a picture."""
 

@@ -156,7 +156,14 @@ def test_a_recording_begun_when_its_world_had_fewer_options_is_gone_on_with(reco
     assert len(read(folder)) == before + 1
     assert json.loads(file.read_text()) == json.loads(older)
     with pytest.raises(UserError, match="begun with another task and another about"):
-        record(replace(SHORT, margin=0.1), folder, before + 2, seed=7)
+        record(replace(SHORT, blackouts=0.1), folder, before + 2, seed=7)
+
+
+def test_what_concerns_models_alone_makes_no_other_recording_of_the_expert(recording, tmp_path):
+    folder = shutil.copytree(recording, tmp_path / "drives")
+    before = len(read(folder))
+    record(replace(SHORT, margin=0.1), folder, before + 1, seed=7)
+    assert len(read(folder)) == before + 1
 
 
 def test_more_drives_are_recorded_only_when_asked_for(recording, tmp_path):
