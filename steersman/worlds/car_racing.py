@@ -21,7 +21,7 @@ class CarRacing(WorldSpec):
     """Draw new colours for road and grass in every episode."""
     blackouts: float = 0.0
     """Share of the time in which the picture is black, in spells of 10 to 25 steps."""
-    margin: float = 0.02
+    margin: float = 0.03
     """Share of the target speed that a model stays below; the expert, who sees the road itself, keeps to its own.
 
     A model is less exact than its teacher, and what it errs by takes it off the road where the tyres already hold all
