@@ -17,7 +17,7 @@ import steersman as sm
 from steersman.errors import UserError, exit_with_message
 from steersman.evaluation.page import figure
 from steersman.recipes.fitted import Fitted
-from steersman.recipes.series.rivals import has_trees
+from steersman.recipes.series.summaries import has_scikit_learn
 from steersman.recipes.series.task import compared
 from steersman.sources.tables import read
 from steersman.training.material import Material
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("validation", "test"), default="test")
     parser.add_argument("--runs", type=Path, default=Path("runs/forecasts"))
     options = parser.parse_args()
-    rivals = RIVALS if has_trees() else RIVALS[:-1]
+    rivals = RIVALS if has_scikit_learn() else RIVALS[:-1]
     columns = ("series", "ahead", "season", "**`forecast`**", *rivals, "under seasonal naive", "80 % band", "CPU s")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     under = []

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -93,10 +93,7 @@ def inspect_(arguments: list[str]) -> None:
         inspection = inspect_log(logs, watch)
     if options.page:
         write_inspection(Path(options.page), inspection)
-    if options.json:
-        print(json.dumps(inspection.found))
-        return
-    _print(inspection_table(inspection.found), inspection.found, options.page)
+    _print(inspection_table, inspection.found, options)
 
 
 def _inspect_tables(options: Inspect) -> None:
@@ -110,21 +107,21 @@ def _inspect_tables(options: Inspect) -> None:
         inspection = inspect_tables(options.log, options.target, options.series, options.time, watch)
     if options.page:
         write_table_page(Path(options.page), inspection)
+    _print(column_tables, inspection.found, options)
+
+
+def _print(tables: Callable[[JsonMapping], Sequence[Table]], found: JsonMapping, options: Inspect) -> None:
     if options.json:
-        print(json.dumps(inspection.found))
+        print(json.dumps(found))
         return
-    _print(column_tables(inspection.found), inspection.found, options.page)
-
-
-def _print(tables: Sequence[Table], found: JsonMapping, page: str) -> None:
-    for table in tables:
+    for table in tables(found):
         OUT.print(table, soft_wrap=False)
     for warning in found["warnings"]:
         OUT.print(Text("warning:", "yellow"), warning)
     for question in found.get("questions", ()):
         OUT.print(Text("question:", "yellow"), question)
-    if page:
-        OUT.print(f"page: {page}")
+    if options.page:
+        OUT.print(f"page: {options.page}")
 
 
 def convert_(arguments: list[str]) -> None:

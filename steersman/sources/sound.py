@@ -193,7 +193,7 @@ def _listed(table: Path) -> Iterator[Record]:
         )
     base = table.parent.resolve()
     for row, cell in enumerate(np.asarray(columns[column]).tolist(), 1):
-        told = {name: _word(np.asarray(values)[row - 1]) for name, values in columns.items() if name != column}
+        told = {name: tables.word(np.asarray(values)[row - 1]) for name, values in columns.items() if name != column}
         place = table.parent / str(cell)
         if not cell or not isinstance(cell, str) or not place.is_file():
             raise UserError(
@@ -202,13 +202,6 @@ def _listed(table: Path) -> Iterator[Record]:
         if not place.resolve().is_relative_to(base):
             raise UserError(f"{table}, row {row}: {cell!r} leads out of {table.parent}; copy the file itself there")
         yield _record(cell, place, told)
-
-
-def _word(value: Any) -> str:
-    """A cell as a word: 3.0 is called 3."""
-    if isinstance(value, float):
-        return f"{value:g}" if value == value else ""
-    return "" if value is None else str(value)
 
 
 def _record(name: str, file: Path, told: Mapping[str, Any]) -> Record:

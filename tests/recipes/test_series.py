@@ -21,8 +21,8 @@ from steersman.nn.cores import GRU
 from steersman.nn.heads import Gaussian, Quantiles
 from steersman.recipes.series.kinds import Forecast, Labelled
 from steersman.recipes.series.recipes import classify, forecast, label
-from steersman.recipes.series.rivals import has_trees
 from steersman.recipes.series.series import shifted
+from steersman.recipes.series.summaries import has_scikit_learn
 from steersman.recipes.series.task import forecasts
 from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.fit import fit
@@ -284,7 +284,7 @@ def forecaster(tmp_path_factory):
 
 def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
     scores = report_run(forecaster)
-    learned = {"ridge on lags", "boosting on lags"} if has_trees() else {"ridge on lags"}
+    learned = {"ridge on lags", "boosting on lags"} if has_scikit_learn() else {"ridge on lags"}
     assert set(scores["baselines"]) == {"last value", "drift", "seasonal naive"} | learned
     assert scores["season"] == 12
     assert len(scores["by_horizon"]) == 3

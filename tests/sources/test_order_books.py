@@ -15,8 +15,6 @@ from steersman.recipes.market.ticks import f1_scores
 from steersman.sources.order_books import FI_ROWS, OrderBooks, fi_2010, read
 from steersman.training.fit import fit
 
-SHARED = Path("/work/shared/data/lobster_amzn_l1")
-
 
 def pair(folder: Path, packed: bool = False) -> Path:
     """Four events, two of them at one moment."""
@@ -126,8 +124,7 @@ def test_a_page_tells_of_events(tmp_path):
     assert "macro-F1" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="lobster_amzn_l1 is not here")
-def test_a_real_day_is_read():
-    (record,) = read(SHARED)
+def test_a_real_day_is_read(shared_data):
+    (record,) = read(shared_data("lobster_amzn_l1"))
     assert len(record) > 40_000
     assert (np.asarray(record["ask_1"].values) > np.asarray(record["bid_1"].values)).all()

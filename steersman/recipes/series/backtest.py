@@ -23,7 +23,8 @@ from ...training.recipe import Parts, read_records
 from ...training.run import Run
 from ...training.task import Scores, TaskSpec
 from .kinds import Forecast
-from .rivals import NO_TREES, ROWS, Forecasted, has_trees
+from .rivals import NO_TREES, ROWS, Forecasted
+from .summaries import has_scikit_learn
 from .task import Truth, compared
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -79,7 +80,7 @@ def backtest(
         "ahead_of_best": {"mean": float(np.mean(apart)), "interval": interval(apart)},
         "series": _by_series(walked, best),
     }
-    if not has_trees():
+    if not has_scikit_learn():
         found["note"] = NO_TREES
     found = contract(task, found, COLUMNS)
     return Scored(found, lambda: _told(found, walked))

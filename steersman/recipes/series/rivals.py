@@ -14,6 +14,7 @@ from ...evaluation.ridge import closed_form
 from ...training.recipe import INTERVAL, Parts
 from .kinds import Forecast
 from .series import shifted
+from .summaries import has_scikit_learn
 
 T = TypeVar("T")
 LAGS = 24
@@ -68,16 +69,9 @@ def rivals(
     if known and known["validation"]:
         lagged = Lagged(recipe, season, known["train"], known["validation"])
         said["ridge on lags"] = lagged.ridge()
-        if has_trees():
+        if has_scikit_learn():
             said["boosting on lags"] = lagged.boosting(rows)
     return {name: _sure(recipe, points, known["validation"] if known else (), test) for name, points in said.items()}
-
-
-def has_trees() -> bool:
-    """Whether scikit-learn is installed."""
-    from importlib.util import find_spec
-
-    return find_spec("sklearn") is not None
 
 
 def came(recipe: Forecast, record: Record) -> np.ndarray:

@@ -25,8 +25,9 @@ from ...training.recipe import INTERVAL, Recipe
 from ...training.run import Run
 from ...training.task import Scores, TaskSpec
 from .kinds import Forecast
-from .rivals import NO_TREES, ROWS, Forecasted, came, has_trees, rivals
+from .rivals import NO_TREES, ROWS, Forecasted, came, rivals
 from .series import shifted
+from .summaries import has_scikit_learn
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Forecasts(TaskSpec):
         rows = {name: truth.scores(said) for name, said in says.items()}
         scores = rows.pop("this run") | {"baselines": rows, "season": truth.season, "target": ", ".join(recipe.target)}
         scores |= {"data": material.name, "horizon": recipe.horizon, "steps": truth.num_steps}
-        if not has_trees():
+        if not has_scikit_learn():
             scores["note"] = NO_TREES
         scores = contract(self, scores | self.more(run, material, truth, says, watch), self.columns)
         return Scored(scores, lambda: self._told(scores, truth, says["this run"]))
