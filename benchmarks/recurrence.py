@@ -1,8 +1,8 @@
-"""What recurrence buys: one picture, four pictures, one picture and a memory, on the same drives in the same time.
+"""What recurrence buys: a memory, its twin without one, four pictures, one: on the same drives in the same time.
 
-    python benchmarks/recurrence.py [--folder runs/recurrence] [--seeds 3] [--tracks 30] [--minutes 4]
+    python benchmarks/recurrence.py [--folder runs/recurrence] [--seeds 3] [--tracks 30] [--minutes 4] [--workers 2]
 
-Trains every recipe with every seed on drives with and without blackouts, one thread each, two at a time, for so many
+Trains every recipe with every seed on drives with and without blackouts, one thread each, so many at a time, for so many
 CPU minutes of training steps as measured at the start; lets each drive clear tracks, tracks with blackouts, and tracks
 in colours never trained on; prints the table. What is done already is not done again.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from steersman.nn.cores import Memoryless
 from steersman.recipes import RECIPES
 from steersman.training.fit import fit
 from steersman.worlds import CarRacing
@@ -25,11 +26,12 @@ from steersman.worlds.recording import Recorded
 from steersman.worlds.rollout import drives
 from steersman.worlds.scores import driving_scores
 
-NAMES = ("steer", "steer-stack", "steer-frame")
+TWIN = "steer without its LSTM"
+NAMES = ("steer", TWIN, "steer-stack", "steer-frame")
 WORLDS = {
-    "clear": CarRacing(margin=0),
-    "blackouts": CarRacing(margin=0, blackouts=0.2),
-    "new colours": CarRacing(margin=0, domain_randomize=True),
+    "clear": CarRacing(),
+    "blackouts": CarRacing(blackouts=0.2),
+    "new colours": CarRacing(domain_randomize=True),
 }
 FIRST_TRACK = 50_000
 
@@ -42,7 +44,9 @@ def recorded(folder: Path, episodes: int) -> list[str]:
 
 
 def recipe(name: str, seed: int, steps: int):
-    chosen = RECIPES[name]([])
+    chosen = RECIPES["steer" if name == TWIN else name]([])
+    if name == TWIN:
+        chosen = replace(chosen, core=Memoryless(), skip=False)
     return replace(chosen, training=replace(chosen.training, steps=steps, seed=seed))
 
 
@@ -102,6 +106,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=30)
     parser.add_argument("--episodes", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cell", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
@@ -116,11 +121,11 @@ def main() -> None:
         steps = {name: round(60 * options.minutes / s) for name, s in seconds.items()}
         (folder / "steps.json").write_text(json.dumps(steps))
     print((folder / "steps.json").read_text(), flush=True)
-    cells = [(n, s) for s in range(options.seeds) for n in NAMES[:2]] + [(NAMES[2], s) for s in range(options.seeds)]
+    cells = [(name, seed) for seed in range(options.seeds) for name in NAMES]
     waiting = [(n, s) for n, s in cells if not (folder / f"{n}-{s}.json").exists()]
     running: list[subprocess.Popen] = []
     while waiting or running:
-        while waiting and len(running) < 2:
+        while waiting and len(running) < options.workers:
             name, seed = waiting.pop(0)
             running.append(subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--cell", name, str(seed)]))
         time.sleep(1)

@@ -38,9 +38,9 @@ class Quickstart(Spec):
 
     folder: str = "runs/quickstart"
     """Folder of all results; one cut short is resumed."""
-    episodes: int = 120
+    episodes: int = 60
     """Drives to record."""
-    steps: int = 3500
+    steps: int = 2000
     """Training steps of each model."""
     tracks: int = 10
     """New tracks to drive."""
@@ -97,5 +97,5 @@ def trained(quickstart: Quickstart, source: Recorded, name: str, watch: Watch = 
 
 
 def _titles(runs: dict[str, Run]) -> dict[str, str]:
-    names = {"recurrent (one picture a step)": "steer", "single frame": "steer-frame"}
+    names = {"recurrent": "steer", "single frame": "steer-frame"}
     return {title: str(runs[name].folder) for title, name in names.items()} | {"expert": EXPERT}

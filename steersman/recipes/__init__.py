@@ -20,7 +20,7 @@ Make = Callable[[Sequence["Record"]], "Recipe"]
 
 RECIPES: Registry[Make] = Registry(
     {
-        "steer": ("steer.recipes:steer", "CNN + LSTM that steers from one picture a step."),
+        "steer": ("steer.recipes:steer", "CNN + LSTM that steers from one picture a step, beside the one before."),
         "steer-frame": (
             "steer.recipes:steer_frame",
             "The same CNN on each picture alone: what there is without a memory.",
