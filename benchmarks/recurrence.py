@@ -2,9 +2,9 @@
 
     python benchmarks/recurrence.py [--folder runs/recurrence] [--seeds 3] [--tracks 30] [--minutes 4] [--workers 2]
 
-Trains every recipe with every seed on drives with and without blackouts, one thread each, so many at a time, for so many
-CPU minutes of training steps as measured at the start; lets each drive clear tracks, tracks with blackouts, and tracks
-in colours never trained on; prints the table. What is done already is not done again.
+Trains every recipe with every seed on drives with and without blackouts, one thread each, so many at a time, for so
+many CPU minutes of training steps as measured at the start; lets each drive clear tracks, tracks with blackouts, and
+tracks in colours never trained on; prints the table. What is done already is not done again.
 """
 
 import argparse
