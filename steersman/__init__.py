@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .nn.model import Model
     from .recipes import RECIPES
-    from .recipes.fitted import Fitted, fit
-    from .sources import read
+    from .recipes.fitted import Fitted, fit, read
     from .sources.source import SourceSpec
     from .training.recipe import Recipe, StepRecipe
     from .training.run import Run, load
@@ -48,7 +47,7 @@ _ROOMS = {
     "Fitted": "recipes.fitted",
     "fit": "recipes.fitted",
     "load": "training.run",
-    "read": "sources",
+    "read": "recipes.fitted",
 }
 """The module of each name; its module is imported when it is first asked for."""
 

@@ -188,7 +188,7 @@ def on_clock(axes: Axes, clocks: Sequence[np.ndarray], dated: bool = False) -> f
         return unit_s
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(maxticks=8)
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # Of at least five, four days have no step that it knows.
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     return 86400  # What matplotlib counts dates in.

@@ -17,6 +17,7 @@ from ..nn.heads import (
     Counts,
     DistributionHead,
     Gaussian,
+    Head,
     MixtureDensity,
     Quantiles,
     Regression,
@@ -218,6 +219,11 @@ class Classify(TaskSpec):
     def shown(self, run: Run, record: Record, caption: str) -> Block | None:
         """A record of which a class was told, for a person to look at; None where it can't be drawn."""
         return inputs_block(run.steps, record, caption)
+
+    def looked_for(self, head: Head) -> int | None:
+        if not tells_classes(head):
+            return None
+        return self._positive(head.names() or [str(n) for n in range(head.classes)], head.counts.cpu().numpy())
 
     def _positive(self, names: Sequence[str], counts: np.ndarray) -> int | None:
         """The place of the class that is looked for, of two."""

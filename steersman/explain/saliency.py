@@ -113,7 +113,7 @@ def _columns(sample: Sample, at: int, shown: range, states: State) -> Window:
     """The same of a model that reads streams of named columns: side by side, what is given once in the first step.
 
     Their means say nothing. What is missing stays missing, so that a number was measured at all counts on both ends.
-    Of two classes the rarer one is explained, by its log odds.
+    Of two classes the one that is looked for is explained, by its log odds.
     """
     model, given = sample.model, sample.x(shown.start, shown.stop)
     means = {part.stream: encoder.mean for part, encoder in joined_parts(model.encoder)}
@@ -129,7 +129,7 @@ def _columns(sample: Sample, at: int, shown: range, states: State) -> Window:
     raw = last_output(model, given, states)[0]
     said, _ = spoken(sample, raw, sample.answer(at))
     head = model.head
-    rarer = int(head.counts.argmin()) if tells_classes(head) and head.classes == 2 else None
+    sought = sample.sought
     chosen = int(raw.argmax()) if model.head.classes else 0
 
     def function(line: Tensor) -> Tensor:
@@ -141,13 +141,13 @@ def _columns(sample: Sample, at: int, shown: range, states: State) -> Window:
             else:
                 streams[name] = line[..., first:last]
         said = last_output(model, Inputs(streams, once), states)
-        if rarer is not None:
-            return said[:, rarer] - said[:, 1 - rarer]
+        if sought is not None:
+            return said[:, sought] - said[:, 1 - sought]
         return said[:, chosen] if model.head.classes else model.head.point(said)[:, 0]
 
     answer = f"score of {said}" if model.head.classes else said
-    if rarer is not None and tells_classes(head):
-        answer = f"log odds of {(head.names() or ['0', '1'])[rarer]}"
+    if sought is not None and tells_classes(head):
+        answer = f"log odds of {(head.names() or ['0', '1'])[sought]}"
     return Window(torch.cat(parts, 1), torch.cat(plains, 1), function, shown, answer, raw)
 
 

@@ -17,6 +17,7 @@ from ..nn.model import Model
 from ..progress import Watch, silent
 from ..training.recipe import read_records
 from ..training.run import Run
+from ..training.task import task_of
 
 MOST_LOOKED_AT = 1000
 """Steps of a record among which one is chosen."""
@@ -34,6 +35,8 @@ class Sample:
     example: Example
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Names of the numbers of each stream, where the model reads several of named columns."""
+    sought: int | None = None
+    """Of two classes the one that is looked for."""
 
     def last(self, at: int, least: int) -> int:
         """The step to look at: `at`; below 0, the record's last one or, in a long record, an early one."""
@@ -121,4 +124,5 @@ def open_sample(
     if not columns and shape != model.encoder.raw:
         raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {model.encoder.raw}")
     (example,) = run.recipe.examples(model, [record], watch)
-    return Sample(run.name, model, record, run.steps.inputs, example, names)
+    sought = task_of(run.recipe).looked_for(model.head)
+    return Sample(run.name, model, record, run.steps.inputs, example, names, sought)

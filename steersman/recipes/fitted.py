@@ -17,7 +17,9 @@ from ..evaluation.plots import trace_figure
 from ..evaluation.predict import predictions, stacked, write_predictions
 from ..evaluation.report import report_run, write_outcome
 from ..progress import bars
-from ..sources.tables import arrow_columns, plain_array, table_record
+from ..sources import are_tables, expanded
+from ..sources import read as read_logs
+from ..sources.tables import Tables, arrow_columns, plain_array, table_record
 from ..training.checkpoints import read_json
 from ..training.fit import fit as train
 from ..training.material import material
@@ -57,6 +59,9 @@ class Fitted(Run):
     def plot(self, data: Sequence[str] = ()) -> Any:
         """A figure of matplotlib: its forecasts and their band over what came. UserError where it is no forecast."""
         return trace_figure(task_of(self.recipe).traces(self, material(self, tuple(data))))
+
+    def __repr__(self) -> str:
+        return f"<run of {self.name} in {self.folder}>"
 
     def _records(self, data: Data) -> list[Record]:
         paths = _paths(data)
@@ -122,6 +127,16 @@ def with_options(spec: Any, options: Mapping[str, Any]) -> Any:
             value = tuple(value)
         changed[name] = value
     return replace(spec, **changed)
+
+
+def read(*paths: Path | str) -> list[Record]:
+    """All recordings of logs, as `steersman.sources.read` gives them; of tables over time a record a table.
+
+    UserError where there is nothing that can be read.
+    """
+    if paths and are_tables(paths):
+        return Tables().open([log for path in paths for log in expanded(path)])
+    return read_logs(*paths)
 
 
 def in_memory(data: Data) -> list[Record]:

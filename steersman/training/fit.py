@@ -7,14 +7,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..data.records import Record
 from ..data.splits import unsaid
 from ..files import locked
+from ..nn.model import SequenceModel
 from ..progress import Watch, silent
-from .checkpoints import Checkpoints, load_weights
+from .checkpoints import Checkpoints, load_weights, write_tensors
 from .devices import first_alone, join_processes, pick_device
 from .prepare import divide, prepare
 from .recipe import Parts, Recipe, Shapes, read_records
@@ -74,7 +76,16 @@ def fit(
         model = model.to(pick_device(device))
         deadline = began + 60 * minutes if minutes else math.inf
         Trainer(model, made.batches, training, folder, made.validate, say, watch, look, deadline).run()
+        if rank == 0 and made.examples["validation"]:
+            _calibrate(made.recipe, model, made.examples["validation"], folder / "model.safetensors")
     return replace(run, parts=parts)
+
+
+def _calibrate(recipe: Recipe, model: SequenceModel, examples: Sequence[Any], weights: Path) -> None:
+    """Fits how sure the kept weights say they are to examples that they did not learn from."""
+    load_weights(model, weights)
+    if recipe.calibrate(model, examples):
+        write_tensors(weights, model.state_dict())
 
 
 def training_alone(folder: Path) -> AbstractContextManager[None]:

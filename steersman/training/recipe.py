@@ -1,5 +1,6 @@
 """Recipe: all that makes a scored model out of data."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeGuard
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..config import Spec
@@ -21,7 +23,7 @@ from ..data.splits import Split, unsaid
 from ..errors import UserError
 from ..nn.cores import CoreSpec
 from ..nn.encoders import EncoderSpec, Joined, prepare_batch, prepare_named
-from ..nn.heads import HeadSpec, tells_classes, tells_distribution
+from ..nn.heads import HeadSpec, calibrates, tells_classes, tells_distribution
 from ..nn.model import Flavour, Model, Network, SequenceModel
 from ..progress import Watch, silent
 from ..sources.source import SourceSpec
@@ -112,6 +114,10 @@ class Recipe(Spec):
     def make_batches(self, model: Any, examples: Sequence[Any], rank: int = 0, ranks: int = 1) -> Any:
         """The batches of one of `ranks` processes."""
         raise NotImplementedError(f"{type(self).__name__} has no batches")
+
+    def calibrate(self, model: Any, examples: Sequence[Any]) -> bool:
+        """Fits how sure a trained model says it is to validation examples; whether that changed anything."""
+        return False
 
     def validation(self, examples: Sequence[Any]) -> Callable[[Any], float]:
         """A score on validation examples, the lower the better."""
@@ -241,6 +247,22 @@ class StepRecipe(Recipe):
         spec = self.batches if model.causal or not self.batches.carry else Windows(self.batches.batch_size)
         seed, targets = self.training.seed, model.head.targets
         return Batches(spec, examples, targets, self.augment, seed, rank, ranks, self.inputs)
+
+    @torch.no_grad()
+    def calibrate(self, model: Model, examples: Sequence[Example]) -> bool:
+        """Where the head allows it, bands between the levels of INTERVAL hold their share of the examples' steps."""
+        if not calibrates(model.head):
+            return False
+        model.head.stretch.fill_(1)
+        head, found = copy.deepcopy(model.head).cpu(), []
+        for example, raw in zip(examples, model.answers(examples), strict=True):
+            y = torch.from_numpy(np.atleast_2d(example.y))
+            counts = slice(None)
+            if example.weight is not None:
+                counts = torch.from_numpy(np.atleast_1d(example.weight)[-len(y) :]) > 0
+            found.append(head.reach(raw[counts], y[counts], INTERVAL))
+        model.head.calibrate(torch.cat(found).to(model.device), INTERVAL[1] - INTERVAL[0])
+        return True
 
     def validation(self, examples: Sequence[Example]) -> Callable[[Any], float]:
         check_weights(examples, "validation")

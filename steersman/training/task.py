@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from ..config import Spec
 from ..errors import UserError
 from ..json_types import JsonObject
-from ..nn.heads import HeadSpec
+from ..nn.heads import Head, HeadSpec
 from ..nn.model import SequenceModel
 from ..plugins import import_parts
 from ..progress import Watch, silent
@@ -96,6 +96,10 @@ class TaskSpec(Spec):
     def ranges(self, targets: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of those targets that have them by definition."""
         return {}
+
+    def looked_for(self, head: Head) -> int | None:
+        """Of two classes that a head tells the one that is looked for; None where there are not two."""
+        return None
 
     def panels(self, targets: Sequence[str]) -> dict[str, str]:
         """Panels that the application adds to the live page, and the target that each shows.

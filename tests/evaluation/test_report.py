@@ -271,3 +271,10 @@ def test_worst_moments_are_drawn_apart_and_marked():
     assert [key.label for key in plot.keys] == ["model", "truth", "worst moments"]
     assert "var(--alarm)" in plot.wide
     assert "var(--alarm)" not in prediction_over_truth([Trace("a", time_s, said, truth)], "All.").wide
+
+
+@pytest.mark.parametrize("days", [0.14, 2.9, 3.6, 4.9, 70, 1000])
+def test_a_clock_of_dates_is_drawn_without_a_warning_for_any_span(days):
+    time_s = 1.7e9 + np.linspace(0, days * 86400, 50)
+    drawn = prediction_over_truth([Trace("v", time_s, time_s, time_s, dated=True)], "v.")
+    assert "<svg" in str(drawn)

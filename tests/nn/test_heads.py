@@ -30,6 +30,7 @@ from steersman.nn.heads import (
     Quantiles,
     Regression,
     StudentT,
+    calibrates,
     tells_distribution,
     tells_numbers,
 )
@@ -436,10 +437,40 @@ def network(spec, flavour: Flavour = "many-to-many"):
     return model.eval()
 
 
+@pytest.mark.parametrize("name", ["gaussian", "student", "quantiles", "lopsided quantiles"])
+def test_a_calibrated_band_holds_its_share_and_the_estimate_stays(name):
+    head, raw, _ = head_of(HEADS[name])
+    raw = raw.expand(40, *raw.shape).flatten(0, 1)
+    before, bands = head.point(raw), head.quantiles(raw, (0.1, 0.9))
+    y = before + torch.randn(before.shape, dtype=torch.float64) * torch.tensor([5.0, 0.01], dtype=torch.float64)
+    head.calibrate(head.reach(raw, y, (0.1, 0.9)), 0.8)
+    close(head.point(raw), before)
+    low, high = head.quantiles(raw, (0.1, 0.9)).unbind(-1)
+    held = ((low <= y + 1e-9) & (y <= high + 1e-9)).double().mean(0)
+    # Split conformal: the rank ceil((n + 1) 0.8) of n.
+    close(held, torch.full((2,), np.ceil((len(y) + 1) * 0.8) / len(y), dtype=torch.float64))
+    assert head.stretch.max() > 1 > head.stretch.min() > 0
+    np.testing.assert_allclose(high - low, head.stretch * (bands[..., 1] - bands[..., 0]), rtol=1e-6)
+    close(head.cdf(raw, high), torch.full_like(high, 0.9))
+    few = head.stretch.clone()
+    head.calibrate(torch.ones(3, 2), 0.8)  # The fourth of three: no band that is known would do.
+    close(head.stretch, few)
+
+
+def test_weights_from_before_bands_were_calibrated_still_load():
+    head = Gaussian(TWO).build(4)
+    old = {name: value for name, value in head.state_dict().items() if name != "stretch"}
+    head.stretch.fill_(3)
+    head.load_state_dict(old)
+    close(head.stretch, torch.ones(2))
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_a_model_with_such_a_head_streams_steps_and_is_exported(name):
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     model = network(HEADS[name])
+    if calibrates(model.head):
+        model.head.stretch.copy_(torch.tensor([0.5, 3.0]))
     x = torch.randn(1, 30, 4)
     with torch.no_grad():
         whole, _ = model.run(x, model.initial())

@@ -25,7 +25,7 @@ from steersman.nn.cores import (
 )
 from steersman.nn.encoders import Identity, Joined, Observed, Part
 from steersman.nn.forms import NoForm, row_form
-from steersman.nn.heads import Classification, Quantiles, Regression, tells_classes, tells_distribution
+from steersman.nn.heads import Classification, Quantiles, Regression, calibrates, tells_classes, tells_distribution
 from steersman.nn.model import Network
 from steersman.nn.stepper import RowStepper, Stepper
 
@@ -300,6 +300,8 @@ def test_a_head_reads_a_row_in_numpy_as_it_does_in_torch(spec):
     head, levels = spec.build(5), (0.01, 0.1, 0.9)
     if hasattr(head, "mean"):
         head.fit(np.random.default_rng(0).normal(3, 2, (50, 2)))
+    if calibrates(head):
+        head.stretch.copy_(torch.tensor([0.5, 3.0]))
     feature = torch.randn(5) * 3
     raw = head(feature)
     if tells_classes(head):

@@ -131,6 +131,11 @@ def test_what_spoke_is_told_by_column_and_hour(runs, tmp_path, capsys):
     said = class_chances(runs[0], [sample.record])[0]
     rarer = int(sample.model.head.counts.argmin())
     assert found.prediction == pytest.approx(np.log(said[rarer] / said[1 - rarer]), abs=1e-4)
+    recipe = runs[0].recipe
+    commoner = replace(recipe.task, positive=sample.model.head.names()[1 - rarer])
+    other = open_sample(replace(runs[0], recipe=replace(recipe, task=commoner)), 0, columns=True)
+    turned = window(other, len(other.example) - 1, 400)
+    assert float(turned.function(turned.x[None])[0]) == pytest.approx(-found.prediction, abs=1e-4)
     missing = np.isnan(sample.example.x.streams["values"])
     assert (found.values[:, : missing.shape[1]][missing] == 0).all()
     main(["explain", str(runs[0].folder), "--saliency", "--out", str(tmp_path)])

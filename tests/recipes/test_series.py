@@ -26,7 +26,7 @@ from steersman.recipes.series.summaries import has_scikit_learn
 from steersman.recipes.series.task import forecasts
 from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.fit import fit
-from steersman.training.material import material
+from steersman.training.material import Material, material
 from steersman.training.prepare import divide
 from steersman.training.recipe import open_records, read_records
 
@@ -275,11 +275,47 @@ def test_shifting_and_seasons():
     assert find_season([np.arange(5.0)]) == 1
 
 
+def test_tables_are_read_from_python(tmp_path):
+    path = written(tmp_path / "a.csv", {"time": [0, 1, 2], "v": [1, 2, 3]})
+    written(tmp_path / "b.csv", {"v": [4]})
+    assert list(sm.read(path)[0].streams) == ["time", "v"]
+    assert [record.name for record in sm.read(tmp_path / "*.csv")] == ["a.csv", "b.csv"]
+    with pytest.raises(UserError, match="there is no nowhere"):
+        sm.read("nowhere")
+
+
+def test_what_wanders_has_no_season_and_one_that_wanders_has():
+    rng = np.random.default_rng(0)
+    noise, steps = rng.normal(size=(5, 2000)), np.arange(2000)
+    assert {find_season([each]) for each in (*noise, *noise.cumsum(1))} == {1}
+    red = np.zeros(2000)
+    for t in range(1, 2000):
+        red[t] = 0.95 * red[t - 1] + noise[0, t]
+    assert find_season([red]) == 1
+    season = np.sin(steps * 2 * np.pi / 96)
+    assert abs(find_season([season + 0.5 * noise[0]]) - 96) <= 5
+    assert abs(find_season([season + 0.03 * noise[1].cumsum()]) - 96) <= 2
+    assert find_season([10 * steps + (steps % 7 == 0)]) == 7
+
+
 @pytest.fixture(scope="module")
 def forecaster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("forecast")
     recipe = quick(replace(forecast([1]), target=("load_kw",), horizon=3), 30)
     return fit("forecast", recipe, folder / "run", [str(sensor(folder / "s.csv"))], say=lambda text: None)
+
+
+def test_its_bands_hold_their_share_of_the_validation_part(forecaster):
+    parts = forecaster.records()
+    assert (forecaster.model().head.stretch != 1).any()
+    held = Material(forecaster, parts["validation"], "validation", parts)
+    said, truth = forecasts(forecaster, held), np.asarray(parts["validation"][0]["load_kw"].values)
+    at = np.flatnonzero(said.counts[0])
+    came = np.stack([truth[at + ahead] for ahead in (1, 2, 3)], 1)
+    low, high = (bound[at, 0] for bound in said.bounds[0])
+    np.testing.assert_allclose(
+        ((low - 1e-4 <= came) & (came <= high + 1e-4)).mean(0), np.ceil((len(at) + 1) * 0.8) / len(at)
+    )
 
 
 def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
@@ -463,6 +499,7 @@ def test_a_table_in_memory_is_learned_kept_and_predicted_on(tmp_path):
     options = {"target": "load_kw", "horizon": 2, "training": {"steps": 5, "validate_every": 5}}
     run = sm.fit("forecast", memory(), folder=tmp_path / "run", say=lambda text: None, **options)
     assert run._repr_html_().endswith("not yet evaluated</p>")
+    assert repr(run) == f"<run of {run.name} in {run.folder}>"
     again = sm.Run.open(tmp_path / "run")
     assert again.recipe.target == ("load_kw",)
     scores = run.evaluate()

@@ -13,7 +13,16 @@ from .classes import (
 )
 from .contract import Head, HeadSpec, numbers
 from .counts import Counts, CountsHead
-from .distributions import DistributionHead, Gaussian, GaussianHead, StudentT, StudentTHead, tells_distribution
+from .distributions import (
+    DistributionHead,
+    Gaussian,
+    GaussianHead,
+    StretchedHead,
+    StudentT,
+    StudentTHead,
+    calibrates,
+    tells_distribution,
+)
 from .mixtures import MixtureDensity, MixtureDensityHead
 from .numbers import NumbersHead, Regression, RegressionHead, tells_numbers
 from .quantiles import Quantiles, QuantilesHead
@@ -39,8 +48,10 @@ __all__ = [
     "QuantilesHead",
     "Regression",
     "RegressionHead",
+    "StretchedHead",
     "StudentT",
     "StudentTHead",
+    "calibrates",
     "numbers",
     "tells_classes",
     "tells_distribution",

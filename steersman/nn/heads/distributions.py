@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import inf, log, pi, sqrt
-from typing import ClassVar, TypeGuard
+from math import ceil, inf, log, pi, sqrt
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ NODES = 64
 """Levels at which a score without a closed form is integrated."""
 FAR = 1e12
 """Scales beyond which no number is told from another."""
+MOST_STRETCH = 20.0
+"""Factor by which a distribution is made wider, or narrower, at most."""
 
 
 class DistributionHead(NumbersHead):
@@ -119,6 +121,59 @@ class DistributionHead(NumbersHead):
         return (2 * weights * pinball(errors, levels)).sum(0)
 
 
+class StretchedHead(DistributionHead):
+    """A distribution that is wider or narrower by a factor for each number, about its estimate.
+
+    The factor is 1 while it learns; `calibrate` takes it from data that it did not learn from.
+    """
+
+    stretch: Tensor
+    """Factor of each number."""
+
+    def __init__(
+        self,
+        kind: str,
+        features: int,
+        outputs: int,
+        targets: tuple[str, ...],
+        sizes: Sequence[int] = (),
+        weights: Sequence[float] = (),
+    ):
+        super().__init__(kind, features, outputs, targets, sizes, weights)
+        self.register_buffer("stretch", torch.ones(len(self.targets)))
+        self.register_load_state_dict_pre_hook(_unstretched)
+
+    def reach(
+        self, raw: Float[Tensor, "*batch output"], y: Float[Tensor, "*batch target"], ends: tuple[float, float]
+    ) -> Float[Tensor, "*batch target"]:
+        """How far each number lies from its estimate, 1 at the end of the band between two levels on its side."""
+        bounds, middle = self.quantiles(raw, ends), self.point(raw)
+        high = y >= middle
+        wide = torch.where(high, bounds[..., 1] - middle, middle - bounds[..., 0])
+        return (y - middle).abs() / wide.clamp_min(1e-30)
+
+    def calibrate(self, reach: Float[Tensor, "step target"], share: float) -> None:
+        """Stretches it so that a band holds its share of what came, given by `reach` with the factors at 1.
+
+        Conformalised quantile regression (Romano et al. 2019) with scores in units of the band (CQR-m of Kivaranovic et
+        al. 2020), number by number: of data that is like that which is to come a band holds at least its share. Left
+        as it is where there are too few steps for that.
+        """
+        rank = ceil((len(reach) + 1) * share)
+        if rank <= len(reach):
+            self.stretch.copy_(reach.sort(0).values[rank - 1].clamp(1 / MOST_STRETCH, MOST_STRETCH))
+
+
+def _unstretched(head: Any, weights: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+    """Weights that were written before there was such a factor have none."""
+    weights.setdefault(f"{prefix}stretch", torch.ones_like(head.stretch))
+
+
+def calibrates(head: Head) -> TypeGuard[StretchedHead]:
+    """Whether what it says can be made wider or narrower once it has learned."""
+    return isinstance(head, StretchedHead)
+
+
 def pinball(error: Tensor, level: float | Tensor) -> Tensor:
     """Loss of a quantile that falls short by `error` (Koenker & Bassett 1978)."""
     return torch.maximum(level * error, (level - 1) * error)
@@ -169,12 +224,12 @@ class Gaussian(HeadSpec):
         return GaussianHead("Gaussian", features, 2, self.targets, sizes, self.weights)
 
 
-class GaussianHead(DistributionHead):
+class GaussianHead(StretchedHead):
     """Outputs are means, then what becomes the deviations."""
 
     def _law(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         mean, scale = self._parts(raw, 2)
-        return mean, positive(scale)
+        return mean, positive(scale) * self.stretch
 
     def point(self, raw: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch target"]:
         """The mean."""
@@ -223,12 +278,12 @@ class StudentT(HeadSpec):
         return StudentTHead("StudentT", features, 3, self.targets, sizes, self.weights)
 
 
-class StudentTHead(DistributionHead):
+class StudentTHead(StretchedHead):
     """Outputs are means, then what becomes scales, then degrees of freedom, more than 2: its variance is finite."""
 
     def _law(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, scale, freedom = self._parts(raw, 3)
-        return mean, positive(scale), 2 + positive(freedom, 8.0)
+        return mean, positive(scale) * self.stretch, 2 + positive(freedom, 8.0)
 
     def point(self, raw: Float[Tensor, "*batch output"]) -> Float[Tensor, "*batch target"]:
         """The mean."""
@@ -292,10 +347,10 @@ def above(graph: Graph, x: str, times: Tensor, name: str = "", floor: float = 1e
 
 
 @onnx_form(GaussianHead, StudentTHead)
-def _graph(graph: Graph, head: DistributionHead, feature: str) -> list[tuple]:
+def _graph(graph: Graph, head: StretchedHead, feature: str) -> list[tuple]:
     size = ["batch", len(head.targets)]
     own(head, graph, part(head, graph, feature, 0))
-    above(graph, part(head, graph, feature, 1), head.deviation, "scale")
+    above(graph, part(head, graph, feature, 1), head.deviation * head.stretch, "scale")
     if isinstance(head, GaussianHead):
         return [("prediction", 1, size), ("scale", 1, size)]
     freedom = above(graph, part(head, graph, feature, 2), torch.tensor(8.0))

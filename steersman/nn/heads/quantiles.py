@@ -14,7 +14,7 @@ from torch import Tensor
 from ...errors import UserError
 from ..forms import Graph, onnx_form, row_form
 from .contract import HeadSpec, RowRead, product, wide
-from .distributions import DistributionHead, check_levels, log_normal, own, pinball
+from .distributions import StretchedHead, check_levels, log_normal, own, pinball
 from .special import positive
 
 FLOOR = 1e-4
@@ -43,7 +43,7 @@ class Quantiles(HeadSpec):
         return QuantilesHead(self, features, sizes)
 
 
-class QuantilesHead(DistributionHead):
+class QuantilesHead(StretchedHead):
     """Outputs are the quantile nearest the median, then what becomes the distances of each from its neighbour.
 
     Between its quantiles, and beyond them, it takes the number to go with the normal score of its level in straight
@@ -71,7 +71,8 @@ class QuantilesHead(DistributionHead):
         up = gaps[..., self.anchor :].cumsum(-1)
         down = gaps[..., : self.anchor].flip(-1).cumsum(-1).flip(-1)
         middle = (first + scores[self.anchor]).unsqueeze(-1)
-        return torch.cat((middle - down, middle, middle + up), -1)
+        law = torch.cat((middle - down, middle, middle + up), -1)
+        return torch.lerp((law * self._median().to(law.dtype)).sum(-1, True), law, self.stretch.unsqueeze(-1))
 
     def loss(self, raw: Float[Tensor, "*batch output"], y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch"]:
         """The mean pinball loss over its levels, of standardised targets."""
@@ -149,11 +150,13 @@ def _quantile_row(head: QuantilesHead, levels: Sequence[float]) -> RowRead:
     bias[size:] += np.float32(np.log(np.expm1(1 - FLOOR)))
     gaps = (counts @ _sums(head).T * np.diff(scores)).astype(np.float32)
     start = (scores[head.anchor] + FLOOR * gaps.sum(1, keepdims=True)).astype(np.float32)
-    mean, deviation = head.mean.cpu().numpy(), head.deviation.cpu().numpy()
+    mean, deviation, stretch = (part.cpu().numpy() for part in (head.mean, head.deviation, head.stretch))
 
     def read(feature: np.ndarray) -> np.ndarray:
         raw = (weight @ feature + bias).reshape(count, size)
-        return ((gaps @ np.logaddexp(0, raw[1:]) + start + raw[0]) * deviation + mean).T
+        said = gaps @ np.logaddexp(0, raw[1:]) + start + raw[0]
+        said[1:] = said[0] + stretch * (said[1:] - said[0])
+        return (said * deviation + mean).T
 
     return read
 
@@ -171,7 +174,9 @@ def _graph(graph: Graph, head: QuantilesHead, feature: str) -> list[tuple]:
     gaps = graph.op("Mul", graph.op("Add", soft, np.float32(FLOOR)), head.scores.diff().float())
     middle = graph.op("Add", first, head.scores[anchor].float())
     law = graph.op("Add", middle, graph.op("MatMul", gaps, _sums(head)))
-    median = graph.op("ReduceSum", graph.op("Mul", law, head._median().float()), np.array([2]), keepdims=0)
-    own(head, graph, median)
+    median = graph.op("ReduceSum", graph.op("Mul", law, head._median().float()), np.array([2]), keepdims=1)
+    wider = graph.op("Mul", graph.op("Sub", law, median), head.stretch.unsqueeze(-1))
+    law = graph.op("Add", median, wider)
+    own(head, graph, graph.op("Squeeze", median, np.array([2])))
     graph.op("Add", graph.op("Mul", law, head.deviation.unsqueeze(-1)), head.mean.unsqueeze(-1), name="quantiles")
     return [("prediction", 1, ["batch", size]), ("quantiles", 1, ["batch", size, count])]
