@@ -254,16 +254,17 @@ def _prepared(record: Record, reading: Reading, values: Values, cache: Path = Pa
         raise UserError(f"{where} has steps of shape {found.shape[1:]}; the others, and the model, {reading.shape}")
     x = reading.prepare(found)
     if reading.gaps:
-        _check_finite(record, f"input {reading.stream!r}", np.nan_to_num(x, posinf=np.inf, neginf=-np.inf))
+        _check_finite(record, f"input {reading.stream!r}", x, gaps=True)
     else:
         cure = "; where values are missing, read it with the encoder Observed" if np.isnan(x).any() else ""
         _check_finite(record, "input", x, cure)
     return x
 
 
-def _check_finite(record: Record, name: str, values: np.ndarray, cure: str = "") -> None:
-    if not np.isfinite(values).all():
-        step = np.argwhere(~np.isfinite(values))[0][0]
+def _check_finite(record: Record, name: str, values: np.ndarray, cure: str = "", gaps: bool = False) -> None:
+    wrong = np.isinf(values) if gaps else ~np.isfinite(values)
+    if wrong.any():
+        step = np.argwhere(wrong)[0][0]
         raise UserError(f"record {record.name!r}: the {name} at step {step} is not a finite number{cure}")
 
 

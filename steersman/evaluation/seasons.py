@@ -10,6 +10,8 @@ LONGEST_SEASON = 800
 """Steps of the longest season that is looked for."""
 
 
+LOOKED_AT = 200_000
+"""Last steps of a series among which it is looked for."""
 LEAST = 0.2
 """Autocorrelation of a season."""
 PARTS = 12
@@ -24,7 +26,7 @@ def find_season(series: Sequence[np.ndarray]) -> int:
     What wanders (a random walk, red noise) has peaks, too. So a season also has to show in what is left when the part
     of each value that follows from the one before it is taken away, of averages over a twelfth of it.
     """
-    values = max(series, key=len).astype(float)
+    values = max(series, key=len)[-LOOKED_AT:].astype(float)
     values = last_known(values)[np.argmax(~np.isnan(values)) :]
     if len(values) < 16:
         return 1

@@ -12,6 +12,7 @@ import lzma
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from ..data.records import Record, Stream
 from ..errors import UserError
 from ..files import read_most
 from ..progress import Watch, silent
-from .csv_tables import EPOCH_S, Clock, Dialect, dialect_of
+from .csv_tables import EPOCH_S, SAMPLE, Clock, Dialect, dialect_of
 from .safety import entries, own
 from .source import SourceSpec
 
 LAYOUT = "a table (*.csv, *.tsv, *.jsonl, *.parquet, *.arrow, *.npz, *.ts, *.arff), or a folder of them"
 PACKED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+LARGE = 2**26
+"""Bytes from which on a CSV file is read in blocks."""
+JOINED = 64
+"""Blocks, of a MiB, that are joined before their numbers are kept."""
 MOST_BYTES = 2**33
 """Bytes that a packed table may unpack to."""
 NUMBERS = 0.8
@@ -160,8 +165,12 @@ def _csv(path: Path) -> Cases:
     import pyarrow as pa
     from pyarrow import csv
 
-    data = _bytes(path)
+    large = path.suffix.lower() not in (*PACKED, ".zst") and path.stat().st_size > LARGE
+    data = _head(path) if large else _bytes(path)
     dialect, names, skipped, encoding = dialect_of(path, data)
+    if large and (dialect.delimiter == " " or encoding != "utf-8"):
+        large, data = False, _bytes(path)
+        dialect, names, skipped, encoding = dialect_of(path, data)
     parse = csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
     wrong: list[str] = []
 
@@ -180,25 +189,81 @@ def _csv(path: Path) -> Cases:
         include_missing_columns=False,
     )
     options = csv.ReadOptions(column_names=names, skip_rows=skipped, encoding=encoding, use_threads=True)
-    try:
-        table = csv.read_csv(pa.BufferReader(data), options, parse, convert)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {_line(error)}") from error
+    columns = _in_blocks(path, options, parse, convert) if large else None
+    if columns is None:
+        wrong.clear()
+        try:
+            table = csv.read_csv(pa.BufferReader(_bytes(path) if large else data), options, parse, convert)
+        except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} can't be read: {_line(error)}") from error
+        columns = table.columns
     del data  # Its numbers take as much again.
-    if len(wrong) > table.num_rows / 20:
+    if len(wrong) > len(columns[0]) / 20:
         raise UserError(f"{path}: {len(wrong)} rows can't be used, the first: {wrong[0]}")
-    yield None, arrow_columns(path, table, dialect)
+    yield None, _columns(path, names, columns, dialect)
+
+
+def _head(path: Path) -> bytes:
+    """What tells a file's dialect, and a byte more."""
+    try:
+        with path.open("rb") as file:
+            return file.read(SAMPLE + 1)
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _in_blocks(path: Path, options: Any, parse: Any, convert: Any) -> list[Any] | None:
+    """Columns of a CSV file that is never held as a whole, numbers as arrays of NumPy, others as Arrow's.
+
+    None where later blocks hold other kinds than the first. Whole numbers are read as others, for those may follow.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        with csv.open_csv(path, options, parse, convert) as blocks:
+            kinds = {f.name: pa.float64() if pa.types.is_integer(f.type) else f.type for f in blocks.schema}
+        if pa.null() in kinds.values() or len(kinds) < len(options.column_names):
+            return None
+        convert.column_types = kinds
+        found: list[list[Any]] = [[] for _ in kinds]
+        with csv.open_csv(path, options, parse, convert) as blocks:
+            # Joined before they are kept: small pieces of memory are not given back.
+            while some := [*islice(blocks, JOINED)]:
+                for parts, column in zip(found, pa.Table.from_batches(some).columns, strict=True):
+                    # A copy: Arrow keeps what it has freed.
+                    parts.append(column.to_numpy().copy() if column.type == pa.float64() else column)
+        columns = []
+        while found:
+            parts = found.pop(0)
+            is_array = isinstance(parts[0], np.ndarray)
+            columns.append(
+                np.concatenate(parts) if is_array else pa.chunked_array([c for p in parts for c in p.chunks])
+            )
+        return columns
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError):
+        return None
+    finally:
+        convert.column_types = {}
 
 
 def arrow_columns(path: Path | str, table: Any, dialect: Dialect | None = None) -> Columns:
     """Columns of an Arrow table; spans of time are seconds. UserError where two have one name, or one can't be used."""
+    return _columns(path, table.column_names, table.columns, dialect)
+
+
+def _columns(path: Path | str, names: Sequence[str], columns: list[Any], dialect: Dialect | None = None) -> Columns:
+    """The same of columns of Arrow; those that are arrays of NumPy stay."""
     import pyarrow as pa
 
-    names = [str(name).strip() for name in table.column_names]
+    names = [str(name).strip() for name in names]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{path} has two columns {twice!r}; rename one")
     found: Columns = {}
-    for name, column in zip(names, table.columns, strict=True):
+    for name, column in zip(names, columns, strict=True):
+        if isinstance(column, np.ndarray):
+            found[name] = column
+            continue
         kind = column.type
         if pa.types.is_dictionary(kind):
             column, kind = column.cast(kind.value_type), kind.value_type

@@ -143,6 +143,11 @@ class StepRecipe(Recipe):
     """Changes of `inputs` and of the targets; other inputs stay as they are."""
 
     @property
+    def overlap(self) -> int:
+        """Steps in a row whose answers tell of the same moments."""
+        return 1
+
+    @property
     def named(self) -> Joined | None:
         """The encoder of several inputs by name; None where there is one, without a name."""
         return self.encoder.named(self.inputs)
@@ -261,7 +266,7 @@ class StepRecipe(Recipe):
             if example.weight is not None:
                 counts = torch.from_numpy(np.atleast_1d(example.weight)[-len(y) :]) > 0
             found.append(head.reach(raw[counts], y[counts], INTERVAL))
-        model.head.calibrate(torch.cat(found).to(model.device), INTERVAL[1] - INTERVAL[0])
+        model.head.calibrate(torch.cat(found).to(model.device), INTERVAL[1] - INTERVAL[0], self.overlap)
         return True
 
     def validation(self, examples: Sequence[Example]) -> Callable[[Any], float]:

@@ -24,9 +24,10 @@ from steersman.recipes.series.recipes import classify, forecast, label
 from steersman.recipes.series.series import shifted
 from steersman.recipes.series.summaries import has_scikit_learn
 from steersman.recipes.series.task import forecasts
+from steersman.sources import tables
 from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.fit import fit
-from steersman.training.material import Material, material
+from steersman.training.material import material
 from steersman.training.prepare import divide
 from steersman.training.recipe import open_records, read_records
 
@@ -275,6 +276,27 @@ def test_shifting_and_seasons():
     assert find_season([np.arange(5.0)]) == 1
 
 
+@pytest.mark.parametrize("later", ["0.5", "", "word"])
+def test_a_large_table_is_read_in_blocks_to_the_same_cells(tmp_path, monkeypatch, later):
+    """Blocks are of a MiB: of what a later one holds the first knows nothing."""
+    rows = [f"2024-01-01 00:00:{i % 60:02d};{i};{'x' * 40};{i / 8:.3f}".replace(".", ",") for i in range(40_000)]
+    rows[30_000] = f"2024-01-01 00:00:00;{later};y;1".replace(".", ",")
+    path = tmp_path / "large.csv"
+    path.write_text("\n".join(["when;whole;word;part", *rows, "a row of one cell", ""]))
+    if later == "word":
+        monkeypatch.setattr(tables, "LARGE", 0)
+        with pytest.raises(UserError, match="'word' in row 30001"):
+            read(path)
+        return
+    (whole,) = read(path)
+    monkeypatch.setattr(tables, "LARGE", 0)
+    (blocks,) = read(path)
+    assert list(blocks.streams) == list(whole.streams)
+    for name, stream in whole.streams.items():
+        assert blocks[name].values.dtype == stream.values.dtype
+        np.testing.assert_array_equal(blocks[name].values, stream.values)
+
+
 def test_tables_are_read_from_python(tmp_path):
     path = written(tmp_path / "a.csv", {"time": [0, 1, 2], "v": [1, 2, 3]})
     written(tmp_path / "b.csv", {"v": [4]})
@@ -305,17 +327,19 @@ def forecaster(tmp_path_factory):
     return fit("forecast", recipe, folder / "run", [str(sensor(folder / "s.csv"))], say=lambda text: None)
 
 
-def test_its_bands_hold_their_share_of_the_validation_part(forecaster):
-    parts = forecaster.records()
-    assert (forecaster.model().head.stretch != 1).any()
-    held = Material(forecaster, parts["validation"], "validation", parts)
-    said, truth = forecasts(forecaster, held), np.asarray(parts["validation"][0]["load_kw"].values)
-    at = np.flatnonzero(said.counts[0])
-    came = np.stack([truth[at + ahead] for ahead in (1, 2, 3)], 1)
-    low, high = (bound[at, 0] for bound in said.bounds[0])
-    np.testing.assert_allclose(
-        ((low - 1e-4 <= came) & (came <= high + 1e-4)).mean(0), np.ceil((len(at) + 1) * 0.8) / len(at)
-    )
+def test_its_bands_are_made_wider_by_what_the_validation_part_asks_for(forecaster):
+    parts, model = forecaster.records(), forecaster.model()
+    record, head = parts["validation"][0], model.head
+    kept = head.stretch.clone()
+    head.stretch.fill_(1)
+    (example,) = forecaster.recipe.examples(model, [record])
+    point, (low, high) = forecaster.recipe.forecasts(model, record, model.stream([example])[0])
+    at = np.flatnonzero(example.weight > 0)
+    truth = np.asarray(record["load_kw"].values)
+    off = np.stack([truth[at + ahead] for ahead in (1, 2, 3)], 1) - point[at, 0]
+    reach = np.sort(np.where(off > 0, off / (high - point)[at, 0], -off / (point - low)[at, 0]), 0)
+    asked = reach[int(np.ceil((len(at) + 1) * 0.8)) - 1]
+    np.testing.assert_allclose(kept, asked ** (len(at) / (len(at) + 3 * 10)), rtol=1e-4)
 
 
 def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
@@ -401,6 +425,28 @@ def test_of_a_target_that_drifts_away_changes_are_seen_whole_and_row_by_row(tmp_
         follow(lines, run.recipe.row_by_row(run.model()), out)
     rows = [json.loads(line)["v +2"] for line in out.getvalue().splitlines()]
     np.testing.assert_allclose(rows[1:], found["v +2"][1:], rtol=2e-5, atol=1e-3)
+
+
+def test_what_was_a_season_before_is_an_input_whole_and_row_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    level = (np.array([0, 2, 1, 5, 3])[np.arange(160) % 5] + rng.normal(0, 0.2, 160)).round(3)
+    cells = [f"{v}" if i % 11 else "" for i, v in enumerate(level)]
+    path = written(tmp_path / "t.csv", {"a": rng.normal(size=160).round(3), "v": cells})
+    run = fit("f", quick(replace(forecast([1]), target=("v",), horizon=7), 2), tmp_path / "run", [str(path)])
+    assert run.recipe.season == 5
+    record = read_records(run.recipe, [str(path)])[0]
+    seen, last = np.asarray(run.recipe.seen(record)["season"].values), last_known(np.asarray(record["v"].values))
+    assert run.recipe.numbers("season")[6] == "v a season before +7"
+    for step, ahead in ((40, 1), (41, 5), (42, 6), (43, 7)):  # Of six steps ahead two seasons before.
+        before = step + ahead - (5 if ahead <= 5 else 10)
+        assert seen[step, ahead - 1] == pytest.approx(last[before] - last[step], abs=1e-6)
+    assert np.isnan(seen[3, 0])
+    found, out = predict(run, [str(path)]), io.StringIO()
+    with path.open() as lines:
+        follow(lines, run.recipe.row_by_row(run.model()), out)
+    rows = [json.loads(line)["v +7"] for line in out.getvalue().splitlines()]
+    np.testing.assert_allclose(rows[1:], found["v +7"][1:], rtol=2e-5, atol=1e-3)
+    assert Forecast.season == 0  # Runs from before have no such input.
 
 
 @pytest.mark.parametrize(

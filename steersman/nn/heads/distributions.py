@@ -21,6 +21,8 @@ NODES = 64
 """Levels at which a score without a closed form is integrated."""
 FAR = 1e12
 """Scales beyond which no number is told from another."""
+FEW = 10.0
+"""Steps, none of which overlaps another, that move such a factor half of the way."""
 MOST_STRETCH = 20.0
 """Factor by which a distribution is made wider, or narrower, at most."""
 
@@ -152,16 +154,19 @@ class StretchedHead(DistributionHead):
         wide = torch.where(high, bounds[..., 1] - middle, middle - bounds[..., 0])
         return (y - middle).abs() / wide.clamp_min(1e-30)
 
-    def calibrate(self, reach: Float[Tensor, "step target"], share: float) -> None:
+    def calibrate(self, reach: Float[Tensor, "step target"], share: float, overlap: int = 1) -> None:
         """Stretches it so that a band holds its share of what came, given by `reach` with the factors at 1.
 
         Conformalised quantile regression (Romano et al. 2019) with scores in units of the band (CQR-m of Kivaranovic et
-        al. 2020), number by number: of data that is like that which is to come a band holds at least its share. Left
-        as it is where there are too few steps for that.
+        al. 2020), number by number: of many steps that are like those to come a band holds its share. Steps of which
+        `overlap` in a row tell of the same moments count as so many fewer, and the factors of few go less far from 1.
+        Left as it is where there are too few for any band.
         """
         rank = ceil((len(reach) + 1) * share)
         if rank <= len(reach):
-            self.stretch.copy_(reach.sort(0).values[rank - 1].clamp(1 / MOST_STRETCH, MOST_STRETCH))
+            apart = len(reach) / overlap
+            found = reach.sort(0).values[rank - 1].clamp(1 / MOST_STRETCH, MOST_STRETCH)
+            self.stretch.copy_(found ** (apart / (apart + FEW)))
 
 
 def _unstretched(head: Any, weights: dict[str, Tensor], prefix: str, *rest: Any) -> None:

@@ -1,5 +1,6 @@
 """Rows answered one by one, as they come."""
 
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from ...nn.heads import tells_classes
 from ...nn.model import Model
 from ...nn.stepper import RowStepper
 from ...sources.tables import BLANK, clock_seconds
-from .series import ROWS, STATIC, VALUES, Series, signed_log, word
+from .series import ROWS, SEASON, STATIC, VALUES, Series, signed_log, word
 
 BLANKS = frozenset(BLANK)
 
@@ -52,6 +53,12 @@ class Following:
         self.known = dict.fromkeys(recipe.changing, np.nan)
         """Last known value of each target of which changes are learned."""
         self.drifting = recipe.drifting_places
+        self.back = recipe.steps_back if SEASON in model.inputs else []
+        """Steps back of which the targets are an input."""
+        self.past: dict[str, deque[float]] = {
+            name: deque(maxlen=max(self.back) + 1) for name in recipe.answers if self.back
+        }
+        """Values of each target as they were last known, the newest first."""
         self.number = 0
         self.answer = self._answer()
 
@@ -67,9 +74,21 @@ class Following:
             value = self._number(row, name)
             if value == value:
                 self.known[name] = value
+        if self.back:
+            frame[SEASON] = self._season_ago(row)
         elapsed_s = 0.0 if self.before_s is None else time_s - self.before_s
         self.before_s = time_s
         return {"time_s": time_s, **self.answer(frame, elapsed_s)}
+
+    def _season_ago(self, row: Mapping[str, Any]) -> np.ndarray:
+        """The targets one season before the steps to come, as `Forecast.season_ago` of all rows until now."""
+        found = []
+        for name, past in self.past.items():
+            value = self._number(row, name)
+            past.appendleft(value if value == value or not past else past[0])
+            base = past[0] if name in self.known else 0.0
+            found += [past[back] - base if back < len(past) else np.nan for back in self.back]
+        return np.array(found, np.float32)
 
     def _answer(self):
         """What a frame and the seconds since the last one say, by the kernels where there is a form."""

@@ -11,10 +11,11 @@ from torch import Tensor
 from ...data.examples import WEIGHT, Example
 from ...data.records import Record, Stream, last_known
 from ...errors import UserError
+from ...evaluation.seasons import find_season
 from ...nn.heads import Classification, Regression, tells_distribution
 from ...nn.model import Model
 from ...training.recipe import INTERVAL, Parts
-from .series import FOLDER, MOST_NAMES, VALUES, Series, shifted, word
+from .series import FOLDER, MOST_NAMES, SEASON, VALUES, Series, shifted, word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,11 @@ class Forecast(Series):
     """Targets that drift away, of which changes are seen in place of levels; learned, with --change: those of which
     over a tenth of the validation part lies beyond what the training part holds."""
 
-    BOUNDS = {**Series.BOUNDS, "horizon": (1, inf)}
+    season: int = 0
+    """Steps of a season: what each target was one season before the steps to come is an input; 1: none; 0: found by
+    autocorrelation in the training part."""
+
+    BOUNDS = {**Series.BOUNDS, "horizon": (1, inf), "season": (0, inf)}
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -43,6 +48,10 @@ class Forecast(Series):
 
     @property
     def future_inputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.horizon
+
+    @property
+    def overlap(self) -> int:
         return self.horizon
 
     def with_answers(self, parts: Parts) -> Self:
@@ -63,7 +72,8 @@ class Forecast(Series):
                 if part == "train" and known.min() == known.max():
                     raise UserError(f"target {name!r} is {known[0]:g} throughout: there is nothing to learn")
         drifting = tuple(name for name in target if self.change and _drifts(name, parts))
-        return replace(self, target=target, drifting=drifting, head=replace(self.head, targets=target))
+        season = self.season or find_season([np.asarray(record[target[0]].values) for record in parts["train"]])
+        return replace(self, target=target, drifting=drifting, season=season, head=replace(self.head, targets=target))
 
     def seen(self, record: Record, answers: bool = True) -> Record:
         arranged = super().seen(record, answers)
@@ -72,7 +82,35 @@ class Forecast(Series):
             level = np.asarray(record[name].values, np.float64)
             before = np.append(np.nan, last_known(level)[:-1])
             values[:, place] = np.where(np.isnan(before), level * 0, level - before)
-        return arranged
+        if not self.derived_inputs:
+            return arranged
+        earlier = Stream(self.season_ago(record), arranged[VALUES].time_s)
+        return replace(arranged, streams={**arranged.streams, SEASON: earlier})
+
+    @property
+    def derived_inputs(self) -> tuple[str, ...]:
+        return (SEASON,) if self.season > 1 else ()
+
+    @property
+    def steps_back(self) -> list[int]:
+        """Steps before the present one at which a whole number of seasons lies before each step ahead."""
+        return [self.season * -(-ahead // self.season) - ahead for ahead in range(1, self.horizon + 1)]
+
+    def season_ago(self, record: Record) -> np.ndarray:
+        """What each target was then, less what it is where changes are learned (step number); NaN before there was."""
+        found = []
+        for name in self.target:
+            level, base = last_known(np.asarray(record[name].values, np.float64)), self.base(record, name)
+            for back in self.steps_back:
+                before = np.full(len(level), np.nan)
+                before[back:] = level[: max(0, len(level) - back)]
+                found.append(before - base)
+        return np.stack(found, 1).astype(np.float32)
+
+    def numbers(self, stream: str) -> list[str]:
+        if stream != SEASON:
+            return super().numbers(stream)
+        return [f"{name} a season before +{step + 1}" for name in self.target for step in range(self.horizon)]
 
     @property
     def drifting_places(self) -> list[tuple[int, str]]:

@@ -18,8 +18,9 @@ from ...nn.model import Model
 from ...sources.tables import clock_seconds, find_clock, word
 from ...training.recipe import INTERVAL, Parts, RowByRow, StepRecipe
 
-VALUES, STATIC, AHEAD = "values", "static", "ahead"
-"""Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come."""
+VALUES, STATIC, AHEAD, SEASON = "values", "static", "ahead", "season"
+"""Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come, and
+what the targets were one season before these."""
 ROWS = "row"
 """Name of the clock that counts rows."""
 FOLDER = "folder"
@@ -209,6 +210,7 @@ class Series(StepRecipe):
             given = [Part(VALUES, found.encoder)]
             given += [Part(STATIC, found.encoder, once=True)] if found.static else []
             given += [Part(AHEAD, found.encoder)] if found.ahead and found.future_inputs else []
+            given += [Part(name, found.encoder) for name in found.derived_inputs]
             found = replace(found, encoder=Joined(tuple(given)))
         return found
 
@@ -248,6 +250,16 @@ class Series(StepRecipe):
         streams |= {name: Stream(values, clock) for name, values in learned.items()}
         streams[WEIGHT] = Stream((counts * known).astype(np.float32), clock)
         return Record(record.name, streams, record.about)
+
+    @property
+    def derived_inputs(self) -> tuple[str, ...]:
+        """Streams of the model that are made of what its targets were."""
+        return ()
+
+    @property
+    def steps_back(self) -> list[int]:
+        """Steps back of which its targets are an input."""
+        return []
 
     @property
     def changing(self) -> tuple[str, ...]:
@@ -302,7 +314,9 @@ class Series(StepRecipe):
             else:
                 values = signed_log(values) if column in self.logs else values
                 found.append(values[:, None])
-        return np.concatenate(found or [np.zeros((len(record), 1))], 1).astype(np.float32)
+        found = found or [np.zeros((len(record), 1))]
+        # Column by column: side by side in float64 they would take three times the memory.
+        return np.concatenate(found, 1, dtype=np.float32, casting="same_kind")
 
     def _check_static(self, record: Record) -> None:
         for name in self.static:
