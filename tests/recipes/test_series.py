@@ -358,6 +358,7 @@ def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):
     low, high = (bound[counts, 0] for bound in said.bounds[0])
     came = np.stack([load[t + 1 : t + 4] for t in np.flatnonzero(counts)])
     assert scores["coverage_80"] == pytest.approx(((low <= came) & (came <= high)).mean())
+    assert scores["coverage_by_horizon"] == pytest.approx(((low <= came) & (came <= high)).mean(0))
     # The CRPS of a single number is its absolute error; of a distribution around it, less.
     assert 0 < scores["crps"] < scores["mae"]
     page = (forecaster.folder / "report.html").read_text()

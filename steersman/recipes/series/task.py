@@ -94,7 +94,11 @@ class Forecasts(TaskSpec):
         ]
         names = ["this run", *scores["baselines"]]
         by = [scores["by_horizon"], *(row["by_horizon"] for row in scores["baselines"].values())]
-        table = Table(("steps ahead", *names), [[h + 1, *(row[h] for row in by)] for h in range(scores["horizon"])])
+        columns, rows = ["steps ahead", *names], [[h + 1, *(row[h] for row in by)] for h in range(scores["horizon"])]
+        if scores["crps"] is not None:
+            columns.append("in its 80 % band")
+            rows = [[*row, percent(held)] for row, held in zip(rows, scores["coverage_by_horizon"], strict=True)]
+        table = Table(columns, rows)
         about = {"last value", "drift", "seasonal naive"} & {*names}
         learned = f" Ridge regression and boosting learned from at most {ROWS:,} rows." if {*names} - about else ""
         return (
@@ -219,6 +223,7 @@ class Truth:
                 "crps": float((self.scored(said.crps) / self._unit).mean()),
                 "pinball": float(np.maximum(levels * errors, (levels - 1) * errors).mean()),
                 "coverage_80": float(((low <= values) & (values <= high)).mean()),
+                "coverage_by_horizon": ((low <= values) & (values <= high)).mean((0, 1)).tolist(),
             }
         return found
 
