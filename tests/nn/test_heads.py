@@ -454,6 +454,7 @@ def test_a_calibrated_band_holds_its_share_and_the_estimate_stays(name, monkeypa
     assert head.stretch.max() > 1 > head.stretch.min() > 0
     np.testing.assert_allclose(high - low, head.stretch * (bands[..., 1] - bands[..., 0]), rtol=1e-6)
     close(head.cdf(raw, high), torch.full_like(high, 0.9))
+    assert head.float().quantiles(raw, (0.1, 0.9)).dtype == torch.float64
     few = head.stretch.clone()
     head.calibrate(torch.ones(3, 2), 0.8)  # The fourth of three: no band that is known would do.
     close(head.stretch, few)

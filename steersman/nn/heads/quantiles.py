@@ -72,7 +72,9 @@ class QuantilesHead(StretchedHead):
         down = gaps[..., : self.anchor].flip(-1).cumsum(-1).flip(-1)
         middle = (first + scores[self.anchor]).unsqueeze(-1)
         law = torch.cat((middle - down, middle, middle + up), -1)
-        return torch.lerp((law * self._median().to(law.dtype)).sum(-1, True), law, self.stretch.unsqueeze(-1))
+        return torch.lerp(
+            (law * self._median().to(law.dtype)).sum(-1, True), law, self.stretch.to(law.dtype).unsqueeze(-1)
+        )
 
     def loss(self, raw: Float[Tensor, "*batch output"], y: Float[Tensor, "*batch target"]) -> Float[Tensor, "*batch"]:
         """The mean pinball loss over its levels, of standardised targets."""
