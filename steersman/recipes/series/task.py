@@ -96,8 +96,9 @@ class Forecasts(TaskSpec):
         by = [scores["by_horizon"], *(row["by_horizon"] for row in scores["baselines"].values())]
         columns, rows = ["steps ahead", *names], [[h + 1, *(row[h] for row in by)] for h in range(scores["horizon"])]
         if scores["crps"] is not None:
-            columns.append("in its 80 % band")
-            rows = [[*row, percent(held)] for row, held in zip(rows, scores["coverage_by_horizon"], strict=True)]
+            columns.insert(2, "in its 80 % band")
+            for row, held in zip(rows, scores["coverage_by_horizon"], strict=True):
+                row.insert(2, held)
         table = Table(columns, rows)
         about = {"last value", "drift", "seasonal naive"} & {*names}
         learned = f" Ridge regression and boosting learned from at most {ROWS:,} rows." if {*names} - about else ""
