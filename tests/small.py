@@ -17,15 +17,21 @@ from steersman.data.batches import Batches, Lanes, Ragged, Windows
 from steersman.data.examples import Example, raw_steps
 from steersman.data.inputs import Inputs
 from steersman.data.pairs import ByLength, padded
+from steersman.data.records import Record, Stream
 from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Pooled, Stack, Window
+from steersman.nn.drawing import Sketch
 from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
 from steersman.nn.encoders import Joined
+from steersman.nn.glimpses import Glimpse, Sensor
 from steersman.nn.pictures import Conv
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
+from steersman.recipes.glance.glance import Glance
 from steersman.recipes.series.series import Series
+from steersman.recipes.stills import Still
 from steersman.recipes.text.classify import TextClassifier
 from steersman.sources import lerobot, read
+from steersman.sources.pictures import Pictures
 from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
 from steersman.training.checkpoints import Checkpoints, read_tensors
@@ -72,6 +78,10 @@ def is_text(name: str) -> bool:
 
 
 ROAD = Road(records=8, steps=50)
+SMALL_EYES = {
+    Glimpse: {"sensor": Sensor(4, 2), "hidden": 16, "place": 8, "features": 16},
+    Sketch: {"read": 3, "write": 0, "latent": 4},
+}
 CONV = {"channels": (4, 8), "kernels": (5, 3), "strides": (2, 2), "features": 16}
 
 
@@ -127,6 +137,12 @@ def small(name: str, data=()) -> Recipe:
     if isinstance(recipe, TextClassifier):
         recipe = replace(recipe, encoder=replace(recipe.encoder, features=8))
         recipe = recipe.adapt({"train": records(recipe.source)})
+    if isinstance(recipe, Still):
+        encoder = replace(recipe.encoder, **SMALL_EYES[type(recipe.encoder)])
+        recipe = replace(recipe, source=Bars(), steps=12, encoder=encoder, batches=Windows(batch_size=8))
+        recipe = replace(recipe, split=replace(recipe.split, validation=0.15, test=0.15))
+        if isinstance(recipe, Glance):
+            recipe = replace(recipe, classes=()).adapt({"train": records(recipe.source)})
     if is_text(name):
         recipe = replace(
             recipe,
@@ -234,6 +250,21 @@ class Texts(SourceSpec):
 
     def read(self, watch=None):
         return read(Path(self.folder))
+
+
+@dataclass(frozen=True)
+class Bars(Pictures):
+    """Small pictures of a bar that lies or stands, in one of three places."""
+
+    def read(self, watch=None):
+        rng = np.random.default_rng(self.seed)
+        return [self.bar(f"bar-{i:03d}", ("lies", "stands")[i % 2], rng) for i in range(120)]
+
+    def bar(self, name: str, label: str, rng: np.random.Generator) -> Record:
+        picture, at = np.zeros((9, 11), np.uint8), 3 * int(rng.integers(3))
+        picture[(slice(at, at + 3), slice(None)) if label == "lies" else (slice(None), slice(at, at + 3))] = 255
+        once = np.zeros(1)
+        return Record(name, {"picture": Stream(picture[None], once), "label": Stream(np.array([label], object), once)})
 
 
 @dataclass(frozen=True, eq=False)

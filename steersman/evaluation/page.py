@@ -154,6 +154,20 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Film:
+    """uint8 pictures (time, row, column, 3) that follow one another, over and over; the first is what is printed."""
+
+    pictures: Sequence[np.ndarray]
+    period_s: float
+    caption: str
+
+    def html(self) -> str:
+        first, *later = self.pictures
+        shown = image(first, self.caption, later, self.period_s)
+        return f'<figure class="film">{shown}<figcaption>{escape(self.caption)}</figcaption></figure>'
+
+
+@dataclass(frozen=True)
 class Audible:
     """A sound (sample), from -1 to 1, that can be played, under its energies (time band) as a picture."""
 
@@ -237,12 +251,13 @@ def page(report: Report) -> str:
     )
 
 
-def image(picture: np.ndarray, alt: str) -> str:
-    """An <img> that holds its PNG."""
+def image(picture: np.ndarray, alt: str, film: Sequence[np.ndarray] = (), period_s: float = 0.0) -> str:
+    """An <img> that holds its PNG; with a `film` what follows the picture, so many seconds each, over and over."""
     from PIL import Image
 
-    png = io.BytesIO()
-    Image.fromarray(picture).save(png, "PNG", optimize=True)
+    png, later = io.BytesIO(), [Image.fromarray(frame) for frame in film]
+    moving: dict[str, Any] = {"save_all": True, "append_images": later, "duration": round(1000 * period_s), "loop": 0}
+    Image.fromarray(picture).save(png, "PNG", optimize=True, **(moving if later else {}))
     data = base64.b64encode(png.getvalue()).decode()
     height, width = picture.shape[:2]
     return (
@@ -351,6 +366,7 @@ img.small { width: 100%; image-rendering: pixelated; }
 .pictures { display: grid; gap: 1.2rem 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(10rem, 44%), 1fr)); }
 .pictures figcaption { margin-top: 0.4rem; font-size: 0.8125rem; }
+.film { max-width: 36rem; }
 .audible { max-width: 22rem; }
 .audible img { height: 7rem; object-fit: fill; }
 .audible audio { width: 100%; height: 2.2rem; margin-top: 0.4rem; }

@@ -84,6 +84,14 @@ RECIPES: Registry[Make] = Registry(
             "digits.recipes:digits",
             "Which of ten digits an 8x8 picture shows, read one row a step; many to one.",
         ),
+        "glance": (
+            "glance.recipes:glance",
+            "What a picture shows, told from a few glimpses at it; the model says where it looks next. Many to one.",
+        ),
+        "draw": (
+            "draw.recipes:draw",
+            "Black and white pictures drawn stroke by stroke, by a variational autoencoder with attention.",
+        ),
         "chars": ("text.recipes:chars", "The next character of a text; then `steersman sample RUN` writes on."),
         "classify-text": (
             "text.classify:classify_text",

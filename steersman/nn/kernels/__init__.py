@@ -146,7 +146,10 @@ def lstm_layer(
     """
     options = projection, peepholes, *(normal or (None,) * 4)
     x, takes, half = _dispatch(x, weight, bias, recurrent, recurrent_bias, h, c, *options)
-    given = x, weight, bias, recurrent, recurrent_bias, h, c, lengths, *options
+    lasting: Tensor | None = lengths
+    if takes and x.shape[1] == 1 and torch.is_grad_enabled():  # To pack the weights costs more than one step.
+        takes, lasting = False, None if bool(lengths.all()) else lengths
+    given = x, weight, bias, recurrent, recurrent_bias, h, c, lasting, *options
     if takes:
         return _Differentiable.apply(_Lstm(epsilon, half), *given)
     if peepholes is None and normal is None and cudnn_takes(x, lengths):

@@ -14,7 +14,7 @@ def lstm(
     recurrent: Tensor,
     h: Tensor,
     c: Tensor,
-    lengths: Tensor,
+    lengths: Tensor | None,
     projection: Tensor | None = None,
     peepholes: Tensor | None = None,
     normal: tuple[Tensor, Tensor, Tensor] | None = None,
@@ -107,8 +107,10 @@ def sound(x: Tensor, lengths: Tensor) -> Tensor:
     return torch.where(there(lengths, x.shape[1]), x, 0.0)
 
 
-def advance(lengths: Tensor, t: int, new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
-    """State and output of rows that last beyond step t; the others keep their state and give 0."""
+def advance(lengths: Tensor | None, t: int, new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+    """State and output of rows that last beyond step t, as all do without lengths; others keep theirs and give 0."""
+    if lengths is None:
+        return new, new
     there = (lengths > t).unsqueeze(1)
     return torch.where(there, new, old), torch.where(there, new, 0.0)
 

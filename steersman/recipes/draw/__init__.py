@@ -1,0 +1,1 @@
+"""Pictures drawn step by step."""

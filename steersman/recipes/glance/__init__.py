@@ -1,0 +1,1 @@
+"""Pictures read glimpse by glimpse."""
