@@ -19,6 +19,7 @@ from small import BENCHMARKS, benchmark
         "frames.py --log nowhere",
         "listen.py nowhere",
         "live.py same nowhere",
+        "pictures.py --run nowhere",
         "searching.py --run nowhere --data nowhere",
         "translate.py --data nowhere --test nowhere nowhere",
         "watching.py --data nowhere",

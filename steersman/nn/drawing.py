@@ -173,7 +173,7 @@ class DrawModel(Model):
         noise = torch.randn(*x.shape[:2], self.encoder.spec.latent, device=x.device) if self.training else None
         return self.run(x, state, batch.fresh, noise=noise)
 
-    def run(
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         x: Tensor,
         state: State,

@@ -136,7 +136,7 @@ class GlimpseModel(Model):
         self.look, self.baseline = nn.Linear(core.size, 2), nn.Linear(core.size, 1)
         nn.init.zeros_(self.look.bias)
 
-    def run(
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         x: Tensor,
         state: State,
@@ -145,7 +145,7 @@ class GlimpseModel(Model):
     ) -> tuple[Float[Tensor, "batch time output"], State]:
         if fresh is not None:
             state = reset(state, self.initial(len(x)), fresh)
-        (place,), core_state, shown = *state[:1], state[1], []
+        ((place,), core_state), shown = state, []
         for t in range(x.shape[1]):
             feature = self.encoder.at(x[:, t], place)
             y, core_state = self.core.step(feature, core_state)

@@ -83,7 +83,7 @@ class Pictures(SourceSpec):
         picture = np.asarray(record[PICTURE].values)[0]
         if picture.shape == (self.height, self.width):
             return record
-        return _record(record.name, self._fitted(picture), record[LABEL].values[0], record.about)
+        return _record(record.name, self._fitted(picture), label_of(record), record.about)
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
         """A grey picture of the wanted size, its proportions kept."""
@@ -112,7 +112,7 @@ class Pictures(SourceSpec):
             for other in rng.choice(of[record.about.get(PART)], self.clutter):
                 _put(whole, _piece(seen[other], rng), rng)
             _put(whole, picture, rng)
-            found.append(_record(record.name, whole, record[LABEL].values[0], record.about))
+            found.append(_record(record.name, whole, label_of(record), record.about))
         return found
 
 
@@ -241,6 +241,11 @@ def _npz(file: Path) -> Iterator[Record]:
 def _named(name: str, pictures: np.ndarray, labels: np.ndarray, about: dict) -> Iterator[Record]:
     for number, (picture, label) in enumerate(zip(pictures, labels.tolist(), strict=True)):
         yield _record(f"{name}-{number:05d}", picture, word(label), about)
+
+
+def label_of(record: Record) -> str:
+    """The label of a picture."""
+    return str(record[LABEL].values[0])
 
 
 CLOCK = np.zeros(1)

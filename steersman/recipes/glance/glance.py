@@ -10,7 +10,7 @@ from ...data.records import Record, Stream
 from ...errors import UserError
 from ...nn.glimpses import Glimpse, GlimpseModel, glimpse_model
 from ...nn.heads import Classification
-from ...sources.pictures import LABEL
+from ...sources.pictures import label_of
 from ...training.recipe import Parts, Shapes
 from ..stills import Still
 
@@ -29,16 +29,15 @@ class Glance(Still):
     BOUNDS = {**Still.BOUNDS, "reward": (0, inf)}
 
     def adapt(self, parts: Parts) -> Self:
-        names = self.classes or tuple(sorted({_label(record) for record in parts["train"]}))
+        names = self.classes or tuple(sorted({label_of(record) for record in parts["train"]}))
         if len(names) < 2:
             raise UserError(f"all pictures are {' '.join(names)!r}: there is nothing to tell apart; give two classes")
-        for part in parts.values():
-            for record in part:
-                if _label(record) not in names:
-                    raise UserError(
-                        f"{record.name} is of class {_label(record)!r}, which no picture of the training part is; give "
-                        "more of them, or leave them out"
-                    )
+        for record in (record for part in parts.values() for record in part):
+            if (label := label_of(record)) not in names:
+                raise UserError(
+                    f"{record.name} is of class {label!r}, which no picture of the training part is; give more of "
+                    "them, or leave them out"
+                )
         return replace(self, classes=names, head=replace(self.head, classes=len(names), names=names))
 
     def build(self, raw: Shapes) -> GlimpseModel:
@@ -46,9 +45,6 @@ class Glance(Still):
         return glimpse_model(self.encoder, self.core, self.head, self.flavour, self.skip, raw, self.reward)
 
     def answers(self, record: Record) -> dict[str, Stream]:
-        label = np.array([self.classes.index(_label(record))], np.float32)
+        label = np.array([self.classes.index(label_of(record))], np.float32)
         return {self.head.targets[0]: Stream(label, np.zeros(1))}
 
-
-def _label(record: Record) -> str:
-    return str(record[LABEL].values[0])

@@ -15,7 +15,6 @@ from ...evaluation.outcome import Told
 from ...evaluation.page import Block, Film
 from ...evaluation.sections import percent
 from ...evaluation.tasks import Classify
-from ...nn.glimpses import GlimpseModel
 from ...progress import Watch, silent
 from ...sources.pictures import PICTURE
 from ...training.material import Material
@@ -90,16 +89,14 @@ def nearest(known: Tensor, labels: np.ndarray, pictures: Tensor, classes: int, n
 
 
 @torch.no_grad()
-def anywhere(model: GlimpseModel, pictures: Tensor, steps: int, seed: int = 0) -> np.ndarray:
+def anywhere(model: Any, pictures: Tensor, steps: int, seed: int = 0) -> np.ndarray:
     """Probabilities (picture class) where it looks at random places instead of where it would."""
     generator, found = torch.Generator().manual_seed(seed), []
     for part in pictures.split(1024):
         _, state = model.initial(len(part))
-        y = None
-        for _ in range(steps):
-            places = torch.rand(len(part), 2, generator=generator) * 2 - 1
-            y, state = model.core.step(model.encoder.at(part, places), state)
-        found.append(model.head.probabilities(model.head(y)).double())
+        places = torch.rand(len(part), steps, 2, generator=generator) * 2 - 1
+        y, _ = model.core(model.encoder.at(part.unsqueeze(1).expand(-1, steps, -1, -1), places), state)
+        found.append(model.head.probabilities(model.head(y[:, -1])).double())
     return torch.cat(found).numpy()
 
 
