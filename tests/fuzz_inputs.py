@@ -6,6 +6,7 @@ crash other than that is a bug; its input is left behind. `planted` is one, to s
 
 import atexit
 import contextlib
+import gzip
 import io
 import json
 import shutil
@@ -311,7 +312,38 @@ def books() -> Fuzzer:
     return one, (UserError,), [rows, b"1 2 3\n4 5 6\n"]
 
 
-SOURCES = (tables, sounds, patients, books)
+def labelled_pictures() -> Fuzzer:
+    """Pictures and labels in IDX, arrays of NumPy, and single pictures of a folder."""
+    from PIL import Image
+
+    from steersman.sources.pictures import Pictures
+
+    place = ROOT / "pictures"
+    (place / "a").mkdir(parents=True)
+    names = [place / name for name in ("t-images-idx3-ubyte", "t-images-idx3-ubyte.gz", "t.npz", "a/b.png")]
+    pictures, packed, file = np.zeros((2, 3, 4), np.uint8), io.BytesIO(), io.BytesIO()
+    np.savez(packed, x=pictures, y=np.arange(2))
+    Image.fromarray(pictures[0]).save(file, "PNG")
+    idx = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2, 3, 4) + pictures.tobytes()
+    (place / "t-labels-idx1-ubyte").write_bytes(bytes((0, 0, 8, 1)) + struct.pack(">I", 2) + b"\0\1")
+
+    def one(data: bytes) -> None:
+        at = names[data[0] % len(names)] if data else names[0]
+        at.write_bytes(data[1:])
+        try:
+            for record in Pictures(5, 6).open([str(at if at.suffix == ".npz" else at.parent)]):
+                assert record["picture"].values.shape == (1, 5, 6)
+        finally:
+            at.unlink()
+
+    return (
+        one,
+        (UserError,),
+        [b"\0" + idx, b"\1" + gzip.compress(idx), b"\2" + packed.getvalue(), b"\3" + file.getvalue()],
+    )
+
+
+SOURCES = (tables, sounds, patients, books, labelled_pictures)
 OTHERS = (config, spec, vocabulary, texts, formula, live, guard, body, journal, planted)
 KINDS = {f.__name__: f for f in (*SOURCES, *OTHERS)}
 

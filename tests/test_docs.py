@@ -33,6 +33,9 @@ SHORT = {
     "train forecast": "--training.steps 4",
     "train classify-text": "--training.steps 4",
     "train listen": "--training.steps 4",
+    "train glance": "--training.steps 4 --core.hidden 8",
+    "train draw": "--training.steps 4 --core.hidden 8",
+    "draw": "",
     "train diagnose": "--training.steps 4",
     "train glucose": "--training.steps 4 --source.days 3 --core.hidden 8",
     "train market": "--training.steps 4 --core.hidden 8",
@@ -151,7 +154,7 @@ def test_make_installs_what_the_readme_shows_and_says_what_comes_next():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     everything = set(re.findall(r"[a-z]+", extras["all"][0].partition("[")[2]))
     assert everything == {"sim", "digits", "text", "logs", "tensorboard", "live"}
-    assert everything | {"all", "export", "bench", "fuzz", "dev"} >= set(extras)
+    assert everything | {"all", "export", "mnist", "bench", "fuzz", "dev"} >= set(extras)
     said = subprocess.run(
         ["make", "-n", "-W", "pyproject.toml", "install"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -219,6 +222,19 @@ def test_commands_and_code_on_sound_run(place):
         run(line, place)
     for code in blocks("docs/sound.md", "python"):
         execute(code, place)
+
+
+def test_commands_and_code_on_still_pictures_run(place):
+    (place / "mnist").mkdir()
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)
+    np.savez(
+        place / "mnist" / "digits.npz", x_train=pictures, y_train=np.arange(60) % 3, x_test=pictures[:6], y_test=[0] * 6
+    )
+    for line in commands("docs/pictures.md"):
+        run(line, place)
+    for code in blocks("docs/pictures.md", "python"):
+        execute(code, place)
+    assert all((place / name).exists() for name in ("glimpses.webp", "strokes.webp", "drawings.webp"))
 
 
 def test_commands_and_code_on_a_table_of_patients_run(place):

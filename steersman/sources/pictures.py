@@ -7,6 +7,7 @@ upright, of several pictures the first is taken, and all are brought to one size
 import gzip
 import lzma
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, prod
@@ -202,7 +203,7 @@ def idx(file: Path, axes: int) -> np.ndarray:
     try:
         with PACKED.get(file.suffix, lambda path: open(path, "rb"))(file) as stream:
             data = read_most(stream, MOST_BYTES)
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise UserError(f"{file} can't be unpacked ({error}); copy it anew") from error
     shape = np.frombuffer(data[4 : 4 + 4 * axes], ">u4").astype(int).tolist() if len(data) >= 4 + 4 * axes else []
     if data[:4] != bytes((0, 0, 8, axes)) or not shape or 0 in shape:
@@ -225,7 +226,16 @@ def _npz(file: Path) -> Iterator[Record]:
             if size > MOST_BYTES:
                 raise UserError(f"{file} holds {size} bytes, over {MOST_BYTES}; divide it")
             parts = [(found[x], found[y], part) for x, y, part in NPZ if x in found and y in found]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
         raise UserError(f"{file} can't be read as .npz ({error}); write it anew with numpy.savez") from error
     if not parts:
         raise UserError(f"{file} has no {' nor '.join(f'{x} with {y}' for x, y, _ in NPZ)}; name its arrays so")

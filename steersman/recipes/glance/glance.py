@@ -21,7 +21,7 @@ class Glance(Still):
 
     encoder: Glimpse = Glimpse()
     head: Classification
-    reward: float = 0.1
+    reward: float = 0.01
     """Weight of learning where to look, beside learning what is seen."""
     classes: tuple[str, ...] = ()
     """Names of the classes; learned from the training part."""
