@@ -170,14 +170,14 @@ def examine_inputs(patient: Patient) -> list[Finding]:
 
 def _constant(examples: Sequence[Example]) -> list[Finding]:
     x = examples[0].x
-    if isinstance(x, Inputs) or x.ndim == 4:
+    if isinstance(x, Inputs) or x.ndim > 2:
         # Of pictures: whole cells that never change, as behind a mask or a stuck camera.
         values = np.concatenate([flat(e.x) for e in examples[:40]])
     else:
         values = np.concatenate([e.x for e in examples]).astype(float)
     spread = np.nanmax(values, 0) - np.nanmin(values, 0)
     still = np.flatnonzero(~(spread > 0))
-    what = "cells of the picture" if not isinstance(x, Inputs) and x.ndim == 4 else "inputs"
+    what = "cells of the picture" if not isinstance(x, Inputs) and x.ndim > 2 else "inputs"
     text = f"{len(still)} of {len(spread)} {what} never change, the first: number {still[0] if len(still) else ''}"
     return above("constant-input", len(still) / len(spread), 0.0, text)
 

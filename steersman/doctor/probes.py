@@ -40,6 +40,7 @@ def flat(x: np.ndarray | Inputs) -> np.ndarray:
         return np.concatenate([flat(values) for values in x.spread()], 1)
     if x.ndim == 2:
         return x.astype(float)
+    x = x[..., None] if x.ndim == 3 else x  # Grey.
     steps, height, width, channels = x.shape
     rows, columns = min(4, height), min(6, width)
     cut = x[:, : height // rows * rows, : width // columns * columns].astype(np.float32)

@@ -367,6 +367,7 @@ img.small { width: 100%; image-rendering: pixelated; }
   grid-template-columns: repeat(auto-fill, minmax(min(10rem, 44%), 1fr)); }
 .pictures figcaption { margin-top: 0.4rem; font-size: 0.8125rem; }
 .film { max-width: 36rem; }
+.film img.small { max-width: 16rem; }
 .audible { max-width: 22rem; }
 .audible img { height: 7rem; object-fit: fill; }
 .audible audio { width: 100%; height: 2.2rem; margin-top: 0.4rem; }

@@ -42,6 +42,8 @@ def step_graph(model: Model) -> "ModelProto":
     feature, encoder_state = onnx_form.of(model.encoder)(graph, model.encoder, raw.name, state[0])
     graph.part = "core"
     y, core_state = onnx_form.of(model.core)(graph, model.core, feature, state[1])
+    if type(model) in onnx_form.known:
+        encoder_state = onnx_form.of(model)(graph, model, y, encoder_state)
     graph.part = "head"
     shown = graph.op("Concat", y, feature, axis=1) if model.skip else y
     outputs = onnx_form.of(model.head)(graph, model.head, shown)

@@ -85,12 +85,12 @@ class SketchEncoder(Encoder):
 
     def fit(self, x: np.ndarray) -> None:
         """Takes the mean of training pictures (steps first)."""
-        mean = torch.as_tensor(x.mean(0)) / (1 if x.dtype.kind == "f" else 255)
+        mean = self.light(torch.as_tensor(x.mean(0)))
         self.blank.copy_(torch.logit(mean.flatten().clamp(LEAST, 1 - LEAST)))
 
     def light(self, x: Tensor) -> Float[Tensor, "*batch height width"]:
-        """A prepared picture from 0 to 1."""
-        return x if x.is_floating_point() else x / 255.0
+        """A picture from 0 to 1."""
+        return x / 255
 
     def see(
         self,

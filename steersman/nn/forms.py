@@ -76,7 +76,8 @@ _METHODS = (property, classmethod, staticmethod)
 
 onnx_form = Forms("form in ONNX", "can't be exported")
 """Forms of cores: `(graph, core, input, state) -> (output, state)`; of encoders: `(graph, encoder, raw step, state) ->
-(feature, state)`; of pixels: `(graph, encoder, raw step) -> picture`; of heads: `(graph, head, feature) -> outputs as
+(feature, state)`; of models that tell their encoder something: `(graph, model, core's output, encoder's state) ->
+encoder's state`; of pixels: `(graph, encoder, raw step) -> picture`; of heads: `(graph, head, feature) -> outputs as
 (name, type, shape)`."""
 native_form = Forms("compiled form", "can't be compiled")
 """Forms of cores: `(core, whether its weights are halves) -> a layer of kernels.native`; of encoders of numbers and of

@@ -8,6 +8,7 @@ column) from -1 to 1, the borders of the picture.
 from dataclasses import dataclass
 from math import inf
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from ..data.batches import Batch
 from ..errors import UserError
 from .cores import Core, CoreSpec, State, reset
 from .encoders import Encoder, EncoderSpec
+from .forms import Graph, onnx_form
 from .heads import Head, HeadSpec, tells_classes
 from .model import Flavour, Model
 
@@ -107,8 +109,8 @@ class GlimpseEncoder(Encoder):
     def at(
         self, x: Float[Tensor, "*batch height width"], places: Float[Tensor, "*batch 2"]
     ) -> Float[Tensor, "*batch feature"]:
-        """Features of what is seen of pictures at places."""
-        seen = self.spec.sensor(x, places) / (1.0 if x.is_floating_point() else 255.0)
+        """Features of what is seen of pictures, from 0 to 255, at places."""
+        seen = self.spec.sensor(x, places) / 255
         what, where = F.relu(self.what(seen)), F.relu(self.where(places))
         return F.relu(self.both(torch.cat((what, where), -1)))
 
@@ -200,6 +202,42 @@ class GlimpseModel(Model):
             still = counts.flip(1).cumsum(1).flip(1) - counts
             won = (counts * right).flip(1).cumsum(1).flip(1) - counts * right
         return total + reinforce(raw[..., classes], raw[..., classes + 1], won, still > 0, self.share), weight
+
+
+@onnx_form(GlimpseEncoder)
+def _glimpse_graph(graph: Graph, encoder: GlimpseEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
+    (height, width), sensor, parts = encoder.raw, encoder.spec.sensor, []
+    ends = np.array([height, width], np.float32)
+    middle = graph.op("Mul", graph.op("Div", graph.op("Add", state[0], np.float32(1)), np.float32(2)), ends)
+    flat = graph.op("Reshape", raw, np.array([0, height * width]))
+    for scale in range(sensor.scales):
+        side = sensor.size << scale
+        first = graph.op("Cast", graph.op("Round", graph.op("Sub", middle, np.float32(side / 2))), to=7)
+        places = []
+        for axis, (size, start) in enumerate(zip((height, width), graph.split(first, 2), strict=True)):
+            at, shape = graph.op("Add", start, np.arange(side)[None]), np.array([0, 1, -1] if axis else [0, -1, 1])
+            inside = graph.op("And", graph.op("GreaterOrEqual", at, np.int64(0)), graph.op("Less", at, np.int64(size)))
+            kept = graph.op("Max", graph.op("Min", at, np.int64(size - 1)), np.int64(0))
+            places.append([graph.op("Reshape", x, shape) for x in (inside, kept)])
+        (inside, row), (also, column) = places
+        at = graph.op("Add", graph.op("Mul", row, np.int64(width)), column)
+        seen = graph.op("GatherElements", flat, graph.op("Reshape", at, np.array([0, side * side])), axis=1)
+        there = graph.op("Reshape", graph.floats(graph.op("And", inside, also)), np.array([0, side * side]))
+        seen = graph.op("Mul", seen, there)
+        if scale:
+            cells = graph.op("Reshape", seen, np.array([0, sensor.size, 1 << scale, sensor.size, 1 << scale]))
+            seen = graph.op("Reshape", graph.op("ReduceMean", cells, np.array([2, 4])), np.array([0, sensor.size**2]))
+        parts.append(seen)
+    seen = graph.op("Div", graph.op("Concat", *parts, axis=1), np.float32(255))
+    both = [(seen, encoder.what), (state[0], encoder.where)]
+    shown = [graph.op("Relu", graph.linear(x, layer.weight, layer.bias)) for x, layer in both]
+    both_seen = graph.linear(graph.op("Concat", *shown, axis=1), encoder.both.weight, encoder.both.bias)
+    return graph.op("Relu", both_seen), state
+
+
+@onnx_form(GlimpseModel)
+def _next_place_graph(graph: Graph, model: GlimpseModel, y: str, state: tuple) -> tuple:
+    return (graph.op("Tanh", graph.linear(y, model.look.weight, model.look.bias)),)
 
 
 def reinforce(

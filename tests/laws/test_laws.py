@@ -44,7 +44,6 @@ from steersman.export.graph import step_graph
 from steersman.export.runtime import raw_steps
 from steersman.nn.cores import Window, detach
 from steersman.nn.drawing import Sketch
-from steersman.nn.glimpses import Glimpse
 from steersman.nn.pictures import Conv3d, Picture
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
@@ -323,7 +322,7 @@ def test_9_the_exported_step_agrees_over_100_carried_steps(recipe, model_and_sho
         with pytest.raises(UserError, match="can't be exported: it takes several inputs"):
             step_graph(model)
         pytest.skip("takes several inputs, and is refused with the reason")
-    if isinstance(recipe.encoder, Conv3d | Pretrained | Glimpse | Sketch) or isinstance(recipe.core, Window):
+    if isinstance(recipe.encoder, Conv3d | Pretrained | Sketch) or isinstance(recipe.core, Window):
         with pytest.raises(UserError, match="no form in"):
             step_graph(model)
         pytest.skip("has a part without a form in ONNX, and is refused with its name")
