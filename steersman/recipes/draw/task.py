@@ -116,10 +116,10 @@ def scene(run: Run) -> int:
 
 
 def strokes(model: Any, steps: int, number: int = SHOWN, seed: int = 0) -> list[np.ndarray]:
-    """Sheets of pictures as they are drawn, one a step, the last for longer; grey is how likely a pixel is white."""
+    """Sheets of pictures, what comes of them and then each step; grey is how likely a pixel is white."""
     drawn = model.drawings(number, steps, torch.Generator().manual_seed(seed))
     sheets = [sheet((picture.numpy() * 255).round().astype(np.uint8)) for picture in drawn]
-    return sheets + sheets[-1:] * 4
+    return sheets[-1:] * 4 + sheets[:-1]  # What is printed is the first.
 
 
 def _told(scores: Scores, run: Run, records: Sequence[Record]) -> Told:
