@@ -14,6 +14,7 @@ import torch
 from ..data.records import Record
 from ..data.splits import unsaid
 from ..files import locked
+from ..nn.heads import calibrates
 from ..nn.model import SequenceModel
 from ..progress import Watch, silent
 from .checkpoints import Checkpoints, load_weights, write_tensors
@@ -70,6 +71,8 @@ def fit(
         model, training = made.model, made.recipe.training
         if start is not None:
             load_weights(model, start / "model.safetensors")
+            if calibrates(head := model.head):
+                head.stretch = torch.ones_like(head.stretch)  # It learns anew, and is calibrated after that.
         if rank == 0:
             run.write()
         torch.manual_seed(training.seed + 1 + rank)

@@ -19,6 +19,7 @@ from steersman.evaluation.report import report_run
 from steersman.evaluation.seasons import find_season
 from steersman.nn.cores import GRU
 from steersman.nn.heads import Gaussian, Quantiles
+from steersman.recipes import RECIPES
 from steersman.recipes.series.kinds import Forecast, Labelled
 from steersman.recipes.series.recipes import classify, forecast, label
 from steersman.recipes.series.series import shifted
@@ -26,6 +27,7 @@ from steersman.recipes.series.summaries import has_scikit_learn
 from steersman.recipes.series.task import forecasts
 from steersman.sources import tables
 from steersman.sources.tables import find_clock, read, table_record
+from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
 from steersman.training.material import material
 from steersman.training.prepare import divide
@@ -593,3 +595,14 @@ def test_a_recipe_is_trained_as_it_is(tmp_path):
     run = sm.fit("mine", recipe, tmp_path / "run", [str(sensor(tmp_path / "s.csv"))], say=lambda text: None)
     assert run.name == "mine"
     assert len(run.predict(tmp_path / "s.csv")["time_s"]) == 300
+
+
+def test_a_run_that_begins_from_a_calibrated_one_learns_uncalibrated(tmp_path):
+    recipe = RECIPES["forecast"](())
+    recipe = replace(recipe, horizon=3, training=replace(recipe.training, steps=4, warmup=1, validate_every=2))
+    fit("forecast", recipe, tmp_path / "a", say=lambda text: None)
+    assert not (read_tensors(tmp_path / "a/model.safetensors")["head.stretch"] == 1).all()
+    fit("forecast", recipe, tmp_path / "b", start=tmp_path / "a", say=lambda text: None)
+    checkpoints = Checkpoints(tmp_path / "b/checkpoints")
+    learned, _ = checkpoints.read(checkpoints.steps()[-1])
+    assert (learned["model"]["head.stretch"] == 1).all()
