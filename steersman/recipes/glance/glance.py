@@ -47,4 +47,3 @@ class Glance(Still):
     def answers(self, record: Record) -> dict[str, Stream]:
         label = np.array([self.classes.index(label_of(record))], np.float32)
         return {self.head.targets[0]: Stream(label, np.zeros(1))}
-
