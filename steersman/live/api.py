@@ -87,7 +87,8 @@ TO_STAGE = typed(
         "learn": record(),
     }
 )
-"""What a page may send; with a webcam also pictures, as binary messages."""
+"""What a page may send; with a webcam also pictures, as binary messages; with a microphone sound:
+its samples a second in four bytes, then samples of 16 bits, the least byte first."""
 
 FROM_STAGE = typed(
     {
@@ -95,7 +96,10 @@ FROM_STAGE = typed(
             run=TEXT,
             recipe=TEXT,
             protocol=COUNT,
-            source={"type": "string", "enum": ["simulator", "log", "video", "webcam", "training", "text"]},
+            source={
+                "type": "string",
+                "enum": ["simulator", "log", "video", "webcam", "microphone", "training", "text"],
+            },
             panels=listed(TEXT),
             controls=RANGES,
             wheel=old(BOOLEAN),
@@ -104,6 +108,7 @@ FROM_STAGE = typed(
             units={"type": "object", "additionalProperties": TEXT},
             range=RANGES,
             rate_hz=NUMBER,
+            sound_hz=COUNT,
             version=COUNT,
             belts=listed(record(layer=COUNT, gates=listed(TEXT), units=COUNT)),
             records=maybe(listed(TEXT)),

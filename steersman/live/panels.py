@@ -10,13 +10,14 @@ from .shows import Show
 def panels(task: TaskSpec, head: Head, show: Show) -> tuple[str, ...]:
     """Their names, for a task whose model has this head, on this show.
 
-    picture: what is seen. Then those of the task, as a steering wheel. controls: what is done in a world. chart,
-    classes, words: what is said, over time. training: how that goes.
+    picture: what is seen. Then those of the task, as a steering wheel. controls: what is done in a world.
+    microphone: what is heard. chart, classes, words: what is said, over time. training: how that goes.
     """
     asked = {
         "picture": all(show.size),
         **dict.fromkeys(task.panels(head.targets), True),
         "controls": show.world is not None,
+        "microphone": show.source == "microphone",
         "words" if head.symbols is not None else "classes" if head.classes else "chart": True,
         "training": show.source == "training",
     }

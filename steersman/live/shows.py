@@ -1,7 +1,9 @@
-"""What a stage shows: a simulator, a log at its own rate, a video file, or the pictures that a page sends."""
+"""What a stage shows: a simulator, a log at its own rate, a video file, or the pictures or sound that a page sends."""
 
+import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from ..training.recipe import read_records
 from ..training.run import Run
 from ..worlds.recording import world_of
 from ..worlds.world import FactValue, World, WorldSpec
+from .heard import Words
 from .limits import Limits, Refused
 from .pictures import cut, decode, fitted
 
@@ -48,6 +51,8 @@ class Show:
     size: tuple[int, int]
     """Height and width of a scene."""
     records: list[str] | None = None
+    sound_hz: int = 0
+    """Samples a second that a page's microphone sends; 0: none."""
 
     @property
     def world(self) -> World | None:
@@ -71,8 +76,10 @@ class Show:
         raise Refused("this source has no records to choose from", "choose another")
 
     def offer(self, data: bytes) -> None:
-        """A picture of the page's camera."""
-        raise Refused("pictures are taken only from a page's camera", "start the server with --webcam")
+        """A picture of the page's camera, or sound of its microphone."""
+        raise Refused(
+            "nothing is taken from a page's camera or microphone", "start the server with --webcam or --microphone"
+        )
 
 
 class Simulated(Show):
@@ -256,6 +263,63 @@ class Sent(Show):
         self._began_s = 0.0
 
 
+class Heard(Show):
+    """Sound of a page's microphone, word by word: each is a record, and between words nothing is stepped."""
+
+    source = "microphone"
+    size = (0, 0)
+    HEAD = struct.Struct("<I")
+    """What a message begins with: its samples a second. Its samples are of 16 bits, the least first."""
+    MOST_S = 2.0
+    """Seconds of sound that wait for the model; of more the oldest are dropped and counted."""
+
+    def __init__(self, length: int, sound_hz: int):
+        """`length`: samples of a step."""
+        self._length, self.sound_hz, self.rate_hz = length, sound_hz, sound_hz / length
+        self._lock, self._came = threading.Lock(), threading.Event()
+        self._waiting: deque[np.ndarray] = deque(maxlen=round(self.MOST_S * self.rate_hz))
+        self._rest, self.dropped = np.zeros(0, np.float32), 0
+        self.restart()
+
+    def offer(self, data: bytes) -> None:
+        size = self.HEAD.size
+        if len(data) < size or (len(data) - size) % 2:
+            raise Refused("this is no sound", "send its samples a second in four bytes, then samples of two bytes each")
+        if (sent_hz := self.HEAD.unpack_from(data)[0]) != self.sound_hz:
+            raise Refused(f"sound of {sent_hz} samples a second came", f"send {self.sound_hz}, as the model takes them")
+        with self._lock:
+            sound = np.concatenate((self._rest, np.frombuffer(data, "<i2", offset=size).astype(np.float32) / 2**15))
+            steps = len(sound) // self._length
+            self._rest = sound[steps * self._length :]
+            self.dropped += max(0, len(self._waiting) + steps - (self._waiting.maxlen or 0))
+            self._waiting.extend(sound[: steps * self._length].reshape(steps, self._length))
+        self._came.set()
+
+    def shot(self) -> Shot | None:
+        if not self._said:
+            if not self._came.wait(0.1):
+                return None
+            with self._lock:
+                self._came.clear()
+                steps = list(self._waiting)
+                self._waiting.clear()
+            for step in steps:
+                self._said.extend(self._words.hear(step))
+            if not self._said:
+                return None
+        step, first = self._said.popleft()
+        self._step = 0 if first else self._step + 1
+        self._count += first
+        return Shot(step, None, f"word {self._count}", self._step / self.rate_hz, first)
+
+    def advance(self, action: np.ndarray | None) -> float:
+        return 0.0  # The microphone has its own clock.
+
+    def restart(self) -> None:
+        self._words, self._said = Words(self.rate_hz), deque[tuple[np.ndarray, bool]]()
+        self._count = self._step = 0
+
+
 @dataclass(frozen=True)
 class Source:
     """What a stage is to show."""
@@ -266,13 +330,19 @@ class Source:
     """A video file to show instead."""
     webcam: bool = False
     """Show what the page's camera sees instead."""
+    microphone: bool = False
+    """Hear what the page's microphone hears instead, word by word."""
     seed: int = 300_000
     """Seed of the simulator's first episode. Not those that `drive` scores: a person may teach on them."""
 
     def show(self, run: Run, model: Model, limits: Limits, watch: Watch = silent) -> Show:
         recipe, targets, raw = run.recipe, model.head.targets, model.encoder.raw
-        if bool(self.data) + bool(self.video) + self.webcam > 1:
-            raise UserError("--data, --video and --webcam are three sources; give one")
+        if bool(self.data) + bool(self.video) + self.webcam + self.microphone > 1:
+            raise UserError("--data, --video, --webcam and --microphone are four sources; give one")
+        if self.microphone:
+            if not model.encoder.sound_hz:
+                raise UserError(f"{run.folder} takes steps of shape {raw}, no sound; show a log with --data")
+            return Heard(raw[0], model.encoder.sound_hz)
         if (self.video or self.webcam) and len(raw) != 3:
             raise UserError(f"{run.folder} takes steps of shape {raw}, no pictures; show a log with --data")
         if self.webcam:

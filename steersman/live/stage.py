@@ -371,9 +371,9 @@ def spoken(
     """Who sees what a model says about texts, or rows, of theirs. UserError where it has no step and says nothing."""
     if speaker is None and rows is None:
         raise UserError(f"{run.folder} can't be shown live step by step: {no_step}")
-    if source.data or source.video or source.webcam:
+    if source.data or source.video or source.webcam or source.microphone:
         raise UserError(
-            f"{run.folder} can't be shown live step by step: {no_step}; leave out --data, --video and --webcam, and "
-            + ("send rows to /api/step" if rows else "write texts in the page's box")
+            f"{run.folder} can't be shown live step by step: {no_step}; leave out --data, --video, --webcam and "
+            "--microphone, and " + ("send rows to /api/step" if rows else "write texts in the page's box")
         )
     return Audience(run.folder.name, run.name, Texts(), speaker, no_step, rows)

@@ -144,6 +144,7 @@ class Audience:
             "units": {},
             "range": {},
             "rate_hz": round(self.show.rate_hz, 3),
+            "sound_hz": self.show.sound_hz,
             "version": 1,
             "belts": [],
             "records": self.show.records,

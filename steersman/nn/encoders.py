@@ -34,6 +34,8 @@ class Encoder(nn.Module):
     """Shape of one raw step; of several inputs, by name."""
     inputs: tuple[str, ...] = ()
     """Names of its inputs, where there are several."""
+    sound_hz: int = 0
+    """Samples a second, where a step is a stretch of sound."""
     mean: Tensor
     deviation: Tensor
 

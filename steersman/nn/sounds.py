@@ -95,6 +95,7 @@ class SpectrogramEncoder(Encoder):
         super().__init__()
         self.raw, self.spec, self.size = raw, spec, spec.bands
         rate_hz = raw[0] * 1000 / spec.step_ms
+        self.sound_hz = round(rate_hz)
         length = max(round(rate_hz * spec.window_ms / 1000), raw[0])
         window = np.hanning(length + 1)[:-1]
         self.register_buffer("window", torch.from_numpy(window / window.sum()).float())
@@ -219,13 +220,13 @@ class MuLaw(SoundSpec):
     def build(self, raw: tuple[int, ...]) -> "MuLawEncoder":
         if len(raw) != 1:
             raise UserError(f"MuLaw takes a stretch of samples a step, found steps of shape {raw}")
-        return MuLawEncoder(raw)
+        return MuLawEncoder(self, raw)
 
 
 class MuLawEncoder(Encoder):
-    def __init__(self, raw: tuple[int, ...]):
+    def __init__(self, spec: MuLaw, raw: tuple[int, ...]):
         super().__init__()
-        self.raw, self.size = raw, raw[0]
+        self.raw, self.size, self.sound_hz = raw, raw[0], round(raw[0] * 1000 / spec.step_ms)
         self.register_buffer("mean", torch.zeros(1))
         self.register_buffer("deviation", torch.ones(1))
 

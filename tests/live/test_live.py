@@ -1282,7 +1282,7 @@ def test_a_run_that_reads_whole_texts_is_served_with_its_own_search_and_attentio
 def test_a_run_without_steps_is_refused_as_a_show_with_the_reason(translator):
     with pytest.raises(UserError, match="can't be shown live step by step: it reads a whole source") as refused:
         staged(translator, Source(webcam=True), Limits(), **quiet)
-    assert "leave out --data, --video and --webcam" in str(refused.value)
+    assert "leave out --data, --video, --webcam and --microphone" in str(refused.value)
     with pytest.raises(UserError, match="run can't be shown live step by step: it reads a whole source"):
         spoken(translator, Source(), translator.model().no_step, None)
 

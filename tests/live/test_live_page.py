@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+import wave
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from small import small
 
@@ -60,8 +62,31 @@ def translator(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def words(tmp_path_factory):
+    """A file of two words with pauses, which the browser's microphone hears over and over."""
+    file, rng = tmp_path_factory.mktemp("words") / "words.wav", np.random.default_rng(0)
+    loud = rng.normal(0, 0.15, 4800)
+    quiet = np.zeros(24_000)
+    with wave.open(str(file), "wb") as sound:
+        sound.setparams((1, 2, 48_000, 0, "NONE", ""))
+        sound.writeframes((np.concatenate((quiet, loud, quiet, loud)).clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return file
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory):
+    """A model of words that has learned next to nothing, on a page's microphone."""
+    folder, recipe = tmp_path_factory.mktemp("listen"), small("listen")
+    recipe = replace(recipe, training=replace(recipe.training, steps=4, warmup=1, validate_every=4))
+    run = fit("listen", recipe, folder / "run", say=lambda text: None)
+    with serving(folder, "--microphone", run=str(run.folder)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(words):
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    camera.append(f"--use-file-for-fake-audio-capture={words}")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
         yield browser
@@ -332,12 +357,44 @@ def test_a_camera_of_the_page_is_what_the_model_sees(webcam, opened):
     assert frame(page) == still
 
 
+def test_a_microphone_of_the_page_is_heard_word_by_word(listener, opened):
+    page = opened(listener)
+    expect(page.locator("#listening")).to_contain_text("waits for your microphone")
+    page.click("#microphone")
+    expect(page.locator("#level")).to_be_visible()
+    page.wait_for_function("() => document.querySelectorAll('#stream-text span').length > 1")
+    expect(page.locator("#about")).to_contain_text("microphone \u00b7 word")
+    assert set(page.locator("#stream-text span").all_inner_texts()) <= set("aeiou")
+    page.click("#microphone")
+    expect(page.locator("#microphone")).to_have_text("Start the microphone")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') }",
+         "The microphone was refused: allow it for this page"),
+        ("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }",
+         "No microphone was found: plug one in and start it again"),
+        ("AudioContext.prototype.createMediaStreamSource = () => { throw new DOMException('', 'NotSupportedError') }",
+         "doesn't bring the microphone to 8000 samples a second: try another one"),
+    ],
+)  # fmt: skip
+def test_what_keeps_a_microphone_from_being_heard_is_said(listener, opened, wrong, said):
+    page = opened(listener)
+    page.evaluate(f"() => {{ {wrong} }}")
+    page.click("#microphone")
+    expect(page.get_by_role("alert")).to_contain_text(said)
+    expect(page.locator("#microphone")).to_have_text("Start the microphone")
+
+
 def test_a_training_is_watched(opened):
     """What `train --watch` sends, by the description of the server's own messages."""
     hello = {"type": "hello", "run": "echo", "recipe": "echo", "source": "training", "wheel": False, "paused": False}
     hello |= {"targets": ["value"], "units": {}, "range": {}, "rate_hz": 50, "version": 1, "belts": [], "size": [0, 0]}
     hello |= {"records": None, "recorded": 0, "protocol": api.PROTOCOL, "panels": ["chart", "training"]}
-    hello |= {"controls": {}, "main_target": None}
+    hello |= {"controls": {}, "main_target": None, "sound_hz": 0}
     assert set(hello) == set(api.FROM_STAGE["hello"]["properties"])
     sockets = []
 
@@ -437,6 +494,7 @@ def test_a_world_that_is_no_car_is_shown_and_taken_over(opened):
     """What a server says of such a world, by the description of its own messages."""
     hello = {"type": "hello", "run": "swing", "recipe": "swing", "source": "simulator", "wheel": True, "paused": False}
     hello |= {"targets": ["torque"], "units": {}, "range": {"torque": [-2, 2]}, "main_target": "torque", "rate_hz": 20}
+    hello |= {"sound_hz": 0}
     hello |= {"version": 1, "belts": [], "size": [0, 0], "records": None, "recorded": 0, "protocol": api.PROTOCOL}
     hello |= {"panels": ["controls", "chart", "hands"], "controls": {"torque": [-2, 2], "valve": [0, 1]}}
     assert set(hello) == set(api.FROM_STAGE["hello"]["properties"])

@@ -13,6 +13,7 @@ import { Values } from "./values.mjs";
 const MODULES = {
   picture: "seen", wheel: "wheels", controls: "controls", hands: "hands", chart: "chart", classes: "stream",
   words: "stream", training: "training", say: "texts",
+  microphone: "microphone",
 };
 const CALM_MS = 250; // Between two drawings, for who wants little motion.
 

@@ -23,7 +23,7 @@ export class Playing {
   begin({ source, records, paused }) {
     $("controls").hidden = source === "text";
     $("restart").textContent = source !== "simulator" ? "From the start" : this.page.has("wheel") ? "Next track" : "Next episode";
-    $("restart").hidden = ["webcam", "training", "text"].includes(source);
+    $("restart").hidden = ["webcam", "microphone", "training", "text"].includes(source);
     $("pause").hidden = ["training", "text"].includes(source);
     $("records").hidden = !records;
     $("record").replaceChildren(...(records ?? []).map((name) => new Option(name, name)));

@@ -10,32 +10,34 @@ export default class Stream {
   constructor(page) {
     this.page = page;
     this.every = 200;
-    /** @type {{ text: string, hit: boolean }[]} */
+    /** @type {{ text: string, known: boolean, hit: boolean }[]} */
     this.rows = [];
   }
 
-  begin({ targets }) {
+  begin({ targets, source }) {
+    this.spoken = source === "microphone"; // A piece for each record, which is a word.
     this.rows = [];
     this.target = targets[0];
     this.words = this.page.has("words");
     $("stream").hidden = false;
     $("stream").classList.toggle("words", this.words);
-    $("stream-title").textContent = this.words ? "The text as it comes" : `${this.target}, of late`;
+    $("stream-title").textContent = this.words ? "The text as it comes" : this.spoken ? "What was heard" : `${this.target}, of late`;
   }
 
   moment(moment, before) {
-    if (moment.record !== before?.record) this.rows = [];
+    if (this.spoken) this.rows.length -= moment.record === before?.record && this.rows.length ? 1 : 0;
+    else if (moment.record !== before?.record) this.rows = [];
     const said = moment.said[this.target], truth = moment.truth?.[this.target] ?? null;
     const text = truth === null ? String(said) : this.words && truth > 0 ? String.fromCodePoint(truth) : String(truth);
-    this.rows.push({ text, hit: truth !== null && truth === moment.prediction[this.target] });
+    this.rows.push({ text, known: truth !== null, hit: truth !== null && truth === moment.prediction[this.target] });
     if (this.rows.length > KEPT) this.rows.shift();
   }
 
   show() {
     const pieces = this.words ? joined(this.rows) : this.rows.slice(-KEPT / 6);
     $("stream-text").replaceChildren(...pieces.map(({ text, hit }) => element("span", text, hit ? "hit" : "")));
-    const hits = this.rows.filter(({ hit }) => hit).length;
-    $("stream-share").textContent = this.rows.length ? `${Math.round((100 * hits) / this.rows.length)} % of the last ${this.rows.length}` : "";
+    const known = this.rows.filter((row) => row.known), hits = known.filter(({ hit }) => hit).length;
+    $("stream-share").textContent = known.length ? `${Math.round((100 * hits) / known.length)} % of the last ${known.length}` : "";
   }
 }
 

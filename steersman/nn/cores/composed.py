@@ -204,8 +204,15 @@ class PooledCore(Core):
     def state_names(self) -> tuple[str, ...]:
         return (*self.core.state_names, "steps", "mean", "max")
 
+    def memory(self, state: State) -> Tensor:
+        """That of the core: what was pooled has no gates."""
+        return self.core.memory(state[0])
+
     def gates(self, x: Tensor, state: State) -> dict[str, Tensor]:
         return self.core.gates(x, state[0])
+
+    def shares(self, gates: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        return self.core.shares(gates)
 
 
 @onnx_form(PooledCore)
