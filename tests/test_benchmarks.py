@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from small import BENCHMARKS, benchmark
 
+from steersman.errors import UserError
+
 
 @pytest.mark.parametrize(
     "given",
@@ -65,3 +67,9 @@ def test_warping_of_time_is_that_of_the_recursion():
                 before = min(best[i, j], best[i, j + 1], best[i + 1, j])
                 best[i + 1, j + 1] = np.linalg.norm(a - b) + before
         assert least == pytest.approx(best[-1, -1] / (len(line) + len(other)))
+
+
+def test_without_the_package_of_the_archive_it_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "aeon", None)
+    with pytest.raises(UserError, match=r"pip install '\.\[peers\]'"):
+        benchmark("archive").shipped()

@@ -44,7 +44,7 @@ class Words:
         found = self._held if loud else []
         self._steps += 1
         if len(self._held) >= self._quiet or self._steps >= self._longest:
-            self._before.extend(self._held)
+            self._before.extend([] if loud else self._held)
             self._held, self._steps = [], 0
         elif loud:
             self._held = []

@@ -6,7 +6,8 @@ from math import inf, log10
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import UserError
 from .cores import State
@@ -67,6 +68,10 @@ class Spectrogram(SoundSpec):
     """Bands that such a stretch hides at most."""
     mask_steps: int = 5
     """Steps that such a stretch hides at most."""
+    channels: tuple[int, ...] = ()
+    """Features of convolutions over neighbouring bands and the last three steps, each of which halves the bands; none:
+    the energies themselves. They are the same at all frequencies, as voices differ in where theirs lie (Abdel-Hamid et
+    al. 2014)."""
 
     BOUNDS = {
         **SoundSpec.BOUNDS,
@@ -77,6 +82,7 @@ class Spectrogram(SoundSpec):
         "settle_s": (0, inf),
         "warp": (0, 0.9),
         **dict.fromkeys(("masks", "mask_bands", "mask_steps"), (0, inf)),
+        "channels": (1, inf),
     }
 
     def build(self, raw: tuple[int, ...]) -> "SpectrogramEncoder":
@@ -86,14 +92,25 @@ class Spectrogram(SoundSpec):
 
 
 class SpectrogramEncoder(Encoder):
-    """State: the samples before, the mean of the recording so far, and the steps that it is of."""
+    """State: the samples before, the mean of the recording so far, the steps that it is of, and what each convolution
+    saw in the last two."""
 
     window: Tensor
     filters: Tensor
+    STEPS, WIDTHS = 3, (5, 3)
+    """Steps that a convolution sees, and bands: the first, and the others."""
 
     def __init__(self, spec: Spectrogram, raw: tuple[int, ...]):
         super().__init__()
         self.raw, self.spec, self.size = raw, spec, spec.bands
+        self.convolutions, self.shapes, kinds = nn.ModuleList(), [], 1
+        """Convolutions, and what each sees of a step (channel band)."""
+        for number, channels in enumerate(spec.channels):
+            self.shapes.append((kinds, self.size // kinds))
+            wide = self.WIDTHS[number > 0]
+            self.convolutions.append(nn.Conv2d(kinds, channels, (self.STEPS, wide), (1, 2), (0, wide // 2)))
+            self.size, kinds = channels * -(-self.shapes[-1][1] // 2), channels
+        self.even = nn.LayerNorm(self.size) if spec.channels else nn.Identity()
         rate_hz = raw[0] * 1000 / spec.step_ms
         self.sound_hz = round(rate_hz)
         length = max(round(rate_hz * spec.window_ms / 1000), raw[0])
@@ -119,12 +136,13 @@ class SpectrogramEncoder(Encoder):
 
     def initial(self, batch: int) -> State:
         before = self.mean.new_zeros(batch, len(self.window) - self.raw[0])
-        return (before, self.mean.expand(batch, -1), self.mean.new_zeros(batch, 1))
+        seen = (self.mean.new_zeros(batch, kinds, self.STEPS - 1, bands) for kinds, bands in self.shapes)
+        return (before, self.mean.expand(batch, -1), self.mean.new_zeros(batch, 1), *seen)
 
     def forward(
         self, x: Float[Tensor, "batch time sample"], state: State
-    ) -> tuple[Float[Tensor, "batch time band"], State]:
-        before, mean, count = state
+    ) -> tuple[Float[Tensor, "batch time feature"], State]:
+        before, mean, count, *seen = state
         bands, before = self.log_energies(x.float(), before)
         # In double precision: a long chunk must not differ from short ones.
         weight = count.double() + self.settle
@@ -132,8 +150,21 @@ class SpectrogramEncoder(Encoder):
         steps = torch.arange(1, bands.shape[1] + 1, device=x.device).view(1, -1, 1)
         means = (total / (weight.unsqueeze(1) + steps)).to(bands.dtype)
         feature = (bands - means) / self.deviation
-        after = (before, means[:, -1], count + bands.shape[1])
-        return self._masked(feature) if self.training else feature, after
+        feature, seen = self._convolved(self._masked(feature) if self.training else feature, seen)
+        return feature, (before, means[:, -1], count + bands.shape[1], *seen)
+
+    def _convolved(
+        self, feature: Float[Tensor, "batch time band"], seen: list[Tensor]
+    ) -> tuple[Float[Tensor, "batch time feature"], list[Tensor]]:
+        """What the convolutions make of it, and the last steps that each saw."""
+        if not seen:
+            return feature, seen
+        x, after = feature.unsqueeze(1), []
+        for convolution, before in zip(self.convolutions, seen, strict=True):
+            line = torch.cat((before.to(x.dtype), x), 2)
+            after.append(line[:, :, 1 - self.STEPS :])
+            x = F.relu(convolution(line))
+        return self.even(x.transpose(1, 2).flatten(2)), after
 
     def log_energies(
         self, x: Float[Tensor, "batch time sample"], before: Float[Tensor, "batch sample"]
@@ -172,7 +203,7 @@ class SpectrogramEncoder(Encoder):
 @onnx_form(SpectrogramEncoder)
 def _spectrogram(graph: Graph, encoder: SpectrogramEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
     """The Fourier transform as two products, with the window in their weights."""
-    before, mean, count = state
+    before, mean, count, *seen = state
     length, step = len(encoder.window), encoder.raw[0]
     turns = torch.outer(torch.arange(length), torch.arange(length // 2 + 1)).double() * (2 * np.pi / length)
     sound = graph.op("Concat", before, raw, axis=1)
@@ -185,8 +216,24 @@ def _spectrogram(graph: Graph, encoder: SpectrogramEncoder, raw: str, state: tup
     total = graph.total(graph.op("Mul", mean, weight), bands)
     mean = graph.op("Div", total, graph.op("Add", weight, np.float32(1)))
     kept = graph.op("Slice", sound, np.array([step]), np.array([length]), np.array([1]))
-    after = (kept, mean, graph.op("Add", count, np.float32(1)))
-    return graph.op("Div", graph.op("Sub", bands, mean), encoder.deviation), after
+    feature = graph.op("Div", graph.op("Sub", bands, mean), encoder.deviation)
+    after = [kept, mean, graph.op("Add", count, np.float32(1))]
+    if not seen:
+        return feature, tuple(after)
+    x = graph.op("Unsqueeze", feature, np.array([1, 2]))
+    for convolution, last in zip(encoder.convolutions, seen, strict=True):
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.bias is not None
+        line = graph.op("Concat", last, x, axis=2)
+        after.append(graph.op("Slice", line, np.array([1]), np.array([encoder.STEPS]), np.array([2])))
+        wide = convolution.kernel_size[1] // 2
+        pads, strides = [0, wide, 0, wide], list(convolution.stride)
+        x = graph.op("Relu", graph.op("Conv", line, convolution.weight, convolution.bias, strides=strides, pads=pads))
+    flat = graph.op("Flatten", x, axis=1)
+    even = encoder.even
+    assert isinstance(even, nn.LayerNorm)
+    gain, shift = even.weight, even.bias
+    return graph.op("LayerNormalization", flat, gain, shift, axis=-1, epsilon=even.eps), tuple(after)
 
 
 def mel_filters(length: int, rate_hz: float, bands: int, low_hz: float, high_hz: float) -> np.ndarray:

@@ -61,8 +61,10 @@ def test_the_mean_of_the_recording_so_far_is_taken_away():
     np.testing.assert_allclose(found[0], (bands - means) / encoder.deviation.numpy(), atol=1e-3)
 
 
-def test_chunks_of_sound_are_the_whole_up_to_rounding():
-    encoder = Spectrogram(10).build((STEP,))
+@pytest.mark.parametrize("channels", [(), (4, 6)])
+def test_chunks_of_sound_are_the_whole_up_to_rounding(channels):
+    torch.manual_seed(0)
+    encoder = Spectrogram(10, channels=channels).build((STEP,))
     encoder.fit(steps(sound(1, 5))[0].numpy())
     x = steps(sound(2))
     whole, last = encoder(x, encoder.initial(1))
@@ -73,6 +75,28 @@ def test_chunks_of_sound_are_the_whole_up_to_rounding():
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=0)
     for a, b in zip(state, last, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+def test_convolutions_see_neighbouring_bands_and_the_last_steps():
+    torch.manual_seed(0)
+    encoder, plain = Spectrogram(10, channels=(2, 3)).build((STEP,)), Spectrogram(10).build((STEP,))
+    x = steps(sound())
+    feature = plain(x, plain.initial(1))[0].detach().double().numpy().transpose(0, 2, 1)  # (channel band time)
+    for convolution, wide in zip(encoder.convolutions, (5, 3), strict=True):
+        weight, bias = (p.detach().double().numpy() for p in convolution.parameters())
+        padded = np.pad(feature, ((0, 0), (wide // 2, wide // 2), (2, 0)))
+        bands, time = feature.shape[1:]
+        found = np.zeros((len(weight), -(-bands // 2), time))
+        for band in range(found.shape[1]):
+            for step in range(time):
+                part = padded[:, 2 * band : 2 * band + wide, step : step + 3].transpose(0, 2, 1)
+                found[:, band, step] = np.maximum(0, np.tensordot(weight, part, 3) + bias)
+        feature = found
+    flat = feature.reshape(-1, feature.shape[2]).T
+    even = (flat - flat.mean(1, keepdims=True)) / np.sqrt(flat.var(1, keepdims=True) + 1e-5)
+    found = encoder(x, encoder.initial(1))[0][0].detach().numpy()
+    assert found.shape == (len(flat), encoder.size)
+    np.testing.assert_allclose(found, even, atol=1e-3)
 
 
 def test_what_training_changes_is_left_alone_otherwise():

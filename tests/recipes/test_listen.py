@@ -96,6 +96,13 @@ def test_voices_are_faster_or_slower_louder_or_softer_later_and_noisy():
     noise = noisy.reshape(-1)[:7920] - x.reshape(-1)[:7920]
     assert 20 * np.log10(x.std() / noise.std()) == pytest.approx(20, abs=0.5)
     assert {len(Voices(0, 0, (60, 60), 1).apply(x, y, (), rng)[0]) for _ in range(20)} == {101, 102}
+    shares = []
+    for _ in range(20):
+        tilted = Voices(0, 0, (200, 200), 0, tilt=0.9).apply(x, y, (), rng)[0].reshape(-1)[:7920]
+        own, before = x.reshape(-1)[1:7920], x.reshape(-1)[:7919]
+        shares.append((tilted[1:] - own) @ before / (before @ before))
+        np.testing.assert_allclose(tilted[1:], own + shares[-1] * before, atol=1e-4)
+    assert -0.9 < min(shares) < -0.4 < 0.4 < max(shares) < 0.9
     silent, _ = Voices().apply(np.zeros((5, 80), np.float32), y, (), rng)
     assert not silent.any()
 

@@ -23,13 +23,17 @@ class Voices(Augment):
     """Least and most by which the sound stands above white noise."""
     shift: int = 6
     """Most steps of silence before and after."""
+    tilt: float = 0.0
+    """Largest share of each sample that is added to the next, or taken from it: low frequencies are stronger, or high
+    ones, as microphones differ."""
 
-    BOUNDS = {"speed": (0, 0.9), "gain_db": (0, 60), "shift": (0, inf)}
+    BOUNDS = {"speed": (0, 0.9), "gain_db": (0, 60), "shift": (0, inf), "tilt": (0, 1)}
 
     def apply(self, x, y, targets, rng):
         length, sound = x.shape[1], x.reshape(-1)
         places = np.arange(0, len(sound) - 1, 1 + self.speed * rng.uniform(-1, 1))
         sound = np.interp(places, np.arange(len(sound)), sound)
+        sound[1:] += self.tilt * rng.uniform(-1, 1) * sound[:-1]
         before, after = rng.integers(0, self.shift * length, 2, endpoint=True).tolist()
         sound = np.concatenate((np.zeros(before), sound, np.zeros(after + -(before + len(sound) + after) % length)))
         noise = rng.standard_normal(len(sound), np.float32)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ...data.batches import Lanes, Windows
 from ...data.records import Record
 from ...data.splits import Split
-from ...nn.cores import GRU
+from ...nn.cores import GRU, Pooled
 from ...nn.encoders import Observed
 from ...nn.heads import Classification, Quantiles
 from ...sources.synthetic import Sensors
@@ -47,7 +47,7 @@ def classify(records: Sequence[Record] = ()) -> Labelled:
         source=Sensors(series=90),
         label=() if records else ("machine_state",),
         encoder=Observed(),
-        core=GRU(64),
+        core=Pooled(GRU(64), dropout=0.3),
         head=Classification(),
         flavour="many-to-one",
         batches=Windows(batch_size=32),
@@ -64,4 +64,4 @@ def label(records: Sequence[Record] = ()) -> Labelled:
     Time:    as for `classify`
     """
     recipe = classify(records)
-    return replace(recipe, flavour="many-to-many", batches=Lanes(batch_size=16, window=64, shift=True))
+    return replace(recipe, core=GRU(64), flavour="many-to-many", batches=Lanes(batch_size=16, window=64, shift=True))
