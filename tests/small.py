@@ -23,17 +23,20 @@ from steersman.nn.drawing import Sketch
 from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
 from steersman.nn.encoders import Joined
 from steersman.nn.glimpses import Glimpse, Sensor
-from steersman.nn.pictures import Conv
+from steersman.nn.picture_sources import Conditioned, Grid, PretrainedGrid, Stepwise
+from steersman.nn.pictures import Conv, Picture
 from steersman.nn.pretrained import Pretrained
 from steersman.recipes import RECIPES
 from steersman.recipes.glance.glance import Glance
 from steersman.recipes.series.series import Series
+from steersman.recipes.sight.task import AnswerPictures, CaptionPictures
 from steersman.recipes.stills import Still
 from steersman.recipes.text.classify import TextClassifier
 from steersman.sources import lerobot, read
 from steersman.sources.pictures import Pictures
 from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
+from steersman.sources.told_pictures import told
 from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
 from steersman.training.prepare import prepare
@@ -105,6 +108,8 @@ def is_slowly_found(recipe: Recipe) -> bool:
 
 def is_told_too_little(recipe: Recipe) -> bool:
     """A twin without memory of a recipe whose single steps do not hold the answer."""
+    if is_sight(recipe):  # A question without its picture, and a picture without its question.
+        return isinstance(recipe.encoder, TextEncoder | Grid)
     return is_slowly_found(recipe) and isinstance(recipe.core, Memoryless)
 
 
@@ -155,7 +160,7 @@ def small(name: str, data=()) -> Recipe:
     if hasattr(recipe, "core"):
         recipe = replace(recipe, core=small_core(recipe.core))
     else:
-        recipe = small_translation(recipe)
+        recipe = small_sight(recipe) if is_sight(recipe) else small_translation(recipe)
     return replace(recipe, training=replace(recipe.training, precision="float32"))
 
 
@@ -214,6 +219,57 @@ def small_translation(recipe: SequenceToSequence) -> SequenceToSequence:
         split=replace(recipe.split, validation=0.15, test=0.15),
         training=replace(recipe.training, ema_decay=0.9),
         task=replace(recipe.task, max_length=12),
+    )
+
+
+def is_sight(recipe: Recipe) -> bool:
+    """Whether a text is said about pictures."""
+    return isinstance(recipe.task, AnswerPictures | CaptionPictures)
+
+
+@dataclass(frozen=True)
+class Squares(SourceSpec):
+    """Pictures, and films of two, of a bright square in one of four corners, asked for a row or a column."""
+
+    frames: int = 1
+
+    def read(self, watch=None):
+        rng = np.random.default_rng(0)
+        return [self.square(f"square-{i:03d}", rng) for i in range(160)]
+
+    def square(self, name: str, rng: np.random.Generator) -> Record:
+        picture, (row, column) = rng.integers(0, 60, (self.frames, 12, 12, 3), np.uint8), rng.integers(0, 2, 2)
+        picture[:, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 180
+        asked, place = ("row", row) if rng.random() < 0.5 else ("column", column)
+        question, answer = (f"which {asked}", f"number {place}") if self.frames == 1 else ("", f"{row} and {column}")
+        return told(name, picture, answer, question, scene=name)
+
+
+def small_sight(recipe: SequenceToSequence) -> SequenceToSequence:
+    """Squares, in place of photographs and films."""
+    films = isinstance(recipe.encoder, Stepwise)
+    pixels, grid = Picture(12, 12), Grid(channels=(6, 8), kernels=(3, 3), strides=(2, 2), pixels=Picture(12, 12))
+    asks = TextEncoder(12, GRU(12), 0.0, "question", start=1.0)
+    if isinstance(recipe.encoder, Conditioned):
+        encoder = Conditioned(replace(grid, norm=True), asks, 12)
+    elif isinstance(recipe.encoder, Stepwise):
+        seen = Conv((6, 8), (3, 3), (2, 2), 16, pixels=pixels)
+        encoder = replace(recipe.encoder, encoder=seen, core=small_core(recipe.encoder.core))
+    elif isinstance(recipe.encoder, PretrainedGrid):  # Its weights may not be installed.
+        encoder = PretrainedGrid(blocks=1, features=12, dropout=0.1, weights="none", pixels=pixels)
+    else:
+        encoder = asks if isinstance(recipe.encoder, TextEncoder) else replace(grid, norm=True)
+    decoder = replace(recipe.decoder, embedding=16, core=GRU(16), dropout=0.1)
+    return replace(
+        recipe,
+        source=Squares(2 if films else 1),
+        encoder=encoder,
+        decoder=decoder,
+        vocabularies=replace(recipe.vocabularies, min_count=1),
+        batches=replace(recipe.batches, batch_size=8),
+        split=replace(recipe.split, by="record", validation=0.15, test=0.15),
+        training=replace(recipe.training, ema_decay=0.9),
+        task=replace(recipe.task, max_length=6),
     )
 
 

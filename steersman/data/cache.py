@@ -49,6 +49,20 @@ MOST_BYTES = 2**34
 """Size of all prepared frames that are kept: 16 GiB, six hours at 20 Hz and 66x200."""
 
 
+def prepared(
+    values: Values,
+    prepare: Callable[[np.ndarray], np.ndarray],
+    key: str,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """`prepare` of every frame: in memory where they are decoded already, or are one; of others as `cached` does."""
+    if type(values) is not np.ndarray and len(values) > 1:
+        return cached(values, prepare, key, folder, progress)
+    parts = [prepare(np.asarray(values[start : start + CHUNK])) for start in range(0, len(values), CHUNK)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def cached(
     values: Values,
     prepare: Callable[[np.ndarray], np.ndarray],

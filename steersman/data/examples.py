@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..progress import Watch, silent
-from .cache import cached
+from .cache import prepared
 from .inputs import Inputs
 from .lazy import Each, is_lazy
 from .records import Index, Record, Stream, Values, as_numbers
@@ -245,7 +245,7 @@ def _prepared(record: Record, reading: Reading, values: Values, cache: Path = Pa
     if len(values.shape) == 4:
         if np.dtype(values.dtype).kind not in "iu":
             raise UserError(f"{where}: expected pictures of whole numbers from 0 to 255, found {values.dtype}")
-        return cached(values, reading.prepare, reading.key, cache, tell)
+        return prepared(values, reading.prepare, reading.key, cache, tell)
     if is_lazy(values):  # Whole numbers, all finite.
         return cast(np.ndarray, Each(values, reading.prepare))
     found = as_numbers(values[:], where)

@@ -45,14 +45,17 @@ class ByLength(Spec):
     """Most steps of the longest side in a batch, padding included; a longer pair is alone."""
     pool: int = 8
     """Batches whose sources are alike; they are sorted by target length."""
+    blur: float = 0.5
+    """Steps by which lengths are blurred before pairs are sorted; far above all lengths, a batch is a random draw, as
+    it should be where the length tells the answer."""
 
-    BOUNDS = {"batch_size": (1, inf), "max_steps": (1, inf), "pool": (1, inf)}
+    BOUNDS = {"batch_size": (1, inf), "max_steps": (1, inf), "pool": (1, inf), "blur": (0.5, inf)}
     carry: ClassVar[bool] = False
     """Whether state goes on from batch to batch."""
 
     def cut(self, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Indices of each batch's pairs; `lengths` is (pair, side)."""
-        order = np.argsort(lengths[:, 0] + rng.uniform(-0.5, 0.5, len(lengths)))
+        order = np.argsort(lengths[:, 0] + rng.uniform(-self.blur, self.blur, len(lengths)))
         batches = []
         for start in range(0, len(order), self.batch_size * self.pool):
             pool = order[start : start + self.batch_size * self.pool]

@@ -13,6 +13,12 @@ from ..config import Spec
 from ..errors import UserError
 from .records import Record, Stream
 
+PART = "part"
+"""What a record tells about the part that it belongs to, where its set was divided by who made it."""
+PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+         "dev": "validation", "test": "test"}  # fmt: skip
+"""Parts by what sets call them."""
+
 
 def unsaid(line: str) -> None:
     """Reporter that drops every line."""
@@ -22,8 +28,9 @@ def unsaid(line: str) -> None:
 class Split(Spec):
     """How records are divided, before anything is cut from them."""
 
-    by: Literal["record", "time"] = "record"
-    """record: whole records; time: the later part of each record is held out, behind a gap."""
+    by: Literal["record", "time", "part"] = "record"
+    """record: whole records; time: the later part of each record is held out, behind a gap; part: as each record tells
+    about itself (train, validation or test), and where none is told to validate, `validation` of the training ones."""
     validation: float = 0.1
     """Share held out to choose the best checkpoint; 0: none, the last weights are kept."""
     test: float = 0.1
@@ -55,6 +62,8 @@ class Split(Spec):
                 f"--split.fold {self.fold} of --split.folds {self.folds}: give at least 2 folds of whole records (by "
                 "record), counted from 0"
             )
+        if self.by == "part":
+            return self._by_part(records)
         if not self.folds and not 0 < self.test < 1 - self.validation:
             raise UserError(
                 f"--split.test {self.test:g} must be above 0 and, with --split.validation {self.validation:g}, "
@@ -85,6 +94,24 @@ class Split(Spec):
                 )
             parts[name] = left
             held.update(key for own in keys for key in own)
+        return parts
+
+    def _by_part(self, records: Sequence[Record]) -> dict[str, list[Record]]:
+        parts: dict[str, list[Record]] = {"train": [], "validation": [], "test": []}
+        for record in records:
+            told = str(record.about.get(PART, ""))
+            if told not in PARTS:
+                raise UserError(
+                    f"{record.name} tells of no part that it belongs to (train, validation or test), but {told!r}; "
+                    "divide by chance: --split.by record"
+                )
+            parts[PARTS[told]].append(record)
+        if not parts["validation"] and self.validation:
+            drawn = replace(self, by="record", test=self.validation, validation=0.0)._by_record(parts["train"])
+            parts |= {"train": drawn["train"], "validation": drawn["test"]}
+        for name in ("train", "test"):
+            if not parts[name]:
+                raise UserError(f"no record says that it belongs to {name}; divide by chance: --split.by record")
         return parts
 
     def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:

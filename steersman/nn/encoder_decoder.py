@@ -47,6 +47,8 @@ class SourceEncoder(nn.Module):
     """Names of the streams that it reads."""
     texts: tuple[str, ...] = ()
     """Names of the streams that are texts: they are read as the numbers of a vocabulary's pieces."""
+    films: bool = False
+    """Whether several pictures are one film to it."""
     size: int
     """Features of a step."""
     summary: int
@@ -92,8 +94,10 @@ class TextEncoder(SourceEncoderSpec):
     """Share of features dropped while training, before and after the core."""
     stream: str = "source"
     """Name of the text among the record's streams."""
+    start: float = 0.1
+    """Largest number of an embedding at first. Where a text stands beside a picture, larger ones make it heard."""
 
-    BOUNDS = {"embedding": (1, inf), "dropout": (0, 1)}
+    BOUNDS = {"embedding": (1, inf), "dropout": (0, 1), "start": (1e-6, inf)}
 
     def build(self, shapes: Mapping[str, tuple[int, ...]]) -> "TextSourceEncoder":
         return TextSourceEncoder(self, *shapes[self.stream])
@@ -111,7 +115,7 @@ class TextSourceEncoder(SourceEncoder):
     def __init__(self, spec: TextEncoder, vocabulary: int):
         super().__init__()
         self.sources = self.texts = (spec.stream,)
-        self.embedding = _embedding(vocabulary, spec.embedding)
+        self.embedding = _embedding(vocabulary, spec.embedding, spec.start)
         self.core: Core = spec.core.build(spec.embedding)
         self.dropout = Dropout(spec.dropout)
         self.size = self.core.size
@@ -174,6 +178,11 @@ class TogetherEncoder(SourceEncoder):
         mask = torch.cat([memory.mask for memory in memories], 1)
         summary = torch.cat([memory.summary for memory in memories], 1)
         return Memory(torch.where(mask.unsqueeze(2), torch.cat(values, 1), 0.0), mask, summary)
+
+    @property
+    def first(self) -> SourceEncoder:
+        """The encoder whose steps come first."""
+        return self.encoders[0]  # pyright: ignore[reportReturnType]
 
     def _of(self, name: str) -> SourceEncoder:
         return next(encoder for encoder in self.encoders if name in encoder.sources)  # pyright: ignore[reportReturnType, reportOperatorIssue]
@@ -465,10 +474,10 @@ class Dropout(nn.Module):
         return x * (kept * (256 / (256 - self.dropped))).to(x.dtype)
 
 
-def _embedding(vocabulary: int, width: int) -> nn.Embedding:
+def _embedding(vocabulary: int, width: int, start: float = 0.1) -> nn.Embedding:
     """Small numbers, so that tied logits begin small."""
     table = nn.Embedding(vocabulary, width, padding_idx=PAD)
-    nn.init.uniform_(table.weight, -0.1, 0.1)
+    nn.init.uniform_(table.weight, -start, start)
     with torch.no_grad():
         table.weight[PAD] = 0
     return table

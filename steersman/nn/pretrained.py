@@ -69,14 +69,7 @@ class PretrainedEncoder(Encoder):
         self.raw, self.size, self.spec = raw, spec.features, spec
         self.register_buffer("mean", torch.tensor(MEAN) * 255)
         self.register_buffer("deviation", torch.tensor(DEVIATION) * 255)
-        self.features = nn.Sequential(_normed(3, STEM, 3, 2))
-        depth = STEM
-        for widen, channels, stride in BLOCKS[: spec.blocks]:
-            self.features.append(Block(depth, channels, widen, stride))
-            depth = channels
-        for layer in self.features.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self.features = mobilenet(spec.blocks)
         height, width = spec.pixels.height, spec.pixels.width
         with torch.no_grad():
             flat = self.eval().features(torch.zeros(1, 3, height, width)).numel()
@@ -100,14 +93,7 @@ class PretrainedEncoder(Encoder):
         """Reads the pretrained weights; pictures are normalised as they were trained with."""
         if self.spec.weights == "none":
             return
-        found = imagenet_weights()
-        wanted = {f"features.{name}": name for name in self.features.state_dict()}
-        if missing := [name for name in wanted if name not in found]:
-            raise UserError(f"the weights of MobileNetV2 hold no {missing[0]}; install their package anew")
-        try:
-            self.features.load_state_dict({short: found[name] for name, short in wanted.items()})
-        except RuntimeError as error:
-            raise UserError(f"the weights found are not MobileNetV2's ({error}); {INSTALL}") from error
+        read_imagenet(self.features)
 
     def forward(
         self, x: UInt8[Tensor, "batch time height width channel"], state: State
@@ -115,6 +101,31 @@ class PretrainedEncoder(Encoder):
         pictures = normal_pictures(x.flatten(0, 1), self.mean, self.deviation).permute(0, 3, 1, 2)
         y = self.dropout(torch.relu(self.dense(self.features(pictures).flatten(1))))
         return y.unflatten(0, x.shape[:2]), state
+
+
+def mobilenet(blocks: int) -> nn.Sequential:
+    """The first blocks of a MobileNetV2, with random weights."""
+    layers = nn.Sequential(_normed(3, STEM, 3, 2))
+    depth = STEM
+    for widen, channels, stride in BLOCKS[:blocks]:
+        layers.append(Block(depth, channels, widen, stride))
+        depth = channels
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layers
+
+
+def read_imagenet(layers: nn.Sequential) -> None:
+    """Gives them the weights learned on ImageNet. UserError where no package has them."""
+    found = imagenet_weights()
+    wanted = {f"features.{name}": name for name in layers.state_dict()}
+    if missing := [name for name in wanted if name not in found]:
+        raise UserError(f"the weights of MobileNetV2 hold no {missing[0]}; install their package anew")
+    try:
+        layers.load_state_dict({short: found[name] for name, short in wanted.items()})
+    except RuntimeError as error:
+        raise UserError(f"the weights found are not MobileNetV2's ({error}); {INSTALL}") from error
 
 
 class Block(nn.Module):

@@ -115,6 +115,30 @@ RECIPES: Registry[Make] = Registry(
             "translate.recipes:translate",
             "Sentences into another language: a bidirectional encoder, and a decoder that looks back at what was read.",
         ),
+        "vqa": (
+            "sight.recipes:vqa",
+            "An answer to a question about a picture: a CNN's grid, its cells scaled by the question.",
+        ),
+        "vqa-question": (
+            "sight.recipes:vqa_question",
+            "The same with the question alone: what can be guessed without a look.",
+        ),
+        "vqa-picture": (
+            "sight.recipes:vqa_picture",
+            "The same with the picture alone: what can be guessed without the question.",
+        ),
+        "narrate": (
+            "sight.recipes:narrate",
+            "A sentence about a film: frames go into a CNN and a core, then words come out.",
+        ),
+        "narrate-frame": (
+            "sight.recipes:narrate_frame",
+            "The same on each frame alone: the CNN without a core over the frames.",
+        ),
+        "caption": (
+            "sight.recipes:caption",
+            "A caption for a photograph: a pretrained CNN's grid, looked at word by word (Xu et al. 2015).",
+        ),
     },
     room="recipes",
 )

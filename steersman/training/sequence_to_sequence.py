@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..config import Spec
-from ..data.cache import cache_folder, cached
+from ..data.cache import cache_folder, prepared
 from ..data.pairs import ByLength, Pair, PairBatches
 from ..data.records import Record, as_numbers, text_of
 from ..data.splits import Split
@@ -98,7 +98,7 @@ class SequenceToSequence(Recipe):
         return (*self.encoder.texts, TARGET)
 
     def divide(self, records: Sequence[Record], say=lambda line: None) -> dict[str, list[Record]]:
-        if self.split.by != "record":
+        if self.split.by == "time":
             raise UserError("--split.by time would cut texts in two; pairs are divided with --split.by record")
         if len(records) < 3:
             raise UserError(f"too few texts: {len(records)}; training, validation and test need a pair each")
@@ -147,7 +147,12 @@ class SequenceToSequence(Recipe):
             if name in tokens:
                 sources[name] = [np.array(known, int) for known in tokens[name]]
             else:
-                sources[name] = [self._prepared(model, name, record) for record in records]
+                seen: dict[int, np.ndarray] = {}  # Many a picture has several captions, or questions about it.
+                for done, record in enumerate(records):
+                    watch("preparing records", done, len(records))
+                    place = id(record[name].values)
+                    seen[place] = seen[place] if place in seen else self._prepared(model, name, record)
+                sources[name] = [seen[id(record[name].values)] for record in records]
         return [
             Pair(
                 record.name,
@@ -167,7 +172,7 @@ class SequenceToSequence(Recipe):
                 return model.encoder.prepare(name, torch.as_tensor(raw)).numpy()
 
         if len(values.shape) == 4 and values.dtype == np.uint8:
-            return cached(values, prepare, f"{PREPARED} {name} {self.encoder}", cache_folder())
+            return prepared(values, prepare, f"{PREPARED} {name} {self.encoder}", cache_folder())
         found = as_numbers(values[:], f"record {record.name!r}: {name!r}")
         return prepare(found[:, None] if found.ndim == 1 else found)
 

@@ -1,0 +1,1 @@
+"""Texts said about pictures and films: answers, captions, what happens."""
