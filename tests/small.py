@@ -232,6 +232,7 @@ class Squares(SourceSpec):
     """Pictures, and films of two, of a bright square in one of four corners, asked for a row or a column."""
 
     frames: int = 1
+    asks: bool = True
 
     def read(self, watch=None):
         rng = np.random.default_rng(0)
@@ -241,7 +242,7 @@ class Squares(SourceSpec):
         picture, (row, column) = rng.integers(0, 60, (self.frames, 12, 12, 3), np.uint8), rng.integers(0, 2, 2)
         picture[:, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 180
         asked, place = ("row", row) if rng.random() < 0.5 else ("column", column)
-        question, answer = (f"which {asked}", f"number {place}") if self.frames == 1 else ("", f"{row} and {column}")
+        question, answer = (f"which {asked}", f"number {place}") if self.asks else ("", f"{row} and {column}")
         return told(name, picture, answer, question, scene=name)
 
 
@@ -251,7 +252,7 @@ def small_sight(recipe: SequenceToSequence) -> SequenceToSequence:
     pixels, grid = Picture(12, 12), Grid(channels=(6, 8), kernels=(3, 3), strides=(2, 2), pixels=Picture(12, 12))
     asks = TextEncoder(12, GRU(12), 0.0, "question", start=1.0)
     if isinstance(recipe.encoder, Conditioned):
-        encoder = Conditioned(replace(grid, norm=True), asks, 12)
+        encoder = Conditioned(replace(grid, norm=True), asks, 32)
     elif isinstance(recipe.encoder, Stepwise):
         seen = Conv((6, 8), (3, 3), (2, 2), 16, pixels=pixels)
         encoder = replace(recipe.encoder, encoder=seen, core=small_core(recipe.encoder.core))
@@ -259,10 +260,10 @@ def small_sight(recipe: SequenceToSequence) -> SequenceToSequence:
         encoder = PretrainedGrid(blocks=1, features=12, dropout=0.1, weights="none", pixels=pixels)
     else:
         encoder = asks if isinstance(recipe.encoder, TextEncoder) else replace(grid, norm=True)
-    decoder = replace(recipe.decoder, embedding=16, core=GRU(16), dropout=0.1)
+    decoder = replace(recipe.decoder, embedding=64, core=GRU(32), dropout=0.0)
     return replace(
         recipe,
-        source=Squares(2 if films else 1),
+        source=Squares(2 if films else 1, asks="question" in recipe.encoder.sources),
         encoder=encoder,
         decoder=decoder,
         vocabularies=replace(recipe.vocabularies, min_count=1),

@@ -300,7 +300,8 @@ def test_8_it_beats_its_trivial_baselines(recipe, tmp_path):
     )
     if not hasattr(recipe, "core"):
         source = recipe.source if is_sight(recipe) else Reversed(1500, 3, 5)
-        recipe = replace(recipe, source=source, training=replace(recipe.training, steps=500))
+        rate = 3e-3 if is_sight(recipe) else 1e-2
+        recipe = replace(recipe, source=source, training=replace(recipe.training, steps=500, learning_rate=rate))
     if is_slowly_found(recipe):
         recipe = replace(recipe, training=replace(recipe.training, steps=500))
     scores = report_run(fit("small", recipe, tmp_path, say=lambda text: None))

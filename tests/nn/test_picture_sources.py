@@ -8,6 +8,7 @@ import torch
 from small import Given
 
 from steersman.data.batches import Ragged
+from steersman.data.frames import Frames
 from steersman.data.pairs import ByLength, batch_of
 from steersman.data.records import Record, Stream, text_stream
 from steersman.errors import UserError
@@ -78,10 +79,21 @@ def test_a_picture_of_56_by_56_is_a_grid_of_7_by_7_with_a_mask_of_its_own(made):
     assert not memory.values[~memory.mask].any()
 
 
-def test_pictures_are_prepared_once_and_mapped_not_held(made, tmp_path):
-    _, pairs = made(recipe(GRID))
-    assert all(isinstance(pair.sources["picture"], np.memmap) for pair in pairs)
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
+def test_a_picture_of_several_records_is_prepared_once_and_films_are_kept_on_disk(made, tmp_path, monkeypatch):
+    wanted, prepared = recipe(GRID), []
+    one = drawn(0)
+    records = [one, replace(one, name="again"), drawn(1)]
+    model = wanted.with_vocabularies(wanted.learned(records), wanted.shapes(records))
+    whole = model.encoder.prepare
+    monkeypatch.setattr(model.encoder, "prepare", lambda name, raw: prepared.append(1) or whole(name, raw))
+    pairs = wanted.examples(model, records)
+    assert len(prepared) == 2
+    assert pairs[0].sources["picture"] is pairs[1].sources["picture"]
+    film = Frames([picture(np.random.default_rng(0), 1, 0, 0)[0]] * 3)
+    streams = {**one.streams, "picture": Stream(film, np.arange(3.0))}
+    (pair,) = wanted.examples(model, [replace(one, streams=streams)])
+    assert isinstance(pair.sources["picture"], np.memmap)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
 
 
 def test_a_small_batch_of_pictures_and_questions_overfits(made):
