@@ -106,12 +106,12 @@ class Split(Spec):
                     "divide by chance: --split.by record"
                 )
             parts[PARTS[told]].append(record)
-        if not parts["validation"] and self.validation:
-            drawn = replace(self, by="record", test=self.validation, validation=0.0)._by_record(parts["train"])
-            parts |= {"train": drawn["train"], "validation": drawn["test"]}
         for name in ("train", "test"):
             if not parts[name]:
                 raise UserError(f"no record says that it belongs to {name}; divide by chance: --split.by record")
+        if not parts["validation"] and self.validation:
+            drawn = replace(self, by="record", test=self.validation, validation=0.0)._by_record(parts["train"])
+            parts |= {"train": drawn["train"], "validation": drawn["test"]}
         return parts
 
     def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:

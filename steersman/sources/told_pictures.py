@@ -60,7 +60,9 @@ def read(path: Path) -> list[Record]:
     if path.is_dir():
         path = _listed(path)
     found, faults, known = [], [], {}
-    for number, line in enumerate(_lines(path), 1):
+    named = set()
+    for number, line in enumerate(_parsed(path), 1):
+        named.add(Path(line.picture).name)
         if not line.target.strip():
             faults.append(f"line {number}: {line.picture} has no text")
             continue
@@ -73,9 +75,8 @@ def read(path: Path) -> list[Record]:
         about = {"scene": line.picture, PART: line.part}
         found.append(told(f"{line.picture}#{number}", picture, line.target.strip(), line.question.strip(), **about))
     beside = {file.parent for one in known.values() if not isinstance(one, str) for file in one.sources}
-    names = {Path(name).name for name in known}
     mute = sorted(file.name for folder in beside for file in folder.iterdir()
-                  if file.suffix.lower() in ENDINGS and file.name not in names)  # fmt: skip
+                  if file.suffix.lower() in ENDINGS and file.name not in named)  # fmt: skip
     faults += [f"{name} has no text" for name in mute]
     if not found:
         raise UserError(f"{path} tells of no picture that is there" + (f": {faults[0]}" if faults else ": it is empty"))
@@ -110,9 +111,18 @@ def _lines(path: Path) -> Iterator[Telling]:
     return _from_table(path, lines)
 
 
+def _parsed(path: Path) -> list[Telling]:
+    try:
+        return list(_lines(path))
+    except csv.Error as error:
+        raise UserError(f"{path} is no table of captions: {error}") from error
+
+
 def _from_table(path: Path, lines: list[str]) -> Iterator[Telling]:
     mark = next((sign for sign in ("\t", "|", ";") if sign in lines[0]), ",") if lines else ","
-    rows = csv.reader(lines, delimiter=mark, skipinitialspace=True)
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{path} is empty")
+    rows = csv.reader(lines, delimiter=mark)
     head = [name.strip().lower() for name in next(rows, [])]
     image = next((head.index(name) for name in IMAGES if name in head), -1)
     said = next((head.index(name) for name in TEXTS if name in head), -1)
@@ -120,8 +130,6 @@ def _from_table(path: Path, lines: list[str]) -> Iterator[Telling]:
         raise UserError(
             f"{path}: its first line is {lines[0][:80]!r}; name a column of pictures ({', '.join(IMAGES[:3])}) and one "
             f"of texts ({', '.join(TEXTS[:3])})"
-            if lines
-            else f"{path} is empty"
         )
     asked, part = (head.index(name) if name in head else -1 for name in (QUESTION, PART))
     for row in rows:

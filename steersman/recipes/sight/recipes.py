@@ -32,7 +32,7 @@ def vqa(records: Sequence[Record] = ()) -> SequenceToSequence:
         source=EasyVqa(),
         task=AnswerPictures(max_length=8),
         encoder=Conditioned(
-            Grid(channels=(16, 32, 64), kernels=(5, 3, 3), strides=(2, 2, 2), pixels=Picture(32, 32), norm=True),
+            Grid(channels=(16, 32, 64), kernels=(5, 3, 3), strides=(2, 2, 2), pixels=Picture(48, 48), norm=True),
             TextEncoder(32, GRU(64), 0.0, "question", start=1.0),
         ),
         decoder=Decoder(64, GRU(64), attention=None, upper=Memoryless(), dropout=0.0),
@@ -40,7 +40,7 @@ def vqa(records: Sequence[Record] = ()) -> SequenceToSequence:
         vocabularies=Vocabularies("words", min_count=1, lower=True),
         batches=DRAWN,
         split=Split(by=_division(records)),
-        training=Training(steps=5000, learning_rate=1e-3, validate_every=500, checkpoint_every=500),
+        training=Training(steps=6000, learning_rate=1.5e-3, validate_every=500, checkpoint_every=500),
     )
 
 
