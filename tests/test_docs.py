@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from steersman.__main__ import main
 
@@ -36,6 +37,11 @@ SHORT = {
     "train glance": "--training.steps 4 --core.hidden 8",
     "train draw": "--training.steps 4 --core.hidden 8",
     "draw": "",
+    "train caption": "--training.steps 4 --encoder.weights none --encoder.blocks 1 --encoder.pixels.height 32 "
+    "--encoder.pixels.width 32 --vocabularies.min-count 1",
+    "train vqa": "--training.steps 4",
+    "train narrate": "--training.steps 4 --source.films 20 --source.test 3 --source.frames 3",
+    "tell": "",
     "train diagnose": "--training.steps 4",
     "train glucose": "--training.steps 4 --source.days 3 --core.hidden 8",
     "train market": "--training.steps 4 --core.hidden 8",
@@ -228,8 +234,20 @@ def test_commands_and_code_on_still_pictures_run(place):
     (place / "mnist").mkdir()
     pictures = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)
     np.savez(
-        place / "mnist" / "digits.npz", x_train=pictures, y_train=np.arange(60) % 3, x_test=pictures[:6], y_test=[0] * 6
+        place / "mnist" / "digits.npz",
+        x_train=pictures,
+        y_train=np.arange(60) % 10,
+        x_test=pictures[:10],
+        y_test=np.arange(10),
     )
+    captions, questions = ["image,caption"], ["image,question,answer"]
+    for number in range(20):
+        Image.fromarray(pictures[number]).save(place / f"{number}.png")
+        captions += [f"{number}.png,a dog"] * 2
+        questions.append(f"{number}.png,is it a dog?,{'yes' if number % 2 else 'no'}")
+    Image.fromarray(pictures[0]).save(place / "holiday.jpg")
+    (place / "captions.csv").write_text("\n".join(captions))
+    (place / "questions.csv").write_text("\n".join(questions))
     for line in commands("docs/pictures.md"):
         run(line, place)
     for code in blocks("docs/pictures.md", "python"):
