@@ -47,6 +47,9 @@ class Split(Spec):
     """Names of streams, or of what a record tells about itself (a speaker, a patient), that no two parts share: of
     records that share one, those of the part that is held out stay, the others are left out."""
 
+    together: str = ""
+    """Name of what a record tells about itself (a scene, a speaker); records that share it fall into one part."""
+
     BOUNDS = {
         "validation": (0, 1),
         "test": (0, 1),
@@ -115,6 +118,13 @@ class Split(Spec):
         return parts
 
     def _by_record(self, records: Sequence[Record]) -> dict[str, list[Record]]:
+        if self.together:
+            groups: dict[Hashable, list[Record]] = {}
+            for record in records:
+                groups.setdefault(_identity(record, self.together), []).append(record)
+            firsts = {id(own[0]): own for own in groups.values()}
+            drawn = replace(self, together="")._by_record([own[0] for own in groups.values()])
+            return {part: [r for first in some for r in firsts[id(first)]] for part, some in drawn.items()}
         n = len(records)
         if n < 3:
             raise UserError(

@@ -115,6 +115,18 @@ def test_records_are_divided_as_they_tell():
         Split(by="part").divide([made("train")])
 
 
+def test_records_of_one_scene_fall_into_one_part():
+    records = [
+        Record(f"{scene}-{i}", {"x": Stream(np.zeros(2), np.arange(2.0))}, {"scene": scene})
+        for scene in range(10)
+        for i in range(3)
+    ]
+    parts = Split(validation=0.2, test=0.3, together="scene").divide(records)
+    assert [len(parts[name]) for name in ("train", "validation", "test")] == [15, 6, 9]
+    scenes = [{record.about["scene"] for record in part} for part in parts.values()]
+    assert not scenes[0] & scenes[1] | scenes[0] & scenes[2] | scenes[1] & scenes[2]
+
+
 def digit_records() -> list[Record]:
     rng = np.random.default_rng(0)
     made = []

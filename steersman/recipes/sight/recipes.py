@@ -111,7 +111,7 @@ def caption(records: Sequence[Record] = ()) -> SequenceToSequence:
         head=Readout(smoothing=0.1, dropout=0.4),
         vocabularies=Vocabularies("words", target=6000, min_count=3, lower=True),
         batches=replace(DRAWN, batch_size=32),
-        split=Split(by=_division(records), apart=("scene",)),
+        split=Split(by=_division(records), together="scene"),
         training=Training(steps=1500, learning_rate=1e-3, validate_every=100, checkpoint_every=100),
     )
 
