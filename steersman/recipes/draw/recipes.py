@@ -16,7 +16,7 @@ def draw(records: Sequence[Record] = ()) -> Drawing:
 
     Command: `steersman train draw --data FOLDER`, then `steersman draw RUN --out drawings.webp`
     Data:    as for `glance`
-    Time:    some quarter of an hour on one core
+    Time:    some 25 minutes on one busy core
     Score:   90.2 nats on MNIST's test pictures (a mixture of independent pixels: 137.3)
     """
     return Drawing(
