@@ -160,7 +160,7 @@ def test_make_installs_what_the_readme_shows_and_says_what_comes_next():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     everything = set(re.findall(r"[a-z]+", extras["all"][0].partition("[")[2]))
     assert everything == {"sim", "digits", "text", "logs", "tensorboard", "live"}
-    assert everything | {"all", "export", "mnist", "bench", "fuzz", "dev"} >= set(extras)
+    assert everything | {"all", "export", "mnist", "sight", "bench", "fuzz", "peers", "dev"} >= set(extras)
     said = subprocess.run(
         ["make", "-n", "-W", "pyproject.toml", "install"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
