@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data.records import Record, Stream
-from ..data.splits import unsaid
+from ..data.splits import PART, unsaid
 from ..errors import UserError
 from ..files import write_file
 from ..nn.model import Flavour
-from ..sources.pictures import PART, PICTURE, Pictures
+from ..sources.pictures import PICTURE, Pictures
 from ..training.recipe import StepRecipe
 
 

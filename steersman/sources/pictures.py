@@ -18,6 +18,7 @@ import numpy as np
 
 from ..data.frames import decoded
 from ..data.records import Record, Stream
+from ..data.splits import PART
 from ..errors import UserError
 from ..files import read_most
 from ..progress import Watch, silent
@@ -26,7 +27,7 @@ from .safety import own, within
 from .source import SourceSpec
 from .tables import word
 
-PICTURE, LABEL, PART = "picture", "label", "part"
+PICTURE, LABEL = "picture", "label"
 LAYOUT = "a folder with a folder of pictures a class, MNIST's files (*-images-idx3-ubyte, *-labels-idx1-ubyte) or .npz"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "t10k": "test"}

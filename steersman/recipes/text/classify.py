@@ -10,7 +10,7 @@ import numpy as np
 from ...config import did_you_mean
 from ...data.batches import Windows
 from ...data.records import Record, Stream
-from ...data.splits import Split, unsaid
+from ...data.splits import PARTS, Split, unsaid
 from ...data.symbols import common_characters
 from ...errors import UserError
 from ...evaluation.tasks import Classify
@@ -30,9 +30,6 @@ TEXTS = ("text", "sentence", "review", "content", "comment", "message", "body", 
 """What columns of texts are called."""
 LABELS = ("label", "class", "target", "category", "language", "sentiment", "y")
 """What columns of labels are called."""
-PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
-         "dev": "validation", "test": "test"}  # fmt: skip
-"""Parts by what a column calls them."""
 MOST_CLASSES = 1000
 
 
