@@ -102,6 +102,8 @@ def train(arguments: list[str]) -> None:
     options = changed(default, rest, f"train {name}", text)
     spans = {part: getattr(options, part) for part in selection.NAMES}
     options = replace(options, data=selection.asked(options.data, **spans))
+    if records is not None and options.recipe.source != default.recipe.source:
+        records = None  # They are to be read another way than they were to find the recipe's variant.
     rank, ranks = join_processes()
     if ranks > 1 and not options.run:
         raise UserError("processes share a folder; name it: torchrun ... -m -- steersman train ... --run FOLDER")

@@ -13,6 +13,7 @@ from steersman.errors import UserError
 from steersman.evaluation.report import report_run
 from steersman.recipes.draw import task as drawing
 from steersman.recipes.glance.task import NEAREST, nearest
+from steersman.training.run import Run
 
 
 def still(name: str, picture: np.ndarray, label: str = "a", part: str = "") -> Record:
@@ -127,3 +128,11 @@ def test_a_model_that_a_simple_rival_beats_says_so_first(run):
         scores = report_run(run)
         summary = (run.folder / "report.html").read_text()
         assert (scores["baselines"][NEAREST]["accuracy"] > scores["accuracy"]) == ("<p>The nearest training" in summary)
+
+
+def test_options_of_how_data_is_read_hold_for_data_that_is_named(tmp_path, monkeypatch):
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    np.savez(tmp_path / "few.npz", x=pictures, y=np.arange(40) % 2)
+    given = ["train", "glance", "--data", str(tmp_path / "few.npz"), "--source.canvas", "40", "--core.hidden", "8"]
+    main([*given, "--training.steps", "2", "--run", str(tmp_path / "run")])
+    assert Run.open(tmp_path / "run").raw == (40, 40)
