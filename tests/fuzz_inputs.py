@@ -54,7 +54,11 @@ def config() -> Fuzzer:
 
     recipes = [to_json(small(name)) for name in ("echo", "steer", "chars", "translate")]
     whole = {"format": 2, "name": "a", "raw": [4], "data": [], "recipe": recipes[0]}
-    return one, (UserError,), [json.dumps(whole | {"recipe": recipe}).encode() for recipe in recipes]
+    old = [
+        {"recipe": {"kind": kind, "split": {}, "head": {"targets": ["steer"]}}} for kind in ("Recipe", "Translation")
+    ]
+    seeds = [whole | {"recipe": recipe} for recipe in recipes] + [whole | {"format": 1} | recipe for recipe in old]
+    return one, (UserError,), [json.dumps(seed).encode() for seed in seeds]
 
 
 def spec() -> Fuzzer:

@@ -55,15 +55,15 @@ def _recipe_1(recipe: JsonObject) -> JsonObject:
     targets = head.get("targets") if isinstance(head, dict) else None
     if task == "Estimate" and isinstance(targets, list) and targets[:1] == ["steer"]:
         task = "EstimateSteering"
-    known = {"Recipe": "StepRecipe"}.get(recipe.get("kind", ""), recipe.get("kind"))
-    return {**recipe, "kind": known, "task": {"kind": task} if task else None}
+    kind = recipe.get("kind")
+    return {**recipe, "kind": "StepRecipe" if kind == "Recipe" else kind, "task": {"kind": task} if task else None}
 
 
 def _translation_1(recipe: JsonObject) -> JsonObject:
     idle = ("inputs", "flavour", "skip", "feedback", "augment")
     kept = {name: v for name, v in recipe.items() if name not in (*idle, "core", *_DECODING)}
     decoding = {_DECODING[name]: recipe[name] for name in _DECODING if name in recipe}
-    encoder = recipe.get("encoder")
+    encoder, split = recipe.get("encoder"), recipe.get("split", {})
     if isinstance(encoder, dict) and encoder.get("kind") == "Reader":
         encoder = {**encoder, "kind": "TextEncoder"}
     return {
@@ -71,7 +71,7 @@ def _translation_1(recipe: JsonObject) -> JsonObject:
         "kind": "SequenceToSequence",
         "encoder": encoder,
         "decoder": recipe.get("core"),
-        "split": {**recipe.get("split", {}), "apart": ["source", "target"]},
+        "split": {**split, "apart": ["source", "target"]} if isinstance(split, dict) else split,
         "task": {"kind": "TranslateText", **decoding},
     }
 

@@ -91,6 +91,8 @@ def edited(folder: Path, change) -> Path:
         (lambda c: c["recipe"].update(kind="Regression"), "expected Recipe"),
         (lambda c: c["recipe"]["core"].update(kind="Identity", hidden=None), "expected CoreSpec, found 'Identity'"),
         (lambda c: c["recipe"].pop("encoder"), "encoder"),
+        (lambda c: c["recipe"].update(kind=[]), "recipe"),
+        (lambda c: c["recipe"].update(kind="Translation", split=3), "expected"),
     ],
 )
 def test_a_config_that_says_something_else_is_one_sentence(old, change, message, capsys):
