@@ -428,4 +428,6 @@ def dialect_of(path: Path, data: bytes) -> tuple[Dialect, list[str], int, str]:
     names = _split(lines[0][1].removeprefix("#"), Dialect(dialect.delimiter, "."))
     if encoding is None:
         encoding = "utf-8" if data.isascii() or _is_utf8(data) else "cp1252"
+    elif encoding.startswith("utf-8") and not _is_utf8(data):
+        raise UserError(f"{path} begins as UTF-8 and holds bytes that are none; write it anew in UTF-8")
     return dialect, names, lines[0][0], encoding

@@ -235,7 +235,7 @@ def _npz(file: Path) -> Iterator[Record]:
         zipfile.BadZipFile,
         zlib.error,
         MemoryError,
-        NotImplementedError,
+        RuntimeError,  # What is encrypted, or packed in a way that is not known.
     ) as error:
         raise UserError(f"{file} can't be read as .npz ({error}); write it anew with numpy.savez") from error
     if not parts:

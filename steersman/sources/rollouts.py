@@ -48,7 +48,7 @@ def _is_rollout(file: Path) -> bool:
     try:
         with zipfile.ZipFile(own(file)) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (OSError, zipfile.BadZipFile, ValueError, RuntimeError):
         return False
     return bool(names & set(PICTURES) and names & set(ACTIONS))
 

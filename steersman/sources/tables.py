@@ -198,6 +198,10 @@ def _csv(path: Path) -> Cases:
             raise UserError(f"{path} can't be read: {_line(error)}") from error
         columns = table.columns
     del data  # Its numbers take as much again.
+    if len(columns) != len(names):
+        raise UserError(
+            f"{path}: its first line names {len(names)} columns, its rows hold {len(columns)}; mend that line"
+        )
     if len(wrong) > len(columns[0]) / 20:
         raise UserError(f"{path}: {len(wrong)} rows can't be used, the first: {wrong[0]}")
     yield None, _columns(path, names, columns, dialect)

@@ -189,3 +189,13 @@ def test_whatever_a_file_holds_is_a_table_or_none(tmp_path_factory, content, cel
             clock.tick(cell)
         except ValueError:
             continue
+
+
+def test_a_mark_of_utf_8_before_other_bytes_is_one_sentence_and_nothing_else(tmp_path, capfd):
+    from steersman.errors import UserError
+    from steersman.sources.tables import read
+
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfa,b\n1,2\n3,\xff,4\n5,6\n")
+    with pytest.raises(UserError, match="begins as UTF-8 and holds bytes that are none"):
+        read(tmp_path / "a.csv")
+    assert capfd.readouterr() == ("", "")

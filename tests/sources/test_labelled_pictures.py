@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from steersman.errors import UserError
+from steersman.sources import read
 from steersman.sources.pictures import Pictures, label_of
 
 RNG = np.random.default_rng(0)
@@ -104,6 +105,21 @@ def test_what_can_not_be_read_is_said_in_a_sentence(tmp_path, name, data, messag
     with pytest.raises(UserError, match=message) as refused:
         Pictures().open([str(tmp_path)])
     assert "\n" not in str(refused.value)
+
+
+def test_an_archive_that_says_it_is_encrypted_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", x=DIGITS, y=np.arange(4))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + flags] |= 1
+            place = data.find(mark, place + 4)
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(UserError, match=r"can't be read as \.npz .*encrypted"):
+        Pictures().open([str(tmp_path)])
+    with pytest.raises(UserError):
+        read(str(tmp_path / "x.npz"))
 
 
 def test_arrays_of_another_kind_are_refused(tmp_path):
