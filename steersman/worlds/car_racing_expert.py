@@ -7,7 +7,7 @@ so that a driver with a camera can learn it. Its figures were found by CMA-ES (H
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,6 +73,8 @@ class Car(Protocol):
     def yaw_radps(self) -> float: ...
     @property
     def blind(self) -> bool: ...
+    @property
+    def friction(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class SpeedProfile:
     braking_mps2: float = 64.8
     top_mps: float = 129.5
 
+    def on(self, friction: float) -> "SpeedProfile":
+        """The profile on a road of so much of the stock friction."""
+        return replace(self, lateral_mps2=friction * self.lateral_mps2, braking_mps2=friction * self.braking_mps2)
+
     def speed_mps(self, curvature: np.ndarray, distance_m: np.ndarray) -> np.ndarray:
         """The speed at each tile, from what lies ahead of it, (tile, ahead)."""
         bend = np.maximum(np.abs(curvature), 1e-4)
@@ -145,6 +151,11 @@ class Traction:
     standing: float = 0.167
     per_mps: float = 0.0266
     lateral_mps2: float = 205.0
+
+    def on(self, friction: float) -> "Traction":
+        """The same on a road of so much of the stock friction."""
+        scaled = (friction * x for x in (self.standing, self.per_mps, self.lateral_mps2))
+        return Traction(*scaled)
 
     def pace(self, speed_mps: float, yaw_radps: float) -> float:
         grip = max(0.0, 1 - (speed_mps * yaw_radps / self.lateral_mps2) ** 2)
@@ -183,10 +194,11 @@ class Expert:
 
     def act(self, world: Car) -> dict[str, float]:
         """`steer`, left +; `pace`, the speed missing in units of 20 m/s; `gas` and `brake` that follow from it."""
-        plan = plan_course(world.course, self.line, self.profile)
+        grip = world.friction
+        plan = plan_course(world.course, self.line, self.profile.on(grip))
         speed, yaw, place = world.speed_mps, world.yaw_radps, world.place
         angle = self._goal_rad(world, plan)
-        target, most = plan.at(plan.speed_mps, place, 0), self.traction.pace(speed, yaw)
+        target, most = plan.at(plan.speed_mps, place, 0), self.traction.on(grip).pace(speed, yaw)
         target, most = self.recovery.slow(target, most, place.offset_m, angle)
         if world.blind and self.blind_speed_mps is not None:
             target = min(target, self.blind_speed_mps)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config import to_json
+from ..data.camera import Camera, blackout_schedule
 from ..errors import UserError
 from ..json_types import JsonObject
 from .car_racing import CarRacing
 from .car_racing_expert import PACE_MPS, Course, Expert, pace_of, pedals
-from .world import FactValue, Info, Labels, Observation, Step, World, coloured_noise, spells
+from .world import Delay, FactValue, Info, Labels, Observation, Step, World, coloured_noise, spells
 
 try:
     from gymnasium.envs.box2d import car_racing as stock
@@ -38,14 +40,19 @@ class CarRacingWorld(World):
 
     def __init__(self, spec: CarRacing, render: bool = True):
         super().__init__(spec)
-        self.blackouts, self.margin, self.max_steps = spec.blackouts, spec.margin, spec.max_steps
-        self.simulator = Simulator(spec.domain_randomize, render)
+        self.own = spec
+        self.drawn, self.margin, self.max_steps = spec, spec.margin, spec.max_steps
+        self.simulator = Simulator(render)
         self.blind_steps = np.zeros(spec.max_steps + 1, bool)
 
     def reset(self, seed: int) -> tuple[np.ndarray, Info]:
-        self.simulator.reset(seed=seed)
+        self.drawn = drawn = self.own.drawn(np.random.default_rng((seed, 3)))
+        self.simulator.begin(seed, drawn.domain_randomize, drawn.friction)
         self.steps, self.score, self.lap = 0, 0.0, False
-        self.blind_steps = blackout_schedule(np_random(seed)[0], self.blackouts, self.max_steps + 1)
+        self.blind_steps = blackout_schedule(np_random(seed)[0], drawn.blackouts, self.max_steps + 1)
+        rng = np.random.default_rng((seed, 2))
+        self.camera = Camera(drawn, rng, self.max_steps + 1)
+        self.delay = Delay(drawn.latency, drawn.jitter, rng, self.max_steps, np.zeros(3, np.float32))
         self.course = Course(np.array(self.simulator.track)[:, 2:4])
         self.place = self.course.locate(self.position_m, 0)
         self.path_m: list[tuple[float, float]] = []
@@ -54,7 +61,8 @@ class CarRacingWorld(World):
         return self._picture(), self._info()
 
     def step(self, action: np.ndarray) -> Step:
-        steer, gas, brake = np.asarray(action, np.float32)
+        action = np.asarray(action, np.float32)
+        steer, gas, brake = action if self.prompt else self.delay.arrived(self.steps, action)
         _, reward, terminated, _, info = self.simulator.step(np.array([-steer, gas, brake]))
         self.steps += 1
         self.score += float(reward)
@@ -132,9 +140,10 @@ class CarRacingWorld(World):
         return {"offset_m": self.place.offset_m, "blind": self.blind}
 
     def extras(self) -> JsonObject:
-        """The road's centre line, the path driven, and the places where the car left the road."""
+        """The road's centre line, the path driven, where the car left the road, and the mix that was drawn."""
         track_m = self.course.points_m.round(2).tolist()
-        return {"off_road": self.left_road, "path_m": self.path_m, "track_m": track_m}
+        told = {"off_road": self.left_road, "path_m": self.path_m, "track_m": track_m}
+        return told | ({"drawn": to_json(self.drawn)} if self.own.mixed else {})
 
     def film(self, path: Path) -> "DriveVideo":
         from .film import DriveVideo
@@ -159,11 +168,19 @@ class CarRacingWorld(World):
         return self.simulator.hull.angularVelocity
 
     @property
+    def friction(self) -> float:
+        """Factor of the stock road's friction."""
+        return self.drawn.friction
+
+    def arrival(self, step: int) -> int:
+        return int(self.delay.arrivals[step])
+
+    @property
     def blind(self) -> bool:
         return bool(self.blind_steps[self.steps])
 
     def _picture(self) -> np.ndarray:
-        picture = np.asarray(self.simulator.state)
+        picture = self.camera.see(np.asarray(self.simulator.state), self.steps)
         return np.zeros_like(picture) if self.blind else picture
 
     @property
@@ -188,8 +205,8 @@ class CarRacingWorld(World):
 class Simulator(stock.CarRacing):
     """The stock environment; only the picture for the driver is made another way."""
 
-    def __init__(self, domain_randomize: bool, render: bool):
-        super().__init__(domain_randomize=domain_randomize)
+    def __init__(self, render: bool):
+        super().__init__()
         self.render_pictures = render
         self.painter: Painter | None = None
 
@@ -206,6 +223,15 @@ class Simulator(stock.CarRacing):
     def video_picture(self) -> np.ndarray:
         return np.asarray(super()._render("rgb_array"))
 
+    def begin(self, seed: int, new_colours: bool, friction: float) -> None:
+        """Begins the episode of a seed, in the stock colours or in new ones, on a road of so much of its friction."""
+        self.domain_randomize = new_colours
+        if not new_colours:
+            self._init_colors()
+        self.reset(seed=seed)
+        for tile in self.road or ():
+            tile.road_friction = friction
+
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         self.painter = None
         return super().reset(seed=seed, options=options)
@@ -215,20 +241,6 @@ class Simulator(stock.CarRacing):
             return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
         self.painter = self.painter or Painter(self)
         return self.painter.paint()
-
-
-def blackout_schedule(rng: np.random.Generator, share: float, num_steps: int) -> np.ndarray:
-    """Which pictures are black: spells of 10 to 25 steps with clear stretches of geometric length between."""
-    blind = np.zeros(num_steps, bool)
-    if share == 0:
-        return blind
-    step = 0
-    while step < num_steps:
-        step += rng.geometric(min(1.0, share / (17.5 * (1 - share))))
-        spell = rng.integers(10, 26)
-        blind[step : step + spell] = True
-        step += spell
-    return blind
 
 
 class Disturbance:

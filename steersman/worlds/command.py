@@ -19,6 +19,7 @@ from ..progress import bars
 from ..training.run import Run, find
 from . import WORLDS
 from .car_racing import CarRacing
+from .gauntlet import gauntlet_report, gauntlet_scores, gauntlet_table, run_gauntlet
 from .recording import Recorded
 from .report import film, report_drives
 from .rollout import EXPERT, drives
@@ -59,6 +60,10 @@ class Drive:
     """Episodes, each begun from a seed of its own; in CarRacing a track."""
     seed: int = 2000
     """Seed of the first episode; the rest count up from it."""
+    gauntlet: bool = False
+    """Drive under every disturbance that the world knows, beside the expert: one table, and with --report a page."""
+    beside: tuple[str, ...] = ()
+    """Other runs to put through the gauntlet."""
     video: str = ""
     """Also film the first episode to this file (mp4)."""
     report: str = ""
@@ -93,6 +98,11 @@ def drive(arguments: list[str]) -> None:
     seeds, world = range(options.seed, options.seed + options.tracks), options.world
     for output in filter(None, (options.video, options.report)):
         check_output(Path(output))
+    if options.beside and not options.gauntlet:
+        raise UserError("--beside names runs for the gauntlet; add --gauntlet")
+    if options.gauntlet:
+        _gauntlet(options, seeds)
+        return
     with bars() as watch:
         episodes = []
         for episode in drives(world, options.run, seeds, options.workers or num_cores()):
@@ -109,6 +119,23 @@ def drive(arguments: list[str]) -> None:
     for name in ("video", "report"):
         if getattr(options, name):
             OUT.print(f"{name}: {getattr(options, name)}")
+
+
+def _gauntlet(options: Drive, seeds: range) -> None:
+    names = tuple(dict.fromkeys((options.run, EXPERT, *options.beside)))
+    if options.video:
+        raise UserError("--video films one episode; leave out --gauntlet, and name the disturbance instead")
+    with bars() as watch:
+        rows = run_gauntlet(options.world, names, seeds, options.workers or num_cores(), watch)
+    if options.report:
+        write_report(Path(options.report), gauntlet_report(f"{options.run} runs the gauntlet", rows))
+    scores = gauntlet_scores(rows)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    OUT.print(gauntlet_table(scores, options.world.words))
+    if options.report:
+        OUT.print(f"report: {options.report}")
 
 
 def _world(arguments: list[str]) -> tuple[WorldSpec, list[str]]:

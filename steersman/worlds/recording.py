@@ -34,15 +34,18 @@ STRENGTHS = (0.12, 0.06, 0.12, 0.06, 0.06, 0.12, 0.0, 0.06, 0.12, 0.06, 0.12, 0.
 def recorded_drive(spec: WorldSpec, name: str, task: tuple[int, float]) -> dict[str, np.ndarray]:
     """Streams of one episode: what was seen, what the expert would do, and what was done instead.
 
-    A task is (seed, strength of the disturbance). A model acts as it pleases, undisturbed.
+    A task is (seed, strength of the disturbance). A model acts as it pleases, undisturbed. Where actions arrive late,
+    the expert's labels are of the moment when they do; its own drives are driven without delay, as one drives who knows
+    what will be right.
     """
     seed, strength = task
     world = spec.build()
     expert = expert_of(world)
     act = None if name == EXPERT else named_policy(name, world)
+    world.prompt = act is None
     observation, _ = world.reset(seed)
     disturbance = world.disturbance(np.random.default_rng((seed, 1)), strength)
-    rows, seen, state, done = [], [], None, False
+    said, rows, seen, state, done = [], [], [], None, False
     while not (done or world.lost()):
         labels = expert.act(world)
         if act:
@@ -50,12 +53,16 @@ def recorded_drive(spec: WorldSpec, name: str, task: tuple[int, float]) -> dict[
             action = world.act(prediction)
         else:
             action = disturbance.apply(labels, world)
-        rows.append([*(labels[n] for n in spec.labels), *action, *world.beside().values()])
+        said.append([labels[n] for n in spec.labels])
+        rows.append([*action, *world.beside().values()])
         seen.append(observation)
         observation, _, terminated, truncated, _ = world.step(action)
         done = terminated or truncated
-    columns = np.array(rows, np.float32).T
-    return {world.observation.name: np.stack(seen)} | dict(zip(_numbers(world), columns, strict=True))
+    kept = [(step, at) for step in range(len(rows)) if (at := world.arrival(step)) < len(rows)]
+    columns = np.array([said[at] + rows[step] for step, at in kept], np.float32).T
+    return {world.observation.name: np.stack([seen[step] for step, _ in kept])} | dict(
+        zip(_numbers(world), columns, strict=True)
+    )
 
 
 def _numbers(world: World) -> tuple[str, ...]:

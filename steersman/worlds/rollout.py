@@ -41,6 +41,8 @@ class Episode:
     """The world's facts at the end."""
     extras: JsonObject
     """What this world alone tells of an episode."""
+    finite: bool = True
+    """Whether the policy always said numbers; where not, its episode ended there."""
 
 
 def policy(model: Model, world: World) -> Policy:
@@ -61,22 +63,25 @@ def expert_policy(world: World) -> Policy:
 
 @on_threads(1)
 def rollout(world: World, act: Policy, seed: int, look: Look | None = None) -> Episode:
-    """One episode of a policy, from the world's reset to its end.
+    """One episode of a policy, from the world's reset to its end, or until it says what is no number.
 
     One step of a small network is quickest, and always the same, on one thread.
     """
     observation, info = world.reset(seed)
-    state, done, latency_ms = None, False, []
+    state, done, latency_ms, finite = None, False, [], True
     while not done:
         began = time.perf_counter()
         prediction, state = act(observation, state)
         latency_ms.append((time.perf_counter() - began) * 1e3)
+        if not (finite := bool(np.isfinite(list(prediction.values())).all())):
+            break
         if look:
             look(world, observation, prediction, info)
         observation, _, terminated, truncated, info = world.step(world.act(prediction))
         done = terminated or truncated
     told = world.facts(), world.extras()
-    return Episode(world.spec, seed, world.score, world.steps, world.done_well, tuple(latency_ms), *told)
+    well = world.done_well and finite
+    return Episode(world.spec, seed, world.score, world.steps, well, tuple(latency_ms), *told, finite)
 
 
 def named_policy(name: str, world: World) -> Policy:

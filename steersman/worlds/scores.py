@@ -22,6 +22,7 @@ def driving_scores(episodes: Sequence[Episode]) -> Scores:
         "max": float(score.max()),
         "median": float(np.median(score)),
         "successes": sum(episode.done_well for episode in episodes),
+        "not_finite": sum(not episode.finite for episode in episodes),
         "seeds": [episode.seed for episode in episodes],
         "scores": score.tolist(),
         "steps": [episode.steps for episode in episodes],

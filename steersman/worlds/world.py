@@ -90,6 +90,10 @@ class WorldSpec(Spec):
                 parts.append(f"{field.name.replace('_', '-')}-{value}")
         return "-".join(parts)
 
+    def gauntlet(self) -> "Mapping[str, WorldSpec]":
+        """This world under each disturbance that a driver should hold, by what it is called; itself first."""
+        return {}
+
     def scores(self, episodes: "Sequence[Episode]") -> JsonObject:
         """What this world alone counts over episodes, beside the scores of all (JSON values)."""
         return {}
@@ -134,6 +138,8 @@ class World(ABC):
         """Steps since `reset`."""
         self.score = 0.0
         """Sum of the rewards since `reset`."""
+        self.prompt = False
+        """Whether actions are done at once, whatever the latency: so an expert is recorded."""
 
     @abstractmethod
     def reset(self, seed: int) -> tuple[np.ndarray, Info]:
@@ -160,6 +166,10 @@ class World(ABC):
     def time_s(self) -> float:
         """Time since `reset`."""
         return self.steps / self.rate_hz
+
+    def arrival(self, step: int) -> int:
+        """The step at which an action chosen at `step` of this episode is done."""
+        return step
 
     @property
     def driven(self) -> tuple[str, ...]:
@@ -224,6 +234,23 @@ class ControlNoise:
         low, high = np.array(list(world.controls.values())).T
         wished = world.act(labels) + self.noise[world.steps] * (high - low) / 2
         return np.clip(wished, low, high).astype(np.float32)
+
+
+class Delay:
+    """Actions on their way: each arrives some steps after it was sent, and the newest that arrived is done."""
+
+    def __init__(self, latency: int, jitter: int, rng: np.random.Generator, num_steps: int, idle: np.ndarray):
+        late = np.maximum(latency + rng.integers(-jitter, jitter, num_steps, endpoint=True), 0)
+        self.arrivals = np.arange(num_steps) + late
+        """Step at which what is sent at each step arrives."""
+        self.sent: list[np.ndarray] = []
+        self.idle = idle
+
+    def arrived(self, step: int, action: np.ndarray) -> np.ndarray:
+        """What is done at a step, at which `action` is sent: every step is asked for once, from 0."""
+        self.sent.append(action)
+        there = np.flatnonzero(self.arrivals[: step + 1] <= step)
+        return self.sent[there[-1]] if len(there) else self.idle
 
 
 def coloured_noise(rng: np.random.Generator, strength: float, num_steps: int) -> np.ndarray:

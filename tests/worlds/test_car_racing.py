@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 gymnasium = pytest.importorskip("gymnasium")
 
+from steersman.data.camera import blackout_schedule  # noqa: E402
 from steersman.worlds import CarRacing  # noqa: E402
 from steersman.worlds.car_racing_expert import PACE_MPS, Course, pedals  # noqa: E402
-from steersman.worlds.car_racing_world import blackout_schedule  # noqa: E402
 from steersman.worlds.rollout import drive  # noqa: E402
 
 LEFT_TO_STOCK = np.array([-1, 1, 1], np.float32)
