@@ -53,6 +53,7 @@ COMMANDS: Registry[Callable[[list[str]], None]] = Registry(
         "drive": ("worlds.command:drive", "let a model act in its world, closed loop, and score it"),
         "sample": ("recipes.text.command:sample", "let a text model write"),
         "draw": ("recipes.draw.command:draw", "draw pictures as a run of `draw` learned to"),
+        "compose": ("recipes.song.command:compose", "go on with a piece of music, as MIDI"),
         "tell": ("recipes.sight.command:tell", "say a caption of a picture, or answer a question about it"),
         "translate": ("recipes.translate.command:translate", "translate standard input"),
         "export": ("export.command:export_run", "write one step of a model in ONNX"),

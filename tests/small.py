@@ -30,10 +30,12 @@ from steersman.recipes import RECIPES
 from steersman.recipes.glance.glance import Glance
 from steersman.recipes.series.series import Series
 from steersman.recipes.sight.task import AnswerPictures, CaptionPictures
+from steersman.recipes.song.recipes import SongRecipe
 from steersman.recipes.stills import Still
 from steersman.recipes.text.classify import TextClassifier
 from steersman.sources import lerobot, read
 from steersman.sources.pictures import Pictures
+from steersman.sources.songs import Songs
 from steersman.sources.source import SourceSpec
 from steersman.sources.synthetic import Reversed, Road
 from steersman.sources.told_pictures import told
@@ -148,6 +150,15 @@ def small(name: str, data=()) -> Recipe:
         recipe = replace(recipe, split=replace(recipe.split, validation=0.15, test=0.15))
         if isinstance(recipe, Glance):
             recipe = replace(recipe, classes=()).adapt({"train": records(recipe.source)})
+    if isinstance(recipe, SongRecipe):
+        recipe = replace(
+            recipe,
+            source=Songs(made=8),
+            encoder=replace(recipe.encoder, features=8),
+            keys=1,
+            batches=replace(recipe.batches, batch_size=4, window=8),
+            training=replace(recipe.training, ema_decay=0.9),
+        ).adapt({"train": records(Songs(made=8))})
     if is_text(name):
         recipe = replace(
             recipe,

@@ -35,6 +35,8 @@ SHORT = {
     "train classify-text": "--training.steps 4",
     "train listen": "--training.steps 4",
     "train glance": "--training.steps 4 --core.hidden 8",
+    "train song": "--training.steps 4 --core.hidden 8 --source.made 8 --keys 1",
+    "compose": "",
     "train draw": "--training.steps 4 --core.hidden 8",
     "draw": "",
     "train caption": "--training.steps 4 --encoder.weights none --encoder.blocks 1 --encoder.pixels.height 32 "
@@ -160,7 +162,7 @@ def test_make_installs_what_the_readme_shows_and_says_what_comes_next():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     everything = set(re.findall(r"[a-z]+", extras["all"][0].partition("[")[2]))
     assert everything == {"sim", "digits", "text", "logs", "tensorboard", "live"}
-    assert everything | {"all", "export", "mnist", "sight", "bench", "fuzz", "peers", "dev"} >= set(extras)
+    assert everything | {"all", "export", "mnist", "music", "sight", "bench", "fuzz", "peers", "dev"} >= set(extras)
     said = subprocess.run(
         ["make", "-n", "-W", "pyproject.toml", "install"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -253,6 +255,12 @@ def test_commands_and_code_on_still_pictures_run(place):
     for code in blocks("docs/pictures.md", "python"):
         execute(code, place)
     assert all((place / name).exists() for name in ("glimpses.webp", "strokes.webp", "drawings.webp"))
+
+
+def test_commands_on_music_run(place):
+    for line in commands("docs/music.md"):
+        run(line, place)
+    assert (place / "new.mid").read_bytes().startswith(b"MThd")
 
 
 def test_commands_and_code_on_a_table_of_patients_run(place):

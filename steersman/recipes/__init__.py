@@ -64,6 +64,10 @@ RECIPES: Registry[Make] = Registry(
             "listen.recipes:listen",
             "Which class a sound is of, such as the word that is spoken; many to one.",
         ),
+        "song": (
+            "song.recipes:song",
+            "What sounds next: music learned a pitch at a time; then `steersman compose RUN` goes on with a piece.",
+        ),
         "glucose": (
             "glucose.recipes:glucose",
             "Glucose up to an hour ahead, from a sensor's readings each five minutes, with the clinic's measures.",
