@@ -96,8 +96,7 @@ class Estimate(TaskSpec):
         for name, theirs in others.items():
             if [len(t) for t in theirs] != [len(t) for t in truths]:
                 raise UserError(f"{name} sees other steps of these records than this run does: it can't stand beside")
-        if (line := _ridge(run, model, examples, material, watch)) is not None:
-            others["ridge"] = line
+        others |= self.rivals(run, model, examples, material, watch)
         once = model.flavour == "many-to-one"
         periods = np.concatenate([np.diff(e.time_s) for e in examples])
         rate_hz = 1 / float(np.median(periods)) if len(periods) and np.median(periods) > 0 else 1.0
@@ -128,6 +127,13 @@ class Estimate(TaskSpec):
         series = [(e, name) for e in examples for name in _names(e, model)]
         bands = (lambda: _bands(head, raws, size)) if tells_distribution(head) else None
         return Scored(scores, lambda: self._told(scores, run, material.test, series, predictions, bands))
+
+    def rivals(
+        self, run: Run, model: Model, examples: Sequence[Example], material: Material, watch: Watch
+    ) -> dict[str, list[np.ndarray]]:
+        """What simple models, trained on what the run was, say of the examples: a series each, by their names."""
+        line = _ridge(run, model, examples, material, watch)
+        return {} if line is None else {"ridge": line}
 
     def units(self, targets: Sequence[str]) -> dict[str, str]:
         return super().units(targets) | ({targets[0]: self.unit} if self.unit else {})

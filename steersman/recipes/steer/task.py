@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...data.examples import Example
 from ...data.inputs import Inputs
 from ...errors import UserError
 from ...evaluation.sections import Words
@@ -16,6 +17,7 @@ from ...progress import Watch, silent
 from ...training.material import Material
 from ...training.run import Run
 from ...training.task import TaskSpec
+from .rivals import motion_rivals
 
 TURNING = ("steer", "steering", "angle")
 """Words in the name of the target that turns the wheel; the first that is there."""
@@ -41,6 +43,16 @@ class EstimateSteering(Estimate):
         timing="A camera sees the steering only once the car has turned, and a careless model learns to follow rather "
         "than to lead.",
     )
+
+    def rivals(
+        self, run: Run, model: Model, examples: Sequence[Example], material: Material, watch: Watch
+    ) -> dict[str, list[np.ndarray]]:
+        """Beside ridge regression on pixels that on the motion of the scene, and boosting on it: of camera logs."""
+        found = super().rivals(run, model, examples, material, watch)
+        if run.data and material.known is not None and found:
+            known = {part: run.recipe.examples(model, material.known[part], watch) for part in ("train", "validation")}
+            found |= motion_rivals(known["train"], known["validation"], examples, run.steps.inputs)
+        return found
 
     def units(self, targets: Sequence[str]) -> dict[str, str]:
         found = TaskSpec.units(self, targets)
