@@ -141,7 +141,7 @@ def chosen(
     records: dict[str, Sequence[Record]] = {}
     read: dict[str, Sequence[Record]] = {}
     for name in names:
-        fitting = [k for k in known if fnmatchcase(k, name)]
+        fitting = [k for k in known if fnmatchcase(k, name)] or [name] * (name in known)
         if not fitting:
             raise UserError(f"no recipe {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
         for one in (k for k in fitting if k not in found):

@@ -6,6 +6,7 @@ A variant is `replace(steer(), core=GRU(64))`; one of your own is named `path.py
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..config import did_you_mean
@@ -18,7 +19,40 @@ if TYPE_CHECKING:
 
 Make = Callable[[Sequence["Record"]], "Recipe"]
 
-RECIPES: Registry[Make] = Registry(
+TWIN = "-twin"
+"""Ending of a name: the recipe of the name before it without its core, all else the same."""
+
+
+class Recipes(Registry[Make]):
+    """Recipes by name; `NAME-twin` is NAME without a memory, made by one rule."""
+
+    def __getitem__(self, name: str) -> Make:
+        base = name.removesuffix(TWIN)
+        return super().__getitem__(name) if name in self.rows or base == name else twin_of(self[base], base)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.rows or (isinstance(name, str) and name.endswith(TWIN) and name[: -len(TWIN)] in self.rows)
+
+
+def twin_of(make: Make, name: str) -> Make:
+    """The recipe of a name without its core: it sees of each step what its encoder shows of it, and no more.
+
+    Of a many to one that is the last step alone. UserError, when it is called, where a recipe has no core of steps.
+    """
+
+    def twin(records: Sequence["Record"] = ()) -> "Recipe":
+        from ..nn.cores import Memoryless
+
+        recipe = make(records)
+        if not hasattr(recipe, "core"):
+            raise UserError(f"{name} reads a whole source and has no core of steps, so there is no {name}{TWIN}")
+        return replace(recipe, core=Memoryless())  # pyright: ignore[reportCallIssue]
+
+    twin.__doc__ = f"{name} without its core: the twin that has no memory.\n\nCommand: `steersman train {name}{TWIN}`"
+    return twin
+
+
+RECIPES = Recipes(
     {
         "steer": ("steer.recipes:steer", "CNN + LSTM that steers from one picture a step, beside the one before."),
         "steer-frame": (
@@ -154,6 +188,8 @@ def make_of(name: str) -> Make:
     if name in RECIPES:
         return RECIPES[name]
     path, _, function = name.rpartition(":")
+    if path.endswith(".py") and function.endswith(TWIN):
+        return twin_of(make_of(name.removesuffix(TWIN)), name.removesuffix(TWIN))
     if not path.endswith(".py"):
         raise UserError(f"no recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
     module = own_file(path)

@@ -43,7 +43,7 @@ from steersman.evaluation.report import report_run
 from steersman.export.folder import disagreement
 from steersman.export.graph import step_graph
 from steersman.export.runtime import raw_steps
-from steersman.nn.cores import Window, detach
+from steersman.nn.cores import Window, detach, state_tensors
 from steersman.nn.drawing import Sketch
 from steersman.nn.pictures import Conv3d, Picture
 from steersman.nn.pretrained import Pretrained
@@ -80,6 +80,24 @@ def test_1_config_goes_to_json_and_back_unchanged(name, log):
     whole = small(name) if is_text(name) else RECIPES[name](())
     for recipe in (whole, RECIPES[name](read(Path(log))) if is_camera(name) else small(name)):
         assert from_json(json.loads(json.dumps(to_json(recipe)))) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_1_a_twin_is_the_same_without_a_memory(name):
+    recipe = RECIPES[name](())
+    if not hasattr(recipe, "core"):
+        with pytest.raises(UserError, match="no core of steps"):
+            RECIPES[f"{name}-twin"](())
+        return
+    twin = RECIPES[f"{name}-twin"](())
+    assert replace(twin, core=recipe.core) == recipe
+    core = twin.core.build(3)
+    x = torch.randn(2, 5, 3)
+    y, state = core(x, core.initial(2))
+    assert not state_tensors(core.initial(2))
+    assert not state_tensors(state)
+    for step in range(5):
+        torch.testing.assert_close(core(x[:, step : step + 1], core.initial(2))[0][:, 0], y[:, step])
 
 
 def test_2_one_small_batch_overfits(recipe):
