@@ -54,6 +54,8 @@ def song(records: Sequence[Record] = ()) -> SongRecipe:
 
     Command: `steersman train song`, or `steersman train song --data FOLDER`
     Data:    Bach's chorales, from the package music21, at every quarter; or MIDI and MusicXML of your own
+    Time:    two and a half minutes on one core
+    Score:   4.7 nats a quarter on chorales never heard (pairs of symbols 9.4)
     """
     return SongRecipe(
         source=Songs(),
