@@ -18,13 +18,20 @@ PARTS = 12
 """Parts of a season that a series is averaged over before it is told from noise that merely wanders."""
 SURE = 4.0
 """Standard errors of the autocorrelation of noise that a season's exceeds; hundreds of lags are looked at."""
+FALSE = 1e-3
+"""Chance that the highest of all lines of noise is taken for a season."""
+AROUND = 16
+"""Frequencies on either side whose mean power a line is held against; the nearest two may be part of it."""
+CYCLES = 8
+"""Seasons that a series holds at least, where only its spectrum tells of them."""
 
 
 def find_season(series: Sequence[np.ndarray]) -> int:
-    """Steps after which a series repeats itself, by the highest peak of its autocorrelation; 1: none is found.
+    """Steps after which a series repeats itself; 1: none is found.
 
-    What wanders (a random walk, red noise) has peaks, too. So a season also has to show in what is left when the part
-    of each value that follows from the one before it is taken away, of averages over a twelfth of it.
+    By the highest peak of its autocorrelation. What wanders (a random walk, red noise) has peaks, too. So a season also
+    has to show in what is left when the part of each value that follows from the one before it is taken away, of
+    averages over a twelfth of it. A season too weak for that is one by the highest line of its spectrum.
     """
     values = max(series, key=len)[-LOOKED_AT:].astype(float)
     values = last_known(values)[np.argmax(~np.isnan(values)) :]
@@ -42,11 +49,44 @@ def find_season(series: Sequence[np.ndarray]) -> int:
         and correlation[lag] - correlation[:lag].min() > least
         and _repeats(change, lag)
     ]
+    line = _line(change)
     if not peaks:
-        return 1
+        return line
     # Of peaks nearly as high the first: two days repeat, too.
     highest = max(correlation[lag] for lag in peaks)
-    return next(lag for lag in peaks if correlation[lag] >= 0.9 * highest)
+    peak = next(lag for lag in peaks if correlation[lag] >= 0.9 * highest)
+    # A line is told more exactly than a flat peak, where it says the same or that this is a multiple.
+    as_high = 1 < line < len(correlation) and correlation[line] >= 0.9 * highest - 2 / len(change) ** 0.5
+    return line if as_high and line < 1.5 * peak else peak
+
+
+def _line(values: np.ndarray) -> int:
+    """Period of the line that stands highest above the spectrum around it, by an F-test; 1: none stands out.
+
+    Of anything without lines the quotient of one frequency's power and the mean of n around it has the F distribution
+    of 2 and 2 n degrees (compare Thomson 1982). A true line shows in the autocorrelation, too.
+    """
+    before = _autocorrelation(values, 2)[-1]
+    left = values[1:] - before * values[:-1]
+    power = np.abs(np.fft.rfft(left - left.mean())[1:]) ** 2
+    if len(power) <= 2 * AROUND:
+        return 1
+    weights = np.ones(2 * AROUND + 1)
+    weights[AROUND - 2 : AROUND + 3] = 0
+    weights /= (count := weights.sum())
+    middle = np.convolve(np.pad(power, AROUND, mode="reflect"), weights, mode="valid")
+    height = np.divide(power, middle, where=middle > 0, out=np.zeros(len(power)))
+    height[: CYCLES - 1] = 0
+    best = int(height.argmax())
+    if count * np.log1p(height[best] / count) < np.log(len(power) / FALSE):
+        return 1
+    # The period lies between those of two frequencies.
+    finer = (best + 1 + np.linspace(-0.5, 0.5, 11)) / len(left)
+    waves = np.exp(-2j * np.pi * np.outer(finer, np.arange(len(left))))
+    period = round(1 / finer[int(np.abs(waves @ left).argmax())])
+    if not 2 <= period <= LONGEST_SEASON:
+        return 1
+    return period if _autocorrelation(left, period + 1)[-1] > 2 / len(left) ** 0.5 else 1
 
 
 def _repeats(values: np.ndarray, lag: int) -> bool:

@@ -322,6 +322,18 @@ def test_what_wanders_has_no_season_and_one_that_wanders_has():
     assert find_season([10 * steps + (steps % 7 == 0)]) == 7
 
 
+def test_weak_seasons_are_found_and_none_in_what_has_none():
+    rng = np.random.default_rng(1)
+    wave = np.sin(np.arange(20_000) * 2 * np.pi / 24)
+    noise = rng.normal(size=(100, 1000))
+    assert sum(find_season([wave[:1000] + each]) == 24 for each in noise) >= 99
+    assert sum(find_season([wave + rng.normal(size=20_000).cumsum()]) == 24 for _ in range(10)) == 10
+    for without in (noise, noise.cumsum(1), noise[:, :200], noise[:, :200].cumsum(1)):
+        assert sum(find_season([each]) > 1 for each in without) <= 2
+    day_and_week = wave + np.sin(np.arange(20_000) * 2 * np.pi / 168) / 2
+    assert find_season([day_and_week + rng.normal(0, 0.3, 20_000)]) == 24
+
+
 @pytest.fixture(scope="module")
 def forecaster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("forecast")

@@ -33,8 +33,8 @@ class Forecast(Series):
     over a tenth of the validation part lies beyond what the training part holds."""
 
     season: int = 0
-    """Steps of a season: what each target was one season before the steps to come is an input; 1: none; 0: found by
-    autocorrelation in the training part."""
+    """Steps of a season: what each target was one season before the steps to come is an input; 1: none; 0: found in
+    the training part, by its autocorrelation and spectrum."""
 
     BOUNDS = {**Series.BOUNDS, "horizon": (1, inf), "season": (0, inf)}
 
