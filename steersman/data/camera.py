@@ -1,12 +1,15 @@
 """What goes wrong with a camera, done to pictures: noise, light, blur, shaking, lost frames and blackouts."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
 
 from ..config import Spec
+from ..errors import UserError
+from .records import Index, Record, Stream, Values
 
 BANK = 1 << 20
 """Numbers of noise drawn once; every picture takes a stretch of them from a place of its own."""
@@ -46,6 +49,11 @@ class CameraFaults(Spec):
         **dict.fromkeys(("drop", "blackouts"), (0, 0.9)),
     }
 
+    def told(self) -> str:
+        """What is wrong, in words: `noise 10, drop 0.3`; empty: nothing."""
+        own = [(f.name, getattr(self, f.name)) for f in fields(CameraFaults) if getattr(self, f.name) != f.default]
+        return ", ".join(f"{name} {value:g}" for name, value in own)
+
 
 class Camera:
     """A camera with faults over one episode, a pure function of the generator and of the pictures it is shown."""
@@ -53,19 +61,26 @@ class Camera:
     def __init__(self, faults: CameraFaults, rng: np.random.Generator, num_steps: int):
         self.faults = faults
         self.places = rng.integers(0, BANK, num_steps)
-        self.lost = rng.random(num_steps) < faults.drop
+        lost = rng.random(num_steps) < faults.drop
+        lost[:1] = False
+        self.taken = np.maximum.accumulate(np.where(lost, 0, np.arange(num_steps)))
+        """The step whose picture is seen at each: of a lost one the last that came."""
         phase, turns = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 3)
         self.gain = faults.light * (1 + faults.drift * np.sin(phase + 2 * np.pi * turns * np.arange(num_steps) / 1000))
         self.moves = faults.shake * rng.normal(size=(num_steps, 3))
-        self.last: np.ndarray | None = None
+        self.last: tuple[int, np.ndarray] | None = None
 
     def see(
         self, picture: UInt8[np.ndarray, "row column channel"], step: int
     ) -> UInt8[np.ndarray, "row column channel"]:
         """The picture as this camera gives it, steps in their order from 0."""
+        if self.last is None or self.taken[step] != self.last[0]:
+            self.last = step, self.taking(picture, step)
+        return self.last[1]
+
+    def taking(self, picture: np.ndarray, step: int) -> np.ndarray:
+        """The picture of a step, if it is not lost."""
         faults = self.faults
-        if self.lost[step] and self.last is not None:
-            return self.last
         if faults.shake:
             picture = moved(picture, *self.moves[step])
         if faults.blur:
@@ -77,8 +92,46 @@ class Camera:
             noise = np.take(_bank(), np.arange(self.places[step], self.places[step] + picture.size), mode="wrap")
             noisy = picture + noise.reshape(picture.shape) * np.float32(faults.noise)
             picture = np.clip(noisy + np.float32(0.5), 0, 255).astype(np.uint8)
-        self.last = picture
         return picture
+
+
+class Faulty:
+    """A record's pictures as a camera with faults gives them, made when asked for; blackouts too."""
+
+    def __init__(self, values: Values, faults: CameraFaults, seed: int):
+        self.values, self.shape, self.dtype = values, tuple(values.shape), np.dtype(np.uint8)
+        self.camera = Camera(faults, np.random.default_rng((seed, 2)), len(values))
+        self.blind = blackout_schedule(np.random.default_rng((seed, 4)), faults.blackouts, len(values))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        wanted = np.arange(len(self))[index]
+        found = [self._picture(int(step)) for step in wanted.reshape(-1)]
+        return np.array(found, np.uint8).reshape(*wanted.shape, *self.shape[1:])
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
+
+    def _picture(self, step: int) -> np.ndarray:
+        taken = int(self.camera.taken[step])
+        picture = np.asarray(self.values[taken])
+        return np.zeros_like(picture) if self.blind[step] else self.camera.taking(picture, taken)
+
+
+def disturbed(records: Sequence[Record], stream: str, faults: CameraFaults) -> list[Record]:
+    """Records whose pictures a camera with faults took. UserError where the stream holds no pictures."""
+    found = []
+    for number, record in enumerate(records):
+        seen = record[stream]
+        if len(seen.values.shape) != 4 or seen.values.dtype != np.uint8:
+            raise UserError(
+                f"record {record.name!r} holds no pictures in {stream!r} that a camera's faults could spoil"
+            )
+        spoiled = Stream(Faulty(seen.values, faults, number), seen.time_s)
+        found.append(replace(record, streams=record.streams | {stream: spoiled}))
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from ..console import OUT, parsed
+from ..console import OUT, parsed, say
+from ..data.camera import CameraFaults
 from ..errors import UserError
 from ..progress import bars
 from ..sources.selection import asked
@@ -37,6 +38,8 @@ class Evaluate:
     """Other runs to stand among the baselines, such as the single-frame model."""
     together: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
     """Other runs of the same question, by other seeds or cores, whose probabilities are averaged with this one's."""
+    disturb: CameraFaults = CameraFaults()
+    """Faults of the camera: the pictures are spoiled before they are seen."""
     video: str = ""
     """Also film the records to this file (mp4): the camera, and the prediction beside what was so."""
     out: str = ""
@@ -87,12 +90,18 @@ def evaluate(arguments: list[str]) -> None:
     data = asked(options.data, keep=options.keep, drop=options.drop, records=options.records)
     on = Path("on", "-".join(Path(path).name for path in data)) if options.data else Path()
     on = on / "-".join(["with", *(Path(other).name for other in options.together)]) if options.together else on
+    spoiled = options.disturb.told()
+    on = on / f"disturbed-{spoiled.replace(', ', '-').replace(' ', '-')}" if spoiled else on
+    if trained := sorted({Path(path.partition("?")[0]).name for path in data if _same(path, run.data)}):
+        say(f"{', '.join(trained)}: this run was trained on parts of it, so its score here says little of new data")
     folder = output_of(run, options.run, options.out, on)
     beside = [Run.open(find(other)) for other in options.beside]
     if options.together:
         run = together(run, [Run.open(find(other)) for other in options.together], on_own=not data)
     with bars() as watch:
-        scores = report_run(run, data, beside, watch, folder, Path(options.video) if options.video else None)
+        scores = report_run(
+            run, data, beside, watch, folder, Path(options.video) if options.video else None, options.disturb
+        )
     if options.json:
         print(json.dumps(scores))
         return
@@ -100,3 +109,9 @@ def evaluate(arguments: list[str]) -> None:
     OUT.print(f"report: {folder / 'report.html'}")
     if options.video:
         OUT.print(f"film: {options.video}")
+
+
+def _same(path: str, known: tuple[str, ...]) -> bool:
+    """Whether a log is one of those that are known, whatever parts of it are asked for."""
+    here = Path(path.partition("?")[0]).resolve()
+    return any(here == Path(other.partition("?")[0]).resolve() for other in known)

@@ -1,11 +1,13 @@
 """Scores and page of a run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ..config import to_json
+from ..data.camera import CameraFaults, disturbed
 from ..progress import Watch, silent
 from ..training.checkpoints import write_json
 from ..training.material import Material, material
@@ -23,12 +25,14 @@ def report_run(
     watch: Watch = silent,
     folder: Path | None = None,
     video: Path | None = None,
+    faults: CameraFaults | None = None,
 ) -> Scores:
     """Scores a run, and writes metrics.json and report.html into its folder or another, and a film where one is asked.
 
-    `beside` are other runs, such as that of the single-step model, that stand among the baselines.
+    `beside` are other runs, such as that of the single-step model, that stand among the baselines. With `faults` the
+    pictures are those of a camera that has them. UserError where there are no pictures.
     """
-    given, outcome = evaluate_run(run, data, beside, watch)
+    given, outcome = evaluate_run(run, data, beside, watch, faults)
     title = f"{run.name}: {run.folder.name}" + (f" on {given.name}" if data else "")
     write_outcome(run, outcome, title, folder or run.folder)
     if video:
@@ -37,11 +41,18 @@ def report_run(
 
 
 def evaluate_run(
-    run: Run, data: Sequence[str] = (), beside: Sequence[Run] = (), watch: Watch = silent
+    run: Run,
+    data: Sequence[str] = (),
+    beside: Sequence[Run] = (),
+    watch: Watch = silent,
+    faults: CameraFaults | None = None,
 ) -> tuple[Material, Outcome]:
     """What a run is scored on, and what it scored."""
     task = task_of(run.recipe)
     given = material(run, data, watch)
+    if faults is not None and (what := faults.told()):
+        test = disturbed(given.test, run.steps.inputs, faults)
+        given = replace(given, test=test, name=f"{given.name}, the camera disturbed ({what})")
     return given, task.evaluate(run, given, beside, watch)
 
 

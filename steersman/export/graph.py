@@ -17,7 +17,7 @@ from ..nn.encoders import EmbeddingEncoder, IdentityEncoder, reads_symbols
 from ..nn.forms import Graph, onnx_form
 from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead, tells_symbols
 from ..nn.model import Model, SequenceModel
-from ..nn.pictures import ConvEncoder, Picture, RoadTexture
+from ..nn.pictures import ConvEncoder, Picture, RoadTexture, Texture
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -232,6 +232,22 @@ def _road_texture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
         texture = graph.op(kind, texture, np.float32(number))
     texture = graph.op("Clip", texture, np.float32(0), np.float32(255))
     return graph.op("Cast", graph.op("Round", graph.op("Concat", green, texture, axis=3)), to=2, name=PREPARED)
+
+
+@onnx_form(Texture)
+def _texture(graph: Graph, encoder: ConvEncoder, raw: str) -> str:
+    height, width, _ = encoder.picture
+    x = graph.floats(graph.op("Slice", raw, np.zeros(2, int), np.array([2 * height, 2 * width]), np.array([1, 2])))
+    x = graph.op("Reshape", x, np.array([0, height, 2, width, 2, 3]))
+    x = graph.op("ReduceSum", x, np.array([2, 4]), keepdims=0)
+    grey = graph.op("Transpose", graph.op("ReduceSum", x, np.array([3]), keepdims=1), perm=[0, 3, 1, 2])
+    wide = graph.op("Pad", grey, np.array([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
+    around = graph.op("Conv", wide, np.ones((1, 1, 5, 5), np.float32), kernel_shape=[5, 5])
+    fine = graph.op("Sub", graph.op("Mul", grey, np.float32(25)), around)
+    fine = graph.op("Add", graph.op("Mul", fine, np.float32(encoder.spec.pixels.scale)), np.float32(128))
+    fine = graph.op("Transpose", graph.op("Clip", fine, np.float32(0), np.float32(255)), perm=[0, 2, 3, 1])
+    seen = graph.op("Concat", graph.op("Div", x, np.float32(4)), fine, axis=3)
+    return graph.op("Cast", graph.op("Round", seen), to=2, name=PREPARED)
 
 
 # Heads: (graph, head, feature) -> outputs as (name, type, shape)

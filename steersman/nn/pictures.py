@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import inf
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -77,14 +78,19 @@ class Texture(Spec):
         return (raw[0] // 2, raw[1] // 2, 4)
 
     def prepare(self, frames: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "n h//2 w//2 4"]:
+        """Sums of whole numbers are exact in whatever order; each is scaled once."""
         n, h, w, _ = frames.shape
-        small = frames[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, 3).float().mean((2, 4))
-        grey = small.mean(-1)
-        around = torch.nn.functional.avg_pool2d(
-            torch.nn.functional.pad(grey[:, None], (2, 2, 2, 2), mode="replicate"), 5, stride=1
-        )[:, 0]
-        fine = ((grey - around) * self.gain + 128).clamp(0, 255)
-        return torch.cat((small, fine[..., None]), -1).round().to(torch.uint8)
+        small = frames[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, 3).float().sum((2, 4))
+        grey = small.sum(-1)
+        wide = F.pad(grey[:, None], (2, 2, 2, 2), mode="replicate")
+        around = F.avg_pool2d(wide, 5, stride=1, divisor_override=1)[:, 0]
+        fine = ((25 * grey - around) * self.scale + 128).clamp(0, 255)
+        return torch.cat((small / 4, fine[..., None]), -1).round().to(torch.uint8)
+
+    @property
+    def scale(self) -> float:
+        """Gain of the sum of 25 times 12 numbers."""
+        return float(np.float32(self.gain / 300))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ def twin_of(make: Make, name: str) -> Make:
 RECIPES = Recipes(
     {
         "steer": ("steer.recipes:steer", "CNN + LSTM that steers from one picture a step, beside the one before."),
+        "steer-robust": (
+            "steer.recipes:steer_robust",
+            "`steer` trained under noise, other light, late actions, slippery roads, blackouts and new colours.",
+        ),
         "steer-frame": (
             "steer.recipes:steer_frame",
             "The same CNN on each picture alone: what there is without a memory.",

@@ -49,6 +49,8 @@ class Train:
     """Minutes after which training stops, to be scored as it is then; it can be gone on with later. 0: never."""
     rounds: int = 0
     """Rounds of DAgger: the model drives, the expert labels, the data grows, training goes on."""
+    round_episodes: int = 10
+    """Episodes that the model drives in each round."""
     device: str = "auto"
     """Device to train on: auto, cpu or cuda."""
     doctor: bool = False
@@ -62,7 +64,13 @@ class Train:
     open: bool = True
     """Open that page in a browser."""
 
-    BOUNDS = {"minutes": (0, inf), "rounds": (0, 1000), "doctor_every": (1, inf), "watch_port": (0, 65_535)}
+    BOUNDS = {
+        "minutes": (0, inf),
+        "rounds": (0, 1000),
+        "round_episodes": (1, 100_000),
+        "doctor_every": (1, inf),
+        "watch_port": (0, 65_535),
+    }
 
 
 RENAMED = {
@@ -135,6 +143,7 @@ def _train(
                 options.data,
                 options.device,
                 options.rounds,
+                options.round_episodes,
                 say=(lambda text: None) if rank else say,
                 watch=silent if rank else watch,
                 look=Live(say, options.doctor_every) if options.doctor and not rank else None,

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from steersman.data.camera import Camera, CameraFaults, blurred, exposure, moved
+from steersman.data.camera import Camera, CameraFaults, blurred, disturbed, exposure, moved
+from steersman.data.records import Record, Stream
 from steersman.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
@@ -66,3 +67,17 @@ def test_a_move_and_a_blur_are_what_scipy_makes_of_them():
 def test_a_strength_out_of_range_is_refused():
     with pytest.raises(UserError, match="CameraFaults: noise must be from 0"):
         CameraFaults(noise=-1)
+
+
+def test_a_record_is_spoiled_as_an_episode_is_whatever_part_is_asked_for():
+    pictures = np.stack([PICTURE + np.uint8(step) for step in range(30)])
+    faults = CameraFaults(noise=5, shake=1, drop=0.4, light=0.8)
+    record = Record("a", {"picture": Stream(pictures, np.arange(30.0)), "y": Stream(np.zeros(30), np.arange(30.0))})
+    (spoiled,) = disturbed([record], "picture", faults)
+    whole = np.asarray(spoiled["picture"].values)
+    camera = Camera(faults, np.random.default_rng((0, 2)), 30)
+    assert (whole == np.stack([camera.see(picture, step) for step, picture in enumerate(pictures)])).all()
+    assert (spoiled["picture"].values[7] == whole[7]).all()
+    assert (spoiled["picture"].values[[9, 3]] == whole[[9, 3]]).all()
+    with pytest.raises(UserError, match="holds no pictures in 'y'"):
+        disturbed([record], "y", faults)

@@ -104,6 +104,7 @@ def test_every_condition_of_the_gauntlet_is_a_world_that_differs():
     assert list(conditions) == list(GAUNTLET)
     assert next(iter(conditions.values())) == SHORT
     assert len(set(conditions.values())) == len(conditions)
+    assert replace(SHORT, mixed=1.0).gauntlet() == conditions  # One thing at a time, also for who learned in a mix.
 
 
 def test_the_gauntlet_scores_every_driver_under_every_condition(tmp_path, capsys):
