@@ -466,7 +466,7 @@ def test_a_pipe_that_breaks_ends_a_command_quietly(place, line):
 
 
 COMPLETED = {
-    "co": {"convert", "compare", "completion"},
+    "co": {"convert", "compare", "completion", "compose"},
     "train steer-f": {"steer-frame", "steer-flow"},
     "train echo --core.": {"--core.hidden", "--core.reset"},
     "train echo --training.steps 5 --doctor": {"--doctor", "--doctor-every"},
