@@ -232,6 +232,15 @@ class Model(SequenceModel):
                     yield row, start, raw[row, : len(example) - start]
 
     @torch.no_grad()
+    def encoded(self, examples: Sequence[Example]) -> Iterator[Tensor]:
+        """Features (time feature) of whole records, as the encoder gives them to the core."""
+        for example in examples:
+            x = blank(example.x, 1, len(example))
+            x[0, :] = example.x
+            feature, _ = self.encoder(tensors(x).to(self.device), self.encoder.initial(1))
+            yield feature[0].float().cpu()
+
+    @torch.no_grad()
     def held_out_loss(self, examples: Sequence[Example]) -> float:
         """Mean loss over whole records, streamed; a step counts what its example says, or all alike."""
         head = copy.deepcopy(self.head).cpu() if self.device.type != "cpu" else self.head

@@ -20,6 +20,8 @@ from steersman.evaluation.seasons import find_season
 from steersman.nn.cores import GRU
 from steersman.nn.heads import Gaussian, Quantiles
 from steersman.recipes import RECIPES
+from steersman.recipes.fitted import in_memory
+from steersman.recipes.series.bands import AdaptiveBands
 from steersman.recipes.series.kinds import Forecast, Labelled
 from steersman.recipes.series.recipes import classify, forecast, label
 from steersman.recipes.series.series import shifted
@@ -30,7 +32,7 @@ from steersman.sources.tables import find_clock, read, table_record
 from steersman.training.checkpoints import Checkpoints, read_tensors
 from steersman.training.fit import fit
 from steersman.training.material import material
-from steersman.training.prepare import divide
+from steersman.training.prepare import divide, prepare
 from steersman.training.recipe import open_records, read_records
 
 
@@ -347,13 +349,43 @@ def test_its_bands_are_made_wider_by_what_the_validation_part_asks_for(forecaste
     kept = head.stretch.clone()
     head.stretch.fill_(1)
     (example,) = forecaster.recipe.examples(model, [record])
-    point, (low, high) = forecaster.recipe.forecasts(model, record, model.stream([example])[0])
+    still = replace(forecaster.recipe, band_rate=0)
+    point, (low, high) = still.forecasts(model, record, model.stream([example])[0])
     at = np.flatnonzero(example.weight > 0)
     truth = np.asarray(record["load_kw"].values)
     off = np.stack([truth[at + ahead] for ahead in (1, 2, 3)], 1) - point[at, 0]
     reach = np.sort(np.where(off > 0, off / (high - point)[at, 0], -off / (point - low)[at, 0]), 0)
     asked = reach[int(np.ceil((len(at) + 1) * 0.8)) - 1]
     np.testing.assert_allclose(kept, asked ** (len(at) / (len(at) + 3 * 10)), rtol=1e-4)
+
+
+def test_bands_adapt_until_they_hold_their_share():
+    rng = np.random.default_rng(0)
+    adapt, came = AdaptiveBands(1, 2, 0.05), rng.normal(size=(3000, 1)) * np.repeat([0.3, 3], 1500)[:, None]
+    still = np.array([[[-1.0, 1], [-1, 1]]])
+    said = np.stack([adapt(now, np.zeros((1, 2)), still) for now in came])
+    np.testing.assert_array_equal(said[0], still)
+    for ahead in (1, 2):
+        inside = np.abs(came[ahead:, 0]) <= said[:-ahead, 0, ahead - 1, 1]
+        assert abs(inside.mean() - 0.8) < 0.02
+    # Of the second half a normal number's 80 % lies within 1.28 deviations.
+    np.testing.assert_allclose(said[-1000:, 0, :, 1].mean(0), 1.28 * 3, rtol=0.1)
+    # By hand: a miss of the step before, then a value that is blank.
+    adapt = AdaptiveBands(1, 1, 0.1)
+    for now, wide in ((0.0, 1.0), (2.0, np.exp(0.08)), (np.nan, np.exp(0.08)), (0.0, np.exp(0.06))):
+        np.testing.assert_allclose(adapt(np.array([now]), np.zeros((1, 1)), still[:, :1])[0, 0, 1], wide)
+
+
+def test_it_begins_as_a_ridge_regression_on_its_inputs(tmp_path):
+    columns = {"load_kw": np.sin(np.arange(400) / 3) + np.arange(400) / 100}
+    recipe = replace(quick(forecast([1]), 1), target=("load_kw",), horizon=2, season=1, lags=3)
+    parts = recipe.divide(recipe.transform_records(in_memory(columns)))
+    made = prepare(recipe, parts, folder=tmp_path)
+    model, examples = made.model, made.examples["train"]
+    points = model.predict(examples)[0]
+    # A sine on a line is foretold by four values.
+    np.testing.assert_allclose(points[10:-2], examples[0].y[10:-2], atol=2e-3)
+    assert made.recipe.numbers("season") == ["load_kw -1", "load_kw -2", "load_kw -3"]
 
 
 def test_a_forecast_is_scored_beside_the_last_value_and_the_season(forecaster):

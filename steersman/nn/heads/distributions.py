@@ -154,6 +154,14 @@ class StretchedHead(DistributionHead):
         wide = torch.where(high, bounds[..., 1] - middle, middle - bounds[..., 0])
         return (y - middle).abs() / wide.clamp_min(1e-30)
 
+    @torch.no_grad()
+    def begin_linear(self, weight: Float[np.ndarray, "feature target"], offset: Float[np.ndarray, "target"]) -> None:
+        """Makes its standardised estimate a linear function of its last features, and the others of no effect on it."""
+        size = len(offset)
+        self.linear.weight[:size] = 0
+        self.linear.weight[:size, -len(weight) :] = torch.as_tensor(weight.T).to(self.linear.weight)
+        self.linear.bias[:size] = torch.as_tensor(offset).to(self.linear.bias)
+
     def calibrate(self, reach: Float[Tensor, "step target"], share: float, overlap: int = 1) -> None:
         """Stretches it so that a band holds its share of what came, given by `reach` with the factors at 1.
 

@@ -60,6 +60,7 @@ class Following:
         }
         """Values of each target as they were last known, the newest first."""
         self.number = 0
+        self.adapt = recipe.adaptive_bands(model)
         self.answer = self._answer()
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +79,16 @@ class Following:
             frame[SEASON] = self._season_ago(row)
         elapsed_s = 0.0 if self.before_s is None else time_s - self.before_s
         self.before_s = time_s
-        return {"time_s": time_s, **self.answer(frame, elapsed_s)}
+        said = self.answer(frame, elapsed_s)
+        return {"time_s": time_s, **(self._adapted(row, said) if self.adapt else said)}
+
+    def _adapted(self, row: Mapping[str, Any], said: dict[str, float]) -> dict[str, float]:
+        """What the model said, its bounds as those of `Forecast.forecasts` after all rows until now."""
+        assert self.adapt is not None
+        now = np.array([self._number(row, name) for name in self.recipe.answers])
+        found = np.array([*said.values()]).reshape(len(now), -1, 3)
+        found[..., 1:] = self.adapt(now, found[..., 0], found[..., 1:])
+        return dict(zip(said, found.ravel().tolist(), strict=True))
 
     def _season_ago(self, row: Mapping[str, Any]) -> np.ndarray:
         """The targets one season before the steps to come, as `Forecast.season_ago` of all rows until now."""
@@ -127,7 +137,8 @@ class Following:
             with torch.inference_mode():
                 raw, state = self.model.run(self.model.encoder.prepare_step(raw_step, self.model.device), state)
             clock = np.zeros(1)
-            last = Record("", {name: Stream(np.array([value]), clock) for name, value in self.known.items()})
+            known = {name: np.array([self.known.get(name, np.nan)]) for name in self.recipe.answers}
+            last = Record("", {name: Stream(value, clock) for name, value in known.items()})
             said = self.recipe.said(self.model, last, Example("", None, clock, clock), raw[0].float().cpu())
             return {name: v[0].item() if hasattr(v[0], "item") else v[0] for name, v in said.items()}
 

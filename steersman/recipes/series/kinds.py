@@ -6,16 +6,24 @@ from math import inf
 from typing import Literal, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...data.examples import WEIGHT, Example
 from ...data.records import Record, Stream, last_known
 from ...errors import UserError
+from ...evaluation.ridge import closed_form
 from ...evaluation.seasons import find_season
-from ...nn.heads import Classification, Regression, tells_distribution
+from ...nn.heads import Classification, Regression, StretchedHead, calibrates, tells_distribution
 from ...nn.model import Model
 from ...training.recipe import INTERVAL, Parts
+from .bands import AdaptiveBands
 from .series import FOLDER, MOST_NAMES, SEASON, VALUES, Series, shifted, word
+
+PENALTIES = tuple(10.0**power for power in range(-7, 2))
+"""Penalties of ridge regression that are tried: lags are so much alike that small ones matter."""
+ROWS = 20_000
+"""Rows at most that it learns from, evenly taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +43,14 @@ class Forecast(Series):
     season: int = 0
     """Steps of a season: what each target was one season before the steps to come is an input; 1: none; 0: found in
     the training part, by its autocorrelation and spectrum."""
+    lags: int = 0
+    """Steps back at each of which what each target was is an input. With --skip what is said begins as a ridge
+    regression on the inputs, fitted to the training part, and the network learns beside it what is left."""
+    band_rate: float = 0.0
+    """How fast bands grow after what they missed, and shrink after what they held, as a series is gone through; 0:
+    they stay as the validation part calibrated them."""
 
-    BOUNDS = {**Series.BOUNDS, "horizon": (1, inf), "season": (0, inf)}
+    BOUNDS = {**Series.BOUNDS, "horizon": (1, inf), "season": (0, inf), "lags": (0, inf), "band_rate": (0, 1)}
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -89,12 +103,13 @@ class Forecast(Series):
 
     @property
     def derived_inputs(self) -> tuple[str, ...]:
-        return (SEASON,) if self.season > 1 else ()
+        return (SEASON,) if self.steps_back else ()
 
     @property
     def steps_back(self) -> list[int]:
-        """Steps before the present one at which a whole number of seasons lies before each step ahead."""
-        return [self.season * -(-ahead // self.season) - ahead for ahead in range(1, self.horizon + 1)]
+        """Steps before the present one at which a whole number of seasons lies before each step ahead, and lags."""
+        ahead = range(1, self.horizon + 1) if self.season > 1 else ()
+        return [*(self.season * -(-step // self.season) - step for step in ahead), *range(1, self.lags + 1)]
 
     def season_ago(self, record: Record) -> np.ndarray:
         """What each target was then, less what it is where changes are learned (step number); NaN before there was."""
@@ -110,7 +125,13 @@ class Forecast(Series):
     def numbers(self, stream: str) -> list[str]:
         if stream != SEASON:
             return super().numbers(stream)
-        return [f"{name} a season before +{step + 1}" for name in self.target for step in range(self.horizon)]
+        ahead = [f"a season before +{step + 1}" for step in range(self.horizon if self.season > 1 else 0)]
+        return [f"{name} {at}" for name in self.target for at in (*ahead, *(f"-{n + 1}" for n in range(self.lags)))]
+
+    def fit_normalisers(self, model: Model, examples: Sequence[Example]) -> None:
+        super().fit_normalisers(model, examples)
+        if self.lags and self.skip and calibrates(model.head):
+            _begin_linear(model, model.head, examples)
 
     @property
     def drifting_places(self) -> list[tuple[int, str]]:
@@ -162,12 +183,42 @@ class Forecast(Series):
         point, *bounds = (
             self.in_units(record, values.numpy()) for values in (model.head.point(raw).reshape(shape), *bounds)
         )
+        if adapt := self.adaptive_bands(model):
+            now = np.stack([np.asarray(record[name].values, float) for name in self.target], 1)
+            found = np.stack([adapt(*step) for step in zip(now, point, np.stack(bounds, -1), strict=True)])
+            bounds = [found[..., 0], found[..., 1]]
         return point, bounds
+
+    def adaptive_bands(self, model: Model) -> AdaptiveBands | None:
+        if not self.band_rate or not self.bounds(model):
+            return None
+        return AdaptiveBands(len(self.target), self.horizon, self.band_rate)
 
     def base(self, record: Record, name: str) -> np.ndarray:
         """The last known value of a target at every step (step); zeros where changes are not learned."""
         values = np.asarray(record[name].values, np.float64)
         return last_known(values) if self.change else np.zeros(len(values))
+
+
+def _begin_linear(model: Model, head: StretchedHead, examples: Sequence[Example]) -> None:
+    """Sets what a model says at first to a ridge regression on its inputs, in closed form; the core has no say yet.
+
+    As the autoregressive part of Lai et al. (2018, LSTNet), but fitted before the network is. Its penalty is chosen on
+    the last fifth of the training part.
+    """
+    rows, answers = [], []
+    every = max(1, sum(map(len, examples)) // ROWS)
+    for example, feature in zip(examples, model.encoded(examples), strict=True):
+        at = np.flatnonzero(np.ones(len(example)) if example.weight is None else example.weight)[::every]
+        rows.append(feature.double().numpy()[at])
+        answers.append(head.standard(torch.from_numpy(example.y[at])).double().numpy())
+    x, y = np.concatenate(rows), np.concatenate(answers)
+    cut = len(x) * 4 // 5
+    if cut < 2:
+        return
+    fitted = closed_form(x[:cut], y[:cut], x[cut:], y[cut:], PENALTIES)
+    offset = fitted(np.zeros((1, x.shape[1])))[0]
+    head.begin_linear(fitted(np.eye(x.shape[1])) - offset, offset)
 
 
 def _drifts(name: str, parts: Parts) -> bool:

@@ -30,9 +30,11 @@ def forecast(records: Sequence[Record] = ()) -> Forecast:
         core=GRU(64),
         head=Quantiles(),
         skip=True,
+        lags=23,
+        band_rate=0.15,
         batches=Lanes(batch_size=16, window=48, shift=True),
         split=Split(by="time", validation=0.15, test=0.15, gap_s=0),
-        training=Training(steps=400, learning_rate=3e-3, weight_decay=0.05, validate_every=50, precision="float32"),
+        training=Training(steps=400, learning_rate=2e-3, weight_decay=2.0, validate_every=50, precision="float32"),
     )
 
 

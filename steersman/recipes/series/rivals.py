@@ -12,19 +12,15 @@ from ...data.records import Record, last_known
 from ...errors import UserError
 from ...evaluation.ridge import closed_form
 from ...training.recipe import INTERVAL, Parts
-from .kinds import Forecast
+from .kinds import PENALTIES, ROWS, Forecast
 from .series import shifted
 from .summaries import has_scikit_learn
 
 T = TypeVar("T")
 LAGS = 24
 """Values before the last one that ridge regression and boosting see of each target."""
-ROWS = 20_000
-"""Rows at most that they learn from, evenly taken; boosting has a row for each step ahead."""
 TREES = 150
 """Trees at most of boosting; as many are kept as do best on the validation part."""
-PENALTIES = tuple(10.0**power for power in range(-7, 2))
-"""Penalties of ridge regression that are tried: lags are so much alike that small ones matter."""
 LEVELS = (np.arange(99) + 0.5) / 99
 """Levels of the quantiles of errors that stand for their distribution."""
 NO_TREES = "without boosting on lags, for which scikit-learn is not installed: pip install scikit-learn"

@@ -17,6 +17,7 @@ from ...nn.heads import tells_distribution
 from ...nn.model import Model
 from ...sources.tables import clock_seconds, find_clock, word
 from ...training.recipe import INTERVAL, Parts, RowByRow, StepRecipe
+from .bands import AdaptiveBands
 
 VALUES, STATIC, AHEAD, SEASON = "values", "static", "ahead", "season"
 """Streams of the model: what is known at a step, what is true of the whole series, what is known of steps to come, and
@@ -274,6 +275,10 @@ class Series(StepRecipe):
     def bounds(self, model: Model) -> tuple[float, ...]:
         """Levels of probability that are told beside each estimate."""
         return INTERVAL if tells_distribution(model.head) else ()
+
+    def adaptive_bands(self, model: Model) -> AdaptiveBands | None:
+        """What makes bands wider or narrower from row to row, at its first; None: nothing does."""
+        return None
 
     def row_names(self, model: Model) -> list[str]:
         """Names of what is told of a step: each number with its bounds."""

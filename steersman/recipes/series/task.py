@@ -90,7 +90,7 @@ class Forecasts(TaskSpec):
             Fact("RMSE", figure(scores["rmse"]), f"{best}: {off}"),
             Fact("Mean absolute error", figure(scores["mae"])),
             *bands,
-            Fact("Season", f"{scores['season']} steps" if scores["season"] > 1 else "none found", "by its autocorrelation and spectrum"),
+            Fact("Season", f"{scores['season']} steps" if scores["season"] > 1 else "none found", "of one target"),
         ]
         names = ["this run", *scores["baselines"]]
         by = [scores["by_horizon"], *(row["by_horizon"] for row in scores["baselines"].values())]
