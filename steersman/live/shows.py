@@ -4,7 +4,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,23 +134,34 @@ class Simulated(Show):
 
 
 class Logged(Show):
-    """Record after record, each step for as long as its own clock says; at the end of the last the first again."""
+    """Record after record, each step for as long as its own clock says; at the end of the last the first again.
+
+    Records are such as the recipe sees them, which is made when a record's turn comes.
+    """
 
     source = "log"
 
-    def __init__(self, records: Sequence[Record], inputs: str, targets: Sequence[str], raw: tuple[int, ...]):
+    def __init__(
+        self,
+        records: Sequence[Record],
+        inputs: str,
+        targets: Sequence[str],
+        raw: tuple[int, ...],
+        seen: Callable[[Record], Record] = lambda record: record,
+    ):
         if not records:
             raise UserError("there is no record to show; name a log with --data")
         self._records, self._inputs, self._targets, self._raw = list(records), inputs, targets, raw
-        self.records = [record.name for record in records]
+        self._seen, self.records = seen, [record.name for record in records]
         self._open(0)
         periods = np.diff(self._clock)
         self.rate_hz = float(1 / np.median(periods)) if len(periods) and np.median(periods) > 0 else 1.0
-        self.size = raw[:2] if len(raw) == 3 else (0, 0)
+        self._grey = len(raw) == 2 and self._values.dtype == np.uint8
+        self.size = (raw[0], raw[1]) if len(raw) == 3 or self._grey else (0, 0)
 
     def _open(self, place: int) -> None:
         self._place, self._step = place, 0
-        record = self._records[place]
+        record = self._seen(self._records[place])
         self._values, self._clock = record[self._inputs].values, record[self._inputs].time_s
         if (shape := tuple(self._values.shape[1:]) or (1,)) != self._raw:
             raise UserError(f"record {record.name!r} has steps of shape {shape}, the model takes {self._raw}")
@@ -161,7 +172,7 @@ class Logged(Show):
         step = self._step
         raw = np.reshape(np.asarray(self._values[step]), self._raw)
         truth = {name: float(v[step]) if np.isfinite(v[step]) else None for name, v in self._truth.items()}
-        scene = raw if len(self._raw) == 3 else None
+        scene = raw if len(self._raw) == 3 else np.repeat(raw[..., None], 3, -1) if self._grey else None
         time_s = float(self._clock[step] - self._clock[0])
         return Shot(raw, scene, self._records[self._place].name, time_s, step == 0, truth or None)
 
@@ -352,4 +363,17 @@ class Source:
         if not self.data and (world := world_of(recipe)):
             return Simulated(world, targets, self.seed)
         records = read_records(recipe, self.data, watch) if self.data else run.records(watch)["test"]
-        return Logged(records, run.steps.inputs, targets, raw)
+        return logged(run, model, records)
+
+
+def logged(run: Run, model: Model, records: Sequence[Record]) -> Logged:
+    """Records as the run's model sees them, with what is true where they tell it."""
+    recipe = run.steps
+
+    def seen(record: Record) -> Record:
+        try:
+            return recipe.seen(record)
+        except UserError:  # It does not tell what is true.
+            return recipe.seen(record, answers=False)
+
+    return Logged(records, recipe.inputs, model.head.targets, model.encoder.raw, seen)

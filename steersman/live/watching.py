@@ -33,7 +33,7 @@ from ..training.task import task_of
 from ..worlds.recording import world_of
 from ..worlds.world import World
 from .serve import HERE, address, bound, guarding, prepared
-from .shows import Logged, Shot, Show, Simulated, Source
+from .shows import Shot, Show, Simulated, Source, logged
 from .stage import Stage
 
 NICE = 19
@@ -129,10 +129,9 @@ def weights(run: Run, step: int) -> Model:
 def shown(run: Run, model: Model, held: Sequence[Record]) -> Show:
     """The simulator for a model that drives in one, else records."""
     check_steps(model)
-    recipe, targets = run.recipe, model.head.targets
-    if world := world_of(recipe):
-        return Simulated(world, targets, Source.seed)
-    return Logged(held, run.steps.inputs, targets, model.encoder.raw)
+    if world := world_of(run.recipe):
+        return Simulated(world, model.head.targets, Source.seed)
+    return logged(run, model, held)
 
 
 class Lap(Show):

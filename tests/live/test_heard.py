@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import small
+from small import fitted, small
 
 pytest.importorskip("uvicorn", reason="the extra `live` is not installed")
+from steersman.data.records import Record
 from steersman.errors import UserError
 from steersman.live.heard import Words
 from steersman.live.limits import Limits, Refused
-from steersman.live.shows import Heard, Source
+from steersman.live.shows import Heard, Source, logged
 from steersman.live.stage import Stage, staged
 from steersman.training.fit import fit
 
@@ -130,3 +131,24 @@ def test_a_microphone_is_refused_where_no_sound_is_read(run, tmp_path):
     echo = fit("echo", recipe, tmp_path / "echo", say=lambda text: None)
     with pytest.raises(UserError, match=r"takes steps of shape .*, no sound"):
         Source(microphone=True).show(echo, echo.model(), Limits())
+
+
+@pytest.mark.parametrize("name", ["listen", "glance"])
+def test_a_log_of_named_classes_shows_each_record_as_the_model_sees_it(run, name, tmp_path):
+    run = run if name == "listen" else fitted(name, tmp_path)
+    model = run.model()
+    show = Source().show(run, model, Limits())
+    record, raw = run.records()["test"][0], model.encoder.raw
+    seen = run.steps.seen(record)
+    (target,) = model.head.targets
+    assert show.size == (raw if name == "glance" else (0, 0))
+    for step, values in enumerate(np.asarray(seen[run.steps.inputs].values)):
+        shot = show.shot()
+        assert (shot.first, shot.record) == (step == 0, record.name)
+        assert shot.truth == {target: float(seen[target].values[0])}
+        np.testing.assert_array_equal(shot.raw, values)
+        show.advance(None)
+    assert show.shot().first
+    bare = Record("bare", {run.steps.inputs: record[run.steps.inputs]})
+    assert logged(run, model, [bare]).shot().truth is None
+    staged(run, Source(), Limits(), say=lambda text: None)._step()
