@@ -33,7 +33,7 @@ check: .venv/installed-dev
 
 # What comes from outside on whatever a coverage-guided fuzzer makes of it, ten minutes: the readers of logs, then all
 # else. A crash leaves its input behind. First a planted fault must be found, or the fuzzer were blind.
-FUZZED = config spec vocabulary texts formula live guard body journal tables sounds patients books
+FUZZED = config spec vocabulary texts formula live guard body journal tables sounds patients books labelled_pictures captions
 
 fuzz: .venv/installed-dev
 	$(PIP) --editable ".[fuzz]"

@@ -347,7 +347,40 @@ def labelled_pictures() -> Fuzzer:
     )
 
 
-SOURCES = (tables, sounds, patients, books, labelled_pictures)
+def captions() -> Fuzzer:
+    """Tables of captions and questions, COCO's and Flickr's files, beside a picture."""
+    from PIL import Image
+
+    from steersman.data.records import text_of
+    from steersman.sources.told_pictures import read
+
+    place = ROOT / "told"
+    place.mkdir()
+    Image.new("RGB", (4, 3)).save(place / "a.png")
+    names = [place / name for name in ("a.csv", "captions.txt", "captions.json")]
+
+    def one(data: bytes) -> None:
+        at = names[data[0] % len(names)] if data else names[0]
+        at.write_bytes(data[1:])
+        for record in read(at):
+            assert record["picture"].values.shape == (1, 3, 4, 3)
+            assert text_of(record["target"])
+
+    coco = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "caption": "a dog"}]}
+    listed = [{"file": "a.png", "captions": ["a dog"], "split": "test"}]
+    return (
+        one,
+        (UserError,),
+        [
+            b"\0image,question,answer,part\na.png,is it a dog?,yes,train\nb.png,what?,no,test\n",
+            b"\0image|caption\na.png|a dog, a cat\n",
+            b"\1a.png#0\ta dog\na.png#1\ttwo dogs\n",
+            *(b"\2" + json.dumps(seed).encode() for seed in (coco, listed)),
+        ],
+    )
+
+
+SOURCES = (tables, sounds, patients, books, labelled_pictures, captions)
 OTHERS = (config, spec, vocabulary, texts, formula, live, guard, body, journal, planted)
 KINDS = {f.__name__: f for f in (*SOURCES, *OTHERS)}
 
