@@ -33,7 +33,9 @@ class Shown:
 
 
 MOST_FRAMES = 6
-"""Frames of a film that stand beside each other."""
+"""Frames of a film that are shown, in rows."""
+ROW = 3
+"""Frames in a row."""
 LOOKED = 4
 """Pictures on which it is shown where the model looked."""
 LARGE = 160
@@ -58,7 +60,7 @@ def answers_told(scores: JsonMapping, model: EncoderDecoder, shown: Sequence[Sho
         _beside(scores, ("accuracy",), ("right",)),
         Section(
             "What it says",
-            "Pictures as they come, and the first that it is wrong about.",
+            "From all over the test; up to half are such as it is wrong about. A film is read row by row.",
             [Pictures([_picture(one.record) for one in shown], captions)],
         ),
     ]
@@ -123,17 +125,21 @@ def lit(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _picture(record: Record) -> np.ndarray:
-    """A record's picture, enlarged or made smaller by whole pixels; of a film some frames, side by side."""
+    """A record's picture, enlarged or made smaller by whole pixels; of a film some frames."""
     values: Any = record[PICTURE].values
     places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_FRAMES)).astype(int))
     frames = [np.asarray(values[int(place)]) for place in places]
-    edge = np.full((len(frames[0]), 2, 3), 128, np.uint8)
-    parts = [part for frame in frames for part in (frame, edge)][:-1]
-    wide = np.concatenate(parts, 1) if len(parts) > 1 else parts[0]
-    side = max(frames[0].shape[:2])
+    height, width = frames[0].shape[:2]
+    edge, columns = 2 * (len(frames) > 1), min(ROW, len(frames))
+    rows = -(-len(frames) // columns)
+    sheet = np.full((rows * (height + edge) - edge, columns * (width + edge) - edge, 3), 128, np.uint8)
+    for place, frame in enumerate(frames):
+        top, left = (at * (size + edge) for at, size in zip(divmod(place, columns), (height, width), strict=True))
+        sheet[top : top + height, left : left + width] = frame
+    side = max(sheet.shape[:2])
     if side > LARGE:
-        return wide[:: -(-side // LARGE), :: -(-side // LARGE)]
-    return wide.repeat(max(1, LARGE // side), 0).repeat(max(1, LARGE // side), 1) if len(frames) == 1 else wide
+        return sheet[:: -(-side // LARGE), :: -(-side // LARGE)]
+    return sheet.repeat(LARGE // side, 0).repeat(LARGE // side, 1)
 
 
 def _asked(record: Record) -> str:
