@@ -78,8 +78,8 @@ class AnswerPictures(TaskSpec):
             "data": material.name,
         }
         scores = contract(self, scores, self.columns)
-        wrong = spread(np.flatnonzero(~right), SHOWN // 2)
-        order = [*wrong, *spread(np.flatnonzero(right), SHOWN - len(wrong))]
+        wrong = spread(np.flatnonzero(~right).tolist(), SHOWN // 2)
+        order = [*wrong, *spread(np.flatnonzero(right).tolist(), SHOWN - len(wrong))]
         shown = [Shown(records[i], pairs[i], said[i], truth[i : i + 1]) for i in sorted(order)]
         return Scored(scores, lambda: answers_told(scores, model, shown))
 
