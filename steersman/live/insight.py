@@ -60,8 +60,10 @@ class Step:
     def look(self) -> np.ndarray | None:
         """How much each place of the whole picture moved the first target, uint8 (height width) of any size.
 
-        None where nothing is seen.
+        Of a model that sees a part of it, which part. None where nothing is seen.
         """
+        if (part := self._model.encoder.looks_at(self._state[0])) is not None:
+            return (part * 255).byte().numpy()
         if not self._insight.has_look:
             return None
         model = self._model

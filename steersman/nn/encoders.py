@@ -48,6 +48,10 @@ class Encoder(nn.Module):
         """Raw steps (any number first) to what is kept and fed to `forward`."""
         return raw
 
+    def looks_at(self, state: State) -> Float[Tensor, "height width"] | None:
+        """How much it sees of each pixel, from 0 to 1, of what stands first in a batch; None: of all as much."""
+        return None
+
     def prepare_named(self, name: str, raw: Tensor) -> Tensor:
         """Raw steps of the input of that name, where there are several, as `prepare` does for a single one."""
         raise NotImplementedError(f"{type(self).__name__} has no inputs by name")

@@ -106,6 +106,13 @@ class GlimpseEncoder(Encoder):
         """The middle of the picture."""
         return (self.where.weight.new_zeros(batch, 2),)
 
+    def looks_at(self, state: State) -> Float[Tensor, "height width"]:
+        """The squares of the sensor around the place, each scale as bright as the others."""
+        middle, sensor = (state[0][0] + 1) / 2, self.spec.sensor
+        off = [(torch.arange(n) + 0.5 - m * n).abs() for n, m in zip(self.raw, middle, strict=True)]
+        far = torch.maximum(off[0].unsqueeze(1), off[1])
+        return torch.stack([far <= sensor.size * 2**scale / 2 for scale in range(sensor.scales)]).float().mean(0)
+
     def at(
         self, x: Float[Tensor, "*batch height width"], places: Float[Tensor, "*batch 2"]
     ) -> Float[Tensor, "*batch feature"]:

@@ -151,4 +151,7 @@ def test_a_log_of_named_classes_shows_each_record_as_the_model_sees_it(run, name
     assert show.shot().first
     bare = Record("bare", {run.steps.inputs: record[run.steps.inputs]})
     assert logged(run, model, [bare]).shot().truth is None
-    staged(run, Source(), Limits(), say=lambda text: None)._step()
+    stage = staged(run, Source(), Limits(), say=lambda text: None)
+    viewer = stage.subscribe(lambda: None)
+    stage._step()
+    assert (b"\x89PNG" in viewer.take()[1]) == (name == "glance")

@@ -121,3 +121,11 @@ def test_what_it_can_not_take_is_refused():
     for core, head in ((GRU(4), Regression(targets=("x",))), (Bidirectional(GRU(4)), Classification(classes=3))):
         with pytest.raises(UserError, match="where to look is learned by"):
             glimpse_model(Glimpse(), core, head, "many-to-one", False, (9, 11), 1.0)
+
+
+def test_it_tells_the_part_that_it_looks_at():
+    part = Glimpse(Sensor(4, 2)).build((12, 20)).looks_at((torch.tensor([[0.0, -1.0]]),))
+    found = np.zeros((12, 20), np.float32)
+    found[2:10, :4] += 0.5
+    found[4:8, :2] += 0.5
+    np.testing.assert_array_equal(part, found)
