@@ -22,6 +22,7 @@ from steersman.nn.cores import GRU, LSTM, RNN, Bidirectional, Memoryless, Pooled
 from steersman.nn.drawing import Sketch
 from steersman.nn.encoder_decoder import Decoder, Readout, TextEncoder
 from steersman.nn.encoders import Joined
+from steersman.nn.foreground import Foreground
 from steersman.nn.glimpses import Glimpse, Sensor
 from steersman.nn.picture_sources import Conditioned, Grid, PretrainedGrid, Stepwise
 from steersman.nn.pictures import Conv, Picture
@@ -34,6 +35,7 @@ from steersman.recipes.song.recipes import SongRecipe
 from steersman.recipes.stills import Still
 from steersman.recipes.text.classify import TextClassifier
 from steersman.sources import lerobot, read
+from steersman.sources.counted import Counted
 from steersman.sources.pictures import Pictures
 from steersman.sources.songs import Songs
 from steersman.sources.source import SourceSpec
@@ -112,7 +114,8 @@ def is_told_too_little(recipe: Recipe) -> bool:
     """A twin without memory of a recipe whose single steps do not hold the answer."""
     if is_sight(recipe):  # A question without its picture, and a picture without its question.
         return isinstance(recipe.encoder, TextEncoder | Grid)
-    return is_slowly_found(recipe) and isinstance(recipe.core, Memoryless)
+    is_one_number = isinstance(getattr(recipe, "encoder", None), Foreground)
+    return (is_slowly_found(recipe) or is_one_number) and isinstance(recipe.core, Memoryless)
 
 
 def is_eye(encoder) -> bool:
@@ -137,6 +140,13 @@ def small(name: str, data=()) -> Recipe:
             augment=(Mirror(),),
             batches=replace(recipe.batches, batch_size=4, window=8),
             split=replace(recipe.split, gap_s=0.5),
+        )
+    if isinstance(recipe.source, Counted):
+        recipe = replace(
+            recipe,
+            source=replace(recipe.source, films=24, frames=24, height=64, width=96),
+            encoder=replace(recipe.encoder, pixels=Picture(32, 48)),
+            batches=replace(recipe.batches, batch_size=4, window=8),
         )
     if isinstance(recipe, Series):
         recipe = replace(recipe, source=replace(recipe.source, series=max(4, recipe.source.series)), context=20)

@@ -13,6 +13,7 @@ import wave
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +45,7 @@ SHORT = {
     "train vqa": "--training.steps 4",
     "train narrate": "--training.steps 4 --source.films 20 --source.test 3 --source.frames 3",
     "tell": "",
+    "train count": "--training.steps 4",
     "train diagnose": "--training.steps 4",
     "train glucose": "--training.steps 4 --source.days 3 --core.hidden 8",
     "train market": "--training.steps 4 --core.hidden 8",
@@ -232,6 +234,23 @@ def test_commands_and_code_on_sound_run(place):
         execute(code, place)
 
 
+def square(folder: Path) -> None:
+    """A film of a camera that stands still, and how many people are in each frame."""
+    from steersman.sources.counted import Counted
+
+    (record,) = Counted(films=3, frames=40, height=48, width=64).read()[:1]
+    folder.mkdir()
+    with av.open(str(folder / "film.mp4"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for picture in record["picture"].values:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode())
+    counts = np.asarray(record["people"].values).astype(int)
+    rows = "".join(f"{number},{people}\n" for number, people in enumerate(counts))
+    (folder / "counts.csv").write_text("frame,people\n" + rows)
+
+
 def test_commands_and_code_on_still_pictures_run(place):
     (place / "mnist").mkdir()
     pictures = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)
@@ -250,6 +269,7 @@ def test_commands_and_code_on_still_pictures_run(place):
     Image.fromarray(pictures[0]).save(place / "holiday.jpg")
     (place / "captions.csv").write_text("\n".join(captions))
     (place / "questions.csv").write_text("\n".join(questions))
+    square(place / "square")
     for line in commands("docs/pictures.md"):
         run(line, place)
     for code in blocks("docs/pictures.md", "python"):

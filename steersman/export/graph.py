@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..nn.cores import State, map_state, state_tensors
 from ..nn.encoders import EmbeddingEncoder, IdentityEncoder, reads_symbols
+from ..nn.foreground import ForegroundEncoder
 from ..nn.forms import Graph, onnx_form
 from ..nn.heads import ClassificationHead, NextSymbolHead, RegressionHead, tells_symbols
 from ..nn.model import Model, SequenceModel
-from ..nn.pictures import ConvEncoder, Picture, RoadTexture, Texture
+from ..nn.pictures import ConvEncoder, Picture, PictureEncoder, RoadTexture, Texture
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -100,7 +101,7 @@ def _flat(state: State) -> Iterable[str]:
 
 def _input(model: Model) -> tuple[str, int, list[int | str]]:
     """Name, type (ONNX's number of it) and shape."""
-    if isinstance(model.encoder, ConvEncoder):
+    if isinstance(model.encoder, PictureEncoder):
         return "frame", 2, ["batch", *model.encoder.raw]
     if reads_symbols(model.encoder):
         return "token", 7, ["batch", 1]
@@ -217,6 +218,18 @@ def _areas(many: int, few: int) -> np.ndarray:
     """Which pixels of a line each of the `few` is the mean of, as in torch's adaptive pooling: ones (few many)."""
     i, place = np.arange(few)[:, None], np.arange(many)
     return ((place >= i * many // few) & (place < -(-(i + 1) * many // few))).astype(np.float32)
+
+
+@onnx_form(ForegroundEncoder)
+def _foreground(graph: Graph, encoder: ForegroundEncoder, raw: str, state: tuple) -> tuple[str, tuple]:
+    picture = graph.floats(onnx_form.of(encoder.spec.pixels)(graph, encoder, raw))
+    apart = graph.op("Abs", graph.op("Sub", picture, encoder.background))
+    apart = graph.op("Unsqueeze", graph.op("ReduceMax", apart, np.array([3]), keepdims=0), np.array([1]))
+    smooth = graph.op("AveragePool", apart, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=0)
+    there = graph.op("Sigmoid", graph.op("Sub", smooth, np.float32(encoder.spec.threshold)))
+    rows = graph.op("Div", graph.op("ReduceMean", there, np.array([3]), keepdims=0), encoder.sizes())
+    people = graph.op("ReduceMean", rows, np.array([2]), keepdims=0)
+    return graph.op("Div", graph.op("Sub", people, encoder.mean), encoder.deviation), state
 
 
 @onnx_form(RoadTexture)

@@ -106,6 +106,14 @@ RECIPES = Recipes(
             "song.recipes:song",
             "What sounds next: music learned a pitch at a time; then `steersman compose RUN` goes on with a piece.",
         ),
+        "count": (
+            "count.recipes:count",
+            "People in every frame of a camera's film: what stands before the background, and a GRU; many to many.",
+        ),
+        "count-frame": (
+            "count.recipes:count_frame",
+            "The same on each frame alone: what there is without a memory.",
+        ),
         "glucose": (
             "glucose.recipes:glucose",
             "Glucose up to an hour ahead, from a sensor's readings each five minutes, with the clinic's measures.",

@@ -31,7 +31,7 @@ APART = ((0, 7), (1, 4), (2, 9), (3, 5), (6, 8), (0, 4), (1, 9), (2, 6), (3, 7),
 class MovingDigits(SourceSpec):
     """Streams `picture`, a film, and `target`: "the digit 3 moves left and back"."""
 
-    films: int = 6000
+    films: int = 24_000
     """Films to train on, half of them of two digits."""
     test: int = 400
     """Films of each kind in the test: of one digit, of two, of pairs never seen together; as many to validate."""
@@ -93,6 +93,8 @@ def _film(
         way = list(WAYS)[rng.integers(len(WAYS))]
         place, speed = rng.integers(0, SIDE - DIGIT + 1, 2), int(rng.integers(2, 5))
         step, back = np.array(WAYS[way]) * speed, False
+        # It goes that way for two steps at least: one that turns at once would be told as what it is not seen to do.
+        place = np.clip(place, np.maximum(0, -2 * step), SIDE - DIGIT - np.maximum(0, 2 * step))
         for frame in range(frames):
             if frame:
                 if ((place + step < 0) | (place + step > SIDE - DIGIT)).any():

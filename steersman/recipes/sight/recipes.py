@@ -83,7 +83,7 @@ def narrate(records: Sequence[Record] = ()) -> SequenceToSequence:
         vocabularies=Vocabularies("words", min_count=1),
         batches=replace(DRAWN, batch_size=32),
         split=Split(by=_division(records)),
-        training=Training(steps=4000, learning_rate=1e-3, validate_every=500, checkpoint_every=500),
+        training=Training(steps=12_000, learning_rate=1.5e-3, validate_every=1000, checkpoint_every=1000),
     )
 
 

@@ -1,0 +1,1 @@
+"""People counted in every frame."""
