@@ -20,11 +20,12 @@ class AdaptiveBands:
     """
 
     def __init__(self, targets: int, horizon: int, rate: float):
-        self.rate, self.step = rate, 0
-        self.log = np.zeros((horizon, targets))
-        self.made = np.full((horizon, targets, horizon, 2), np.nan)
-        """Bands as they were said so many steps ago; the step's number tells the place."""
-        self.ahead = np.arange(1, horizon + 1)
+        self.longer, self.shorter, self.step = rate * (1 - MISSED), rate * MISSED, 0
+        self.log = np.zeros((targets, horizon, 1))
+        self.due = np.full((horizon, horizon, targets, 2), np.nan)
+        """Bands by the step that they are about (counted round and round) and by how long before they were said."""
+        self.places = [(step + 1 + np.arange(horizon)) % horizon for step in range(horizon)]
+        self.before = np.arange(horizon)
 
     def __call__(
         self,
@@ -33,13 +34,16 @@ class AdaptiveBands:
         bounds: Float[np.ndarray, "target ahead 2"],
     ) -> Float[np.ndarray, "target ahead 2"]:
         """The bounds of a step by what was learned up to it, the values that it brings (NaN: none) among that."""
-        horizon = len(self.ahead)
-        due = self.made[(self.step - self.ahead) % horizon, :, self.ahead - 1]
-        missed = (now < due[..., 0]) | (now > due[..., 1])
-        told = ~np.isnan(now - due[..., 0])
-        self.log = (self.log + self.rate * told * (missed - MISSED)).clip(-MOST, MOST)
+        place, value = self.step % len(self.due), now[:, None]
+        due = self.due[place].swapaxes(0, 1)
+        low, high = due[..., 0], due[..., 1]
+        change = np.where((value < low) | (value > high), self.longer, -self.shorter)
+        if self.step < len(self.due) or (now != now).any():
+            change[np.isnan(value - low)] = 0  # Nothing came, or nothing was said of it.
+        self.log[..., 0] += change
+        np.minimum(np.maximum(self.log, -MOST, out=self.log), MOST, out=self.log)
         middle = point[..., None]
-        found = middle + np.exp(self.log.T)[..., None] * (bounds - middle)
-        self.made[self.step % horizon] = found
+        found = middle + np.exp(self.log) * (bounds - middle)
+        self.due[self.places[place], self.before] = found.swapaxes(0, 1)
         self.step += 1
         return found

@@ -61,6 +61,8 @@ class Following:
         """Values of each target as they were last known, the newest first."""
         self.number = 0
         self.adapt = recipe.adaptive_bands(model)
+        self.now = np.zeros(0)
+        """Values of the targets in this row, where bands follow them."""
         self.answer = self._answer()
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,16 +81,17 @@ class Following:
             frame[SEASON] = self._season_ago(row)
         elapsed_s = 0.0 if self.before_s is None else time_s - self.before_s
         self.before_s = time_s
-        said = self.answer(frame, elapsed_s)
-        return {"time_s": time_s, **(self._adapted(row, said) if self.adapt else said)}
+        if self.adapt:
+            self.now = np.array([self._number(row, name) for name in self.recipe.answers])
+        return {"time_s": time_s, **self.answer(frame, elapsed_s)}
 
-    def _adapted(self, row: Mapping[str, Any], said: dict[str, float]) -> dict[str, float]:
-        """What the model said, its bounds as those of `Forecast.forecasts` after all rows until now."""
-        assert self.adapt is not None
-        now = np.array([self._number(row, name) for name in self.recipe.answers])
-        found = np.array([*said.values()]).reshape(len(now), -1, 3)
-        found[..., 1:] = self.adapt(now, found[..., 0], found[..., 1:])
-        return dict(zip(said, found.ravel().tolist(), strict=True))
+    def _adapted(self, said: np.ndarray) -> np.ndarray:
+        """Numbers of the model with their bounds, these as `Forecast.forecasts` has them after all rows until now."""
+        if not self.adapt:
+            return said
+        found = said.reshape(len(self.now), -1, 3)
+        found[..., 1:] = self.adapt(self.now, found[..., 0], found[..., 1:])
+        return found
 
     def _season_ago(self, row: Mapping[str, Any]) -> np.ndarray:
         """The targets one season before the steps to come, as `Forecast.season_ago` of all rows until now."""
@@ -124,7 +127,7 @@ class Following:
             said = read(step(frame, elapsed_s)).astype(np.float64)
             if self.known:
                 said = said.reshape(len(self.known), -1) + np.array([*self.known.values()])[:, None]
-            return dict(zip(columns, said.ravel().tolist(), strict=True))
+            return dict(zip(columns, self._adapted(said).ravel().tolist(), strict=True))
 
         return numbers
 
@@ -140,7 +143,10 @@ class Following:
             known = {name: np.array([self.known.get(name, np.nan)]) for name in self.recipe.answers}
             last = Record("", {name: Stream(value, clock) for name, value in known.items()})
             said = self.recipe.said(self.model, last, Example("", None, clock, clock), raw[0].float().cpu())
-            return {name: v[0].item() if hasattr(v[0], "item") else v[0] for name, v in said.items()}
+            found = {name: v[0].item() if hasattr(v[0], "item") else v[0] for name, v in said.items()}
+            if self.adapt:
+                found = dict(zip(found, self._adapted(np.array([*found.values()])).ravel().tolist(), strict=True))
+            return found
 
         return answer
 
