@@ -16,7 +16,6 @@ from ..data.splits import PART
 from ..errors import UserError
 from ..progress import Watch, silent
 from .csv_tables import header, read_table
-from .films import DEMUXERS, Film
 from .safety import entries
 from .source import SourceSpec
 
@@ -79,6 +78,8 @@ class Counted(SourceSpec):
         return [self._counted(Path(name)) for name in data]
 
     def _counted(self, path: Path) -> Record:
+        from .films import DEMUXERS, Film
+
         there = entries(path) if path.is_dir() else entries(path.parent)
         videos = [file for file in there if file.suffix.lower() in DEMUXERS]
         tables = [file for file in there if file.suffix.lower() in (".csv", ".tsv")] if path.is_dir() else [path]

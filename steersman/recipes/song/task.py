@@ -5,26 +5,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ...evaluation.outcome import Scored, contract, scores_beside
-from ...evaluation.page import Fact, Key, Plot, Section
-from ...evaluation.plots import MODEL, TRUTH, draw
-from ...json_types import JsonObject
-from ...nn.decoding import Sampling
 from ...nn.heads import NextSymbol
 from ...nn.model import Model
 from ...progress import Watch, silent
-from ...sources.songs import END, NEXT, steps_of
+from ...sources.songs import END, NEXT
 from ...training.material import Material
 from ...training.run import Run
 from ...training.task import TaskSpec
 from ..text.reading import count_guesses, labels_of, text_head, text_scores
-from .compose import composed
-
-PRIMED, SHOWN = 16, 48
-"""Steps that are heard, and steps in all, of the piece on the page."""
 
 
 @dataclass(frozen=True)
@@ -55,55 +45,9 @@ class PredictMusic(TaskSpec):
         scores = contract(self, scores | {"data": material.name}, self.columns)
 
         def told():
-            return _summary(scores), _facts(scores), _sections(model, np.asarray(material.test[0][NEXT].values))
+            from .report import music_facts, music_sections, music_summary
+
+            piece = np.asarray(material.test[0][NEXT].values)
+            return music_summary(scores), music_facts(scores), music_sections(model, piece)
 
         return Scored(scores, told)
-
-
-def _summary(scores: JsonObject) -> str:
-    pairs = scores["baselines"]["pairs"]["nats_a_step"]
-    return (
-        f"A step of music costs {scores['nats_a_step']:.2f} nats, over {scores['steps']} steps of {scores['pieces']} "
-        f"pieces it never heard; by which symbol follows which alone it costs {pairs:.2f}."
-    )
-
-
-def _facts(scores: JsonObject) -> list[Fact]:
-    return [
-        Fact("Nats a step", f"{scores['nats_a_step']:.2f}"),
-        Fact("Nats a symbol", f"{scores['nats']:.3f}"),
-        Fact("Right symbols", f"{100 * scores['accuracy']:.0f} %"),
-    ]
-
-
-def _sections(model: Model, codes: np.ndarray) -> list[Section]:
-    steps = steps_of(codes.tolist())[:SHOWN]
-    heard = steps[:PRIMED]
-    said = composed(model, heard, max(1, len(steps) - len(heard)), Sampling(temperature=0.8), 0)
-    text = (
-        f"The first {len(heard)} steps of a piece that it never heard, and how it goes on: above as it was written, "
-        "below as the model goes on by chance."
-    )
-    return [Section("How it goes on", text, [piano_roll(steps, [*heard, *said], len(heard))])]
-
-
-def piano_roll(truth: Sequence[Sequence[int]], said: Sequence[Sequence[int]], heard: int) -> Plot:
-    """Two pieces, one below the other: time goes right, pitch goes up."""
-
-    def paint(drawing: Figure, is_wide: bool) -> None:
-        rows = drawing.subplots(2, 1, sharex=True, sharey=True)
-        for axes, steps, colour in zip(rows, (truth, said), (TRUTH, MODEL), strict=True):
-            _roll(axes, steps, heard, colour)
-        rows[-1].set_xlabel("step")
-
-    keys = [Key("truth", "as written"), Key("model", "as the model goes on")]
-    return draw("Pitches of each step; left of the line both are the piece.", paint, 360, 300, keys)
-
-
-def _roll(axes: Axes, steps: Sequence[Sequence[int]], heard: int, colour: str) -> None:
-    places = [(place, pitch) for place, pitches in enumerate(steps) for pitch in pitches]
-    if places:
-        x, y = zip(*places, strict=True)
-        axes.barh(y, 1.0, left=x, height=0.8, color=colour, linewidth=0)
-    axes.axvline(heard, color="0.5", linewidth=1)
-    axes.set_ylabel("pitch")
