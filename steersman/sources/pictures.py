@@ -226,7 +226,8 @@ def _npz(file: Path) -> Iterator[Record]:
             size = sum(info.file_size for info in zipfile.ZipFile(file).infolist())
             if size > MOST_BYTES:
                 raise UserError(f"{file} holds {size} bytes, over {MOST_BYTES}; divide it")
-            parts = [(found[x], found[y], part) for x, y, part in NPZ if x in found and y in found]
+            # A member that is no array comes as its bytes.
+            parts = [(np.asarray(found[x]), np.asarray(found[y]), p) for x, y, p in NPZ if x in found and y in found]
     except (
         OSError,
         ValueError,

@@ -376,7 +376,7 @@ def _npz(path: Path) -> Cases:
     """Arrays by name: (row), or (row number) as columns `name[0]`, `name[1]` ...; an `.npy` is called `x`."""
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {n: np.asarray(loaded[n]) for n in loaded.files}
     except Exception as error:  # zipfile raises what it likes on damaged archives.
         raise UserError(f"{path} can't be read: {_line(error)}") from error
     columns: Columns = {}

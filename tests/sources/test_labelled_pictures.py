@@ -1,6 +1,7 @@
 import gzip
 import lzma
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_an_archive_that_says_it_is_encrypted_is_refused(tmp_path):
         Pictures().open([str(tmp_path)])
     with pytest.raises(UserError):
         read(str(tmp_path / "x.npz"))
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x", b"no array")
+        archive.writestr("y", b"nor this")
+    with pytest.raises(UserError, match="expected grey pictures"):
+        Pictures().open([str(tmp_path)])
 
 
 def test_arrays_of_another_kind_are_refused(tmp_path):
