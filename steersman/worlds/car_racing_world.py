@@ -38,15 +38,16 @@ class CarRacingWorld(World):
     rate_hz = stock.FPS
     observation = Observation("picture", "uint8", (HEIGHT, WIDTH, 3))
 
+    spec: CarRacing
+
     def __init__(self, spec: CarRacing, render: bool = True):
         super().__init__(spec)
-        self.own = spec
         self.drawn, self.margin, self.max_steps = spec, spec.margin, spec.max_steps
         self.simulator = Simulator(render)
         self.blind_steps = np.zeros(spec.max_steps + 1, bool)
 
     def reset(self, seed: int) -> tuple[np.ndarray, Info]:
-        self.drawn = drawn = self.own.drawn(np.random.default_rng((seed, 3)))
+        self.drawn = drawn = self.spec.drawn(np.random.default_rng((seed, 3)))
         self.simulator.begin(seed, drawn.domain_randomize, drawn.friction)
         self.steps, self.score, self.lap = 0, 0.0, False
         self.blind_steps = blackout_schedule(np_random(seed)[0], drawn.blackouts, self.max_steps + 1)
@@ -143,7 +144,7 @@ class CarRacingWorld(World):
         """The road's centre line, the path driven, where the car left the road, and the mix that was drawn."""
         track_m = self.course.points_m.round(2).tolist()
         told = {"off_road": self.left_road, "path_m": self.path_m, "track_m": track_m}
-        return told | ({"drawn": to_json(self.drawn)} if self.own.mixed else {})
+        return told | ({"drawn": to_json(self.drawn)} if self.spec.mixed else {})
 
     def film(self, path: Path) -> "DriveVideo":
         from .film import DriveVideo

@@ -62,7 +62,8 @@ def gauntlet_report(title: str, rows: Rows) -> Report:
     first, *others = next(iter(rows.values()))
     means = {condition: drivers[first]["mean"] for condition, drivers in scores.items()}
     plain, worst = next(iter(means)), min(means, key=lambda condition: means[condition])
-    (world, words) = ((spec := rows[plain][first][0].world), spec.words)
+    world = rows[plain][first][0].world
+    words = world.words
     cells = []
     for condition, drivers in scores.items():
         s = drivers[first]
